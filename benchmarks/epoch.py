@@ -1,0 +1,30 @@
+"""Seconds of one epoch over batch size, on every backend, with resident data and through a DataLoader."""
+
+from suite.backends import SEQUENTIAL
+from benchmarks.timed import _Timed, benchmark_of, threads_for_cpu, timed_workload
+from suite.timings import load
+
+
+def setup_cache():
+    return threads_for_cpu()
+
+
+class _Epoch(_Timed):
+    """One epoch in each process: processes differ by more than the epochs of one."""
+
+    repeat = 1
+    number = 1
+    sequential_limit_s = 5.0
+
+    def examples(self, batch_size):
+        return len(load(self.workload).train_inputs)
+
+    def prepare(self, threads):
+        self.timed.updates(20 if self.timed.backend is not SEQUENTIAL else 3)
+
+    def time_epoch(self, threads, batch_size, backend, arm):
+        self.timed.epoch()
+
+
+_workload = timed_workload()
+globals()[_workload.name] = benchmark_of(_workload, _Epoch)

@@ -1,0 +1,70 @@
+"""What the update and the epoch benchmarks share: their parameters, and a set-up that is made once."""
+
+import functools
+import os
+
+import torch._dynamo  # noqa: F401  The first optimizer imports it, for a second: here once for all processes
+
+from suite.backends import BACKENDS, SEQUENTIAL
+from suite.quick_timings import fastest_threads, measure_threads, sequential_example_seconds
+from suite.timings import Timed, load
+from suite.workloads import Workload, find
+
+
+def timed_workload() -> Workload:
+    """The workload that SUITE_WORKLOAD names, by name or path; digits when it is not set."""
+    return find(os.environ.get("SUITE_WORKLOAD", "digits"))
+
+
+def threads_for_cpu() -> int:
+    """SUITE_THREADS when it is set (`suite run` does), else the number measured fastest here and now."""
+    if threads := os.environ.get("SUITE_THREADS"):
+        return int(threads)
+    workload = timed_workload()
+    return fastest_threads(measure_threads(workload, load(workload)))
+
+
+def setup_once(setup):
+    """asv calls setup before every timed call: let only the first call of a parameter set do anything."""
+
+    @functools.wraps(setup)
+    def once(self, *parameters):
+        if getattr(self, "_set_up_for", None) != parameters:
+            setup(self, *parameters)
+            self._set_up_for = parameters
+
+    return once
+
+
+class _Timed:
+    """One workload's benchmark over batch size, backend and arm; a fresh process for each combination."""
+
+    version = "1"
+    param_names = ("batch_size", "backend", "arm")
+    rounds = 6
+    warmup_time = 0
+    timeout = 600
+    sequential_limit_s = 1.0
+
+    @setup_once
+    def setup(self, threads, batch_size, backend, arm):
+        chosen = BACKENDS[backend]
+        if reason := chosen.unavailable():
+            raise NotImplementedError(reason)
+        if chosen is SEQUENTIAL:
+            if arm == "loader":
+                raise NotImplementedError("the loader feeds backends that take the whole batch at once")
+            if self.sequential_seconds(batch_size) > self.sequential_limit_s:
+                raise NotImplementedError(f"sequential would take over {self.sequential_limit_s:g} s")
+        self.timed = Timed(self.workload, chosen, arm, batch_size, threads)
+        self.prepare(threads)
+
+    def sequential_seconds(self, batch_size):
+        """Expected time on `sequential`, which takes a fixed time for each example."""
+        return self.examples(batch_size) * sequential_example_seconds(self.workload)
+
+
+def benchmark_of(workload: Workload, base: type, backends=tuple(BACKENDS), arms=("resident", "loader")) -> type:
+    """The class that asv times for `workload`: a benchmark name of its own, whose history stays its own."""
+    params = [list(workload.batch_sizes), list(backends), list(arms)]
+    return type(workload.name, (base,), {"workload": workload, "params": params, "__module__": base.__module__})

@@ -1,0 +1,98 @@
+"""A cell: one measurement x workload x backend x protocol x batch size, the unit that is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from suite.training.protocol import Protocol
+    from suite.workloads import Data, Workload
+
+Measure = Callable[["Workload", "Data", "Cell"], "pd.DataFrame"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Something that can be measured, and how: a function of this project, or a benchmark of asv's."""
+
+    name: str
+    version: int
+    """Bumped by hand when the meaning of the measured value changes: old cells are then measured anew."""
+    measure: Measure | None = None
+    """Makes a cell's tidy rows. None when asv measures it."""
+    timed: bool = False
+    """Whether it is a timing: never taken beside other work, and never twice the same."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    measurement: Measurement
+    workload: str
+    """The workload's name."""
+    backend: str
+    batch_size: int
+    repeats: int
+    """Replicas 0 ... repeats - 1 of a training, or fresh processes of a timing."""
+    protocol: Protocol | None = None
+    arm: str = "resident"
+    """How batches are fed: `resident` on the device, or through a `loader`."""
+
+    def describe(self) -> dict:
+        """What the cell is, in plain values: the columns that each of its rows gets."""
+        return {
+            "measurement": self.measurement.name,
+            "workload": self.workload,
+            "backend": self.backend,
+            "protocol": "" if self.protocol is None else str(self.protocol),
+            "learning_rate": math.nan if self.protocol is None else self.protocol.learning_rate,
+            "arm": self.arm,
+            "batch_size": self.batch_size,
+        }
+
+    def key(self, fingerprint: str, device: str, base_seed: int) -> str:
+        """Hash of everything that determines the cell's value; its file name.
+
+        `fingerprint` is the workload's, `device` the model of the processor or GPU it runs on.
+        """
+        determines = {
+            "measurement": self.measurement.name,
+            "version": self.measurement.version,
+            "backend": self.backend,
+            "arm": self.arm,
+            "batch_size": self.batch_size,
+            "protocol": None if self.protocol is None else repr(self.protocol),
+            "repeats": self.repeats,
+            "base_seed": base_seed,
+            "engine": "plain",
+            "dtype": "float32",
+            "fingerprint": fingerprint,
+            "device": device,
+        }
+        return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()[:20]
+
+    def __str__(self) -> str:
+        parts = [self.measurement.name, self.workload, self.backend]
+        if self.measurement.timed:
+            parts.append(self.arm)
+        if self.protocol is not None:
+            parts.append(str(self.protocol))
+        return " · ".join([*parts, f"batch size {self.batch_size}"])
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much of a workload to measure."""
+
+    batch_sizes: tuple[int, ...]
+    seeds: int
+    """Replicas of each training."""
+    processes: int
+    """Fresh processes of each timing."""
+    backends: tuple[str, ...]

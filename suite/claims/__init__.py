@@ -1,0 +1,26 @@
+"""The rows of the lecture's table, one file each. A file here that holds `claim = Claim(...)` is a row."""
+
+import importlib
+import pkgutil
+from functools import cache
+
+from suite.claims.claim import Claim, Evidence, Facts, Row
+from suite.errors import UserError
+
+__all__ = ["Claim", "Evidence", "Facts", "Row", "all_claims", "find"]
+
+
+@cache
+def all_claims() -> tuple[Claim, ...]:
+    """Every claim, in the order of the lecture's table."""
+    modules = (importlib.import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__))
+    found = [module.claim for module in modules if isinstance(getattr(module, "claim", None), Claim)]
+    return tuple(sorted(found, key=lambda claim: claim.row))
+
+
+def find(name: str) -> Claim:
+    """The claim called `name`. Raises UserError when there is none."""
+    for claim in all_claims():
+        if claim.name == name:
+            return claim
+    raise UserError(f"no claim '{name}': choose from {', '.join(claim.name for claim in all_claims())}")

@@ -1,0 +1,153 @@
+"""What a claim is: a row of the lecture's table that can be measured, judged, drawn and put into words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.cells import Cell, Scope
+from suite.statistics import Interval, verdict
+from suite.workloads import Data, Workload
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a claim must know of a workload to judge stored rows without loading it."""
+
+    name: str
+    about: str
+    small: int
+    large: int
+    train_examples: int
+    test_examples: int
+    learning_rate: float
+    epochs: int
+    target_loss: float
+    score_name: str
+    resplit: bool
+
+    @classmethod
+    def of(cls, workload: Workload, data: Data) -> Facts:
+        return cls(
+            name=workload.name,
+            about=workload.about,
+            small=workload.small,
+            large=workload.large,
+            train_examples=len(data.train_inputs),
+            test_examples=len(data.test_inputs),
+            learning_rate=workload.learning_rate,
+            epochs=workload.epochs,
+            target_loss=workload.target_loss,
+            score_name=workload.score_name,
+            resplit=workload.resplit,
+        )
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The stored rows of the cells that a claim reads, with the facts of their workload.
+
+    A cell that could not be measured is a row with its `status` and `reason`, and nothing else.
+    """
+
+    facts: Facts
+    rows: pd.DataFrame
+
+    def ok(self) -> pd.DataFrame:
+        return self.rows[self.rows["status"] == "ok"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, and the verdict."""
+
+    backend: str
+    protocol: str
+    small: int
+    large: int
+    measure: str
+    """What `effect` is, and what it would be if batch size made no difference."""
+    unit: str
+    """Unit of `value_small` and `value_large`."""
+    value_small: float = math.nan
+    value_large: float = math.nan
+    effect: float = math.nan
+    effect_low: float = math.nan
+    effect_high: float = math.nan
+    seeds: int = 0
+    """Independent values behind the interval: seeds of a training, processes of a timing."""
+    verdict: str = ""
+    status: str = "ok"
+    flags: str = ""
+    kind: str = "ratio"
+    """Whether the effect is a `ratio` or a `difference`."""
+    headline: bool = True
+    """Whether the row stands in the table on the page; table.csv has every row."""
+
+    @classmethod
+    def judged(cls, interval: Interval, null: float, **fields) -> Row:
+        """A row with the effect of `interval` and its verdict against `null`."""
+        return cls(
+            effect=interval.estimate,
+            effect_low=interval.low,
+            effect_high=interval.high,
+            seeds=interval.n,
+            verdict=verdict(interval, null),
+            **fields,
+        )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of the lecture's table. Everything about running and storing is elsewhere."""
+
+    name: str
+    row: int
+    """Its place in the table."""
+    title: str
+    small: str
+    """The lecture's word in the column Small."""
+    large: str
+    says: str
+    """The lecture's claim as a sentence."""
+    cells: Callable[[Workload, Scope], list[Cell]]
+    judge: Callable[[Evidence], list[Row]]
+    """The first sentence of its docstring is the rule for the verdict, printed on the page."""
+    draw: Callable[[Evidence], Figure]
+    explain: Callable[[Evidence, list[Row]], str]
+    """One paragraph in plain words."""
+    numbers: Callable[[Evidence], pd.DataFrame]
+    """The table under the figure."""
+
+    @property
+    def rule(self) -> str:
+        """The rule for the verdict, in one sentence."""
+        return " ".join(self.judge.__doc__.split("\n\n")[0].split())
+
+
+def process_medians(rows: pd.DataFrame) -> pd.DataFrame:
+    """Median seconds of each process (index) at each batch size (columns)."""
+    medians = rows.pivot_table(index="process", columns="batch_size", values="time_s", aggfunc="median")
+    return medians.sort_index(axis="columns")
+
+
+def status_of(rows: pd.DataFrame) -> tuple[str, str]:
+    """The status that stands for `rows` of which none can be judged, and its reason."""
+    troubled = rows[rows["status"] != "ok"]
+    if troubled.empty:
+        return "unavailable", "not measured"
+    reasons = troubled["reason"].dropna() if "reason" in troubled else pd.Series(dtype=str)
+    return troubled["status"].iloc[0], reasons.iloc[0] if len(reasons) else ""
+
+
+def measured_large(facts: Facts, batch_sizes: list[int]) -> tuple[int, str]:
+    """The largest measured batch size up to Large, and a flag when that is not Large itself."""
+    large = max(size for size in batch_sizes if size <= facts.large)
+    return large, "" if large == facts.large else f"Large capped at {large}: {facts.large} takes too long"

@@ -1,0 +1,64 @@
+"""What the claims' figures share: the batch-size axis, Small and Large marked on it, and colours."""
+
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from suite.claims.claim import Facts
+
+COLOURS = dict(zip(("cpu", "cuda", "sequential"), seaborn.color_palette("colorblind", 3), strict=True))
+SMALL_COLOUR, LARGE_COLOUR = seaborn.color_palette("colorblind")[0], seaborn.color_palette("colorblind")[3]
+GREY = "#6b6b6b"
+
+
+def thousands(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def batch_size_axis(axes: Axes, facts: Facts, label: str = "batch size (examples)") -> None:
+    """A log axis in powers of ten, with Small and Large as dotted lines named at the top."""
+    axes.set_xscale("log")
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+    for batch_size, name in ((facts.small, "Small"), (facts.large, "Large")):
+        axes.axvline(batch_size, color=GREY, linestyle=":", linewidth=1, zorder=0)
+        axes.annotate(
+            name,
+            (batch_size, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            color=GREY,
+            fontsize="small",
+        )
+
+
+def batch_size_colours(batch_sizes: list[int]) -> dict[int, tuple]:
+    """A colour for each batch size, dark for small and light for large, in equal steps of lightness."""
+    return dict(zip(batch_sizes, seaborn.color_palette("viridis", len(batch_sizes)), strict=True))
+
+
+def seconds_axis(axes: Axes, label: str) -> None:
+    """A log axis of seconds, with the unit that fits written at each tick."""
+    axes.set_yscale("log")
+    axes.set_ylabel(label)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+
+
+def seconds(value: float) -> str:
+    """A time with its unit, for example `240 µs`."""
+    for scale, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if value >= 0.9995 * scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.3g} s"
+
+
+def times(axes: Axes, medians: pd.DataFrame, label: str, **style) -> None:
+    """Median over the processes as a line, and every process as a dot."""
+    line = axes.plot(medians.columns, medians.median(), marker="o", markersize=4, label=label, **style)[0]
+    for _, process in medians.iterrows():
+        axes.plot(process.index, process, ".", color=line.get_color(), alpha=0.35, markersize=4)

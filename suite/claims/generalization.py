@@ -1,0 +1,190 @@
+"""Generalization: better for Small, worse for Large.
+
+Keskar et al. (2017) train a small and a large batch to the same training accuracy, and the large one tests
+worse. Here both train to the same training loss, and the test score is read off at the crossing. The
+lecture's own figure, test and training score after equal epochs, stands beside it.
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.cells import Cell, Scope
+from suite.claims import optimization
+from suite.claims.claim import Claim, Evidence, Facts, Row
+from suite.claims.drawing import GREY, batch_size_axis, thousands
+from suite.statistics import mean_interval, probability_above_zero, value_at_crossing
+from suite.training.plain import TRAINING
+from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
+from suite.workloads import Workload
+
+
+MEASURE = "test {score} at equal training loss, Small - Large (difference, null 0)"
+
+
+def cells(workload: Workload, scope: Scope) -> list[Cell]:
+    """Every batch size trained to the target loss, and for equal epochs."""
+    budgets = (TargetLoss(workload.target_loss, workload.max_updates), EqualEpochs(workload.epochs))
+    return [
+        Cell(TRAINING, workload.name, "cpu", batch_size, scope.seeds, Protocol(workload.learning_rate, budget))
+        for budget in budgets
+        for batch_size in scope.batch_sizes
+    ]
+
+
+def to_target(evidence: Evidence) -> pd.DataFrame:
+    """The trainings to the target loss."""
+    equal_epochs = str(Protocol(evidence.facts.learning_rate, EqualEpochs(evidence.facts.epochs)))
+    return evidence.rows[evidence.rows["protocol"] != equal_epochs]
+
+
+def at_target(rows: pd.DataFrame, facts: Facts, column: str) -> pd.DataFrame:
+    """`column` where the training loss crosses the target: a row per seed, a column per batch size."""
+    looks = rows[rows["status"] == "ok"].sort_values("updates")
+    return pd.DataFrame(
+        {
+            batch_size: of_size.groupby("seed").apply(
+                lambda seed: value_at_crossing(
+                    seed["train_loss"].to_numpy(), seed[column].to_numpy(), facts.target_loss
+                ),
+                include_groups=False,
+            )
+            for batch_size, of_size in looks.groupby("batch_size")
+        }
+    )
+
+
+def judge(evidence: Evidence) -> list[Row]:
+    """Holds when the test score of Small minus that of Large, both read where the training loss crosses the
+    same target, lies above 0 with its whole interval.
+
+    Student's t on the differences, paired by initial parameters and split.
+    """
+    facts = evidence.facts
+    rows = to_target(evidence)
+    shared = {
+        "backend": "cpu",
+        "protocol": rows["protocol"].iloc[0],
+        "small": facts.small,
+        "large": facts.large,
+        "measure": MEASURE.format(score=facts.score_name),
+        "unit": facts.score_name,
+        "kind": "difference",
+    }
+    status, reason = optimization.troubles(rows, facts)
+    if status != "ok":
+        return [Row(**shared, status=status, flags=reason)]
+    scores = at_target(rows, facts, "test_score")
+    return [
+        Row.judged(
+            mean_interval(scores[facts.small] - scores[facts.large]),
+            null=0,
+            **shared,
+            value_small=float(scores[facts.small].mean()),
+            value_large=float(scores[facts.large].mean()),
+        )
+    ]
+
+
+def draw(evidence: Evidence) -> Figure:
+    """Test score at equal training loss, and the lecture's figure: both scores after equal epochs."""
+    facts = evidence.facts
+    figure = Figure(figsize=(9.6, 4.2))
+    left, right = figure.subplots(1, 2, sharey=False)
+    _draw_scores(left, at_target(to_target(evidence), facts, "test_score"), f"test {facts.score_name}", "C3")
+    left.set_title(f"at training loss {facts.target_loss:g}", pad=18)
+    equal_epochs = evidence.rows.drop(to_target(evidence).index)
+    end = optimization.at_the_end(equal_epochs[equal_epochs["status"] == "ok"])
+    for column, name, colour in (("train_score", "training", "C0"), ("test_score", "test", "C3")):
+        scores = end.pivot(index="seed", columns="batch_size", values=column)
+        _draw_scores(right, scores, f"{name} {facts.score_name}", colour)
+    right.set_title(f"after {facts.epochs} epochs, learning rate {facts.learning_rate:g}", pad=18)
+    for axes in (left, right):
+        batch_size_axis(axes, facts)
+        axes.set_ylabel(facts.score_name)
+        axes.legend(loc="lower left")
+    return figure
+
+
+def _draw_scores(axes, scores: pd.DataFrame, label: str, colour: str) -> None:
+    """Mean over seeds with its interval, and every seed as a dot."""
+    intervals = [mean_interval(scores[size].dropna()) for size in scores]
+    means = [interval.estimate for interval in intervals]
+    bars = [[i.estimate - i.low for i in intervals], [i.high - i.estimate for i in intervals]]
+    for _, seed in scores.iterrows():
+        axes.plot(seed.index, seed, ".", color=GREY, alpha=0.25, markersize=4, zorder=1)
+    axes.errorbar(scores.columns, means, yerr=bars, fmt="o-", color=colour, capsize=3, markersize=4, label=label)
+
+
+def explain(evidence: Evidence, rows: list[Row]) -> str:
+    facts, row = evidence.facts, rows[0]
+    if row.status != "ok":
+        return f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {row.flags}."
+    scores = at_target(to_target(evidence), facts, "test_score")
+    difference = scores[facts.small] - scores[facts.large]
+    wins = probability_above_zero(difference)
+    told = {
+        "holds": "so the small batch generalizes better here",
+        "fails": "so the large batch generalizes better here",
+        "undecided": "which cannot be told from zero",
+    }[row.verdict]
+    split = "Each seed has a train/test split of its own. " if facts.resplit else ""
+    return (
+        f"Trained to the same training loss of {facts.target_loss:g}, the test {facts.score_name} is "
+        f"{row.value_small:.4f} with batch size {thousands(row.small)} and {row.value_large:.4f} with "
+        f"{thousands(row.large)}. The gap, Small minus Large, is {row.effect:+.4f} "
+        f"({row.effect_low:+.4f} to {row.effect_high:+.4f}), {told}. The small batch tested better in "
+        f"{wins.estimate:.0%} of {row.seeds} seeds, a tie counting half (interval of the probability "
+        f"{wins.low:.0%} to {wins.high:.0%}). {split}{_after_equal_epochs(evidence)}"
+    )
+
+
+def _after_equal_epochs(evidence: Evidence) -> str:
+    facts = evidence.facts
+    equal_epochs = evidence.rows.drop(to_target(evidence).index)
+    if optimization.troubles(equal_epochs, facts)[0] != "ok":
+        return ""
+    train_small, train_large, test_small, test_large = (
+        optimization.paired(equal_epochs, size, f"{split}_score").mean()
+        for split in ("train", "test")
+        for size in (facts.small, facts.large)
+    )
+    behind = train_large < train_small and test_large < test_small
+    return (
+        f"After equal epochs (right panel) the large batch scores {train_large:.3f} in training and "
+        f"{test_large:.3f} in testing, against {train_small:.3f} and {test_small:.3f}"
+        + (": behind in both, so it is under-trained, not overfitted." if behind else ".")
+    )
+
+
+def numbers(evidence: Evidence) -> pd.DataFrame:
+    facts = evidence.facts
+    rows = to_target(evidence)
+    table = []
+    scores, updates = at_target(rows, facts, "test_score"), at_target(rows, facts, "updates")
+    for batch_size in scores:
+        score = mean_interval(scores[batch_size].dropna())
+        table.append(
+            {
+                "batch size": thousands(batch_size),
+                "updates to the target": thousands(updates[batch_size].mean()),
+                f"test {facts.score_name} there": f"{score.estimate:.4f}",
+                "95% interval": f"{score.low:.4f} – {score.high:.4f}",
+                "seeds that reached it": f"{score.n}",
+            }
+        )
+    return pd.DataFrame(table)
+
+
+claim = Claim(
+    name="generalization",
+    row=6,
+    title="Generalization",
+    small="Better",
+    large="Worse",
+    says="Trained to the same training loss, a small batch tests better than a large one.",
+    cells=cells,
+    judge=judge,
+    draw=draw,
+    explain=explain,
+    numbers=numbers,
+)

@@ -1,0 +1,231 @@
+"""Optimization: better for Small, worse for Large.
+
+The lecture trains every batch size for the same epochs at one learning rate, and the training loss ends
+higher with a large batch: it is not overfitting, optimization fails. A large batch makes fewer updates in
+an epoch, and the verdict can turn with the rate; so the comparison is repeated at other rates.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.cells import Cell, Scope
+from suite.claims.claim import Claim, Evidence, Facts, Row
+from suite.claims.drawing import GREY, batch_size_colours, thousands
+from suite.statistics import Interval, holm, mean_interval, mean_p_value, probability_above_zero
+from suite.training.plain import TRAINING
+from suite.training.protocol import EqualEpochs, Protocol
+from suite.workloads import Workload
+
+MEASURE = "training loss, Large / Small (ratio, null 1)"
+
+
+def cells(workload: Workload, scope: Scope) -> list[Cell]:
+    """Every batch size at the workload's learning rate; Small and Large at its other rates."""
+    return [
+        Cell(TRAINING, workload.name, "cpu", batch_size, scope.seeds, Protocol(rate, EqualEpochs(workload.epochs)))
+        for rate in workload.learning_rates
+        for batch_size in scope.batch_sizes
+        if rate == workload.learning_rate or batch_size in (workload.small, workload.large)
+    ]
+
+
+def protocol(facts: Facts, rate: float) -> str:
+    return str(Protocol(rate, EqualEpochs(facts.epochs)))
+
+
+def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:
+    """The last look at each replica that was trained."""
+    return rows.dropna(subset=["seed"]).sort_values("updates").groupby(["batch_size", "seed"]).tail(1)
+
+
+def paired(rows: pd.DataFrame, batch_size: int, column: str) -> pd.Series:
+    """`column` of each seed at the end of training with `batch_size`."""
+    end = at_the_end(rows)
+    return end[end["batch_size"] == batch_size].set_index("seed")[column].sort_index()
+
+
+def log_loss_differences(rows: pd.DataFrame, facts: Facts) -> pd.Series:
+    """Log of the training loss at Large minus that at Small, replica by replica."""
+    return np.log(paired(rows, facts.large, "train_loss")) - np.log(paired(rows, facts.small, "train_loss"))
+
+
+def troubles(rows: pd.DataFrame, facts: Facts) -> tuple[str, str]:
+    """The status of the comparison of Small with Large, and how many replicas it comes from."""
+    for batch_size in (facts.small, facts.large):
+        of_size = rows[rows["batch_size"] == batch_size]
+        end = at_the_end(of_size)
+        for status in ("diverged", "target_not_reached"):
+            if count := int((end["status"] == status).sum()):
+                what = status.replace("_", " ")
+                return status, f"{count} of {len(end)} seeds at batch size {thousands(batch_size)}: {what}"
+        if end.empty:
+            reason = of_size["reason"].dropna() if "reason" in of_size else []
+            status = of_size["status"].iloc[0] if len(of_size) else "unavailable"
+            return status, reason.iloc[0] if len(reason) else "not measured"
+    return "ok", ""
+
+
+def judge(evidence: Evidence) -> list[Row]:
+    """Holds when the training loss at Large over that at Small, after equal epochs at one learning rate, lies
+    above 1 with its whole interval.
+
+    The geometric mean over replicas, paired by initial parameters and split: Student's t on the differences
+    of log losses. The row at the workload's rate stands in the table; every rate has a row in table.csv.
+    """
+    facts, all_rows = evidence.facts, evidence.rows
+    judged = []
+    for name in all_rows["protocol"].unique():
+        rows = all_rows[all_rows["protocol"] == name]
+        headline = name == protocol(facts, facts.learning_rate)
+        shared = {
+            "backend": "cpu",
+            "protocol": name,
+            "small": facts.small,
+            "large": facts.large,
+            "measure": MEASURE,
+            "unit": "training loss",
+            "headline": headline,
+        }
+        status, reason = troubles(rows, facts)
+        if status != "ok":
+            judged.append(Row(**shared, status=status, flags=reason))
+            continue
+        judged.append(
+            Row.judged(
+                mean_interval(log_loss_differences(rows, facts)).map(np.exp),
+                null=1,
+                **shared,
+                value_small=float(np.exp(np.log(paired(rows, facts.small, "train_loss")).mean())),
+                value_large=float(np.exp(np.log(paired(rows, facts.large, "train_loss")).mean())),
+                flags=rates_at_which_it_holds(evidence) if headline else "",
+            )
+        )
+    return judged
+
+
+def effects_by_rate(evidence: Evidence) -> pd.DataFrame:
+    """A row per learning rate: effect with interval, status, and whether it holds after Holm's correction."""
+    facts, table = evidence.facts, []
+    for rate, rows in evidence.rows.groupby("learning_rate"):
+        status, reason = troubles(rows, facts)
+        differences = log_loss_differences(rows, facts) if status == "ok" else []
+        interval = mean_interval(differences).map(np.exp) if status == "ok" else Interval(*[np.nan] * 3, 0)
+        table.append((rate, interval.estimate, interval.low, interval.high, status, reason, mean_p_value(differences)))
+    columns = ["learning_rate", "effect", "low", "high", "status", "reason", "p"]
+    frame = pd.DataFrame(table, columns=columns)
+    tested = frame["status"] == "ok"
+    frame.loc[tested, "p_holm"] = holm(frame.loc[tested, "p"])
+    frame["holds"] = tested & (frame["effect"] > 1) & (frame["p_holm"] < 0.05)
+    return frame
+
+
+def rates_at_which_it_holds(evidence: Evidence) -> str:
+    effects = effects_by_rate(evidence)
+    holding = effects.loc[effects["holds"], "learning_rate"]
+    tried = ", ".join(f"{rate:g}" for rate in effects["learning_rate"])
+    held = ", ".join(f"{rate:g}" for rate in holding) or "none"
+    return f"holds at learning rates {held} of {tried} tried (Holm)"
+
+
+def draw(evidence: Evidence) -> Figure:
+    """Training loss per epoch and per update, and the effect over the learning rate."""
+    facts = evidence.facts
+    figure = Figure(figsize=(11.5, 4.2))
+    panels = figure.subplots(1, 3)
+    rows = evidence.rows[evidence.rows["protocol"] == protocol(facts, facts.learning_rate)]
+    rows = rows[rows["status"] == "ok"]
+    colours = batch_size_colours(sorted(rows["batch_size"].unique()))
+    for batch_size, colour in colours.items():
+        looks = rows[rows["batch_size"] == batch_size]
+        curve = np.exp(np.log(looks["train_loss"]).groupby(looks["updates"]).mean())
+        epochs = looks.groupby("updates")["epoch"].first()
+        panels[0].plot(epochs, curve, color=colour, label=thousands(batch_size))
+        panels[1].plot(curve.index[1:], curve.iloc[1:], color=colour, marker=".", markersize=4)
+    panels[0].set_xlabel("epochs")
+    panels[1].set_xlabel("updates")
+    panels[1].set_xscale("log")
+    for axes in panels[:2]:
+        axes.set_yscale("log")
+        axes.set_ylabel("training loss")
+    _draw_effects(panels[2], effects_by_rate(evidence))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="batch size", loc="outside right upper", fontsize="small")
+    return figure
+
+
+def _draw_effects(axes, effects: pd.DataFrame) -> None:
+    known = effects[effects["status"] == "ok"]
+    bars = np.abs(known[["low", "high"]].sub(known["effect"], axis=0).T.to_numpy())
+    axes.axhline(1, color=GREY, linewidth=1)
+    axes.errorbar(known["learning_rate"], known["effect"], yerr=bars, fmt="o", color="black", capsize=3)
+    for _, row in effects[effects["status"] != "ok"].iterrows():
+        axes.annotate(
+            row["status"].replace("_", " "),
+            (row["learning_rate"], 0.03),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            ha="center",
+            va="bottom",
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    low, high = effects["learning_rate"].min(), effects["learning_rate"].max()
+    axes.set_xlim(low / 2, high * 2)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("training loss, Large / Small")
+
+
+def explain(evidence: Evidence, rows: list[Row]) -> str:
+    facts = evidence.facts
+    row = next(row for row in rows if row.headline)
+    trouble = effects_by_rate(evidence).query("status != 'ok'")
+    other = " ".join(f"At {rate:g}: {reason}." for rate, reason in zip(trouble["learning_rate"], trouble["reason"], strict=True))
+    if row.status != "ok":
+        return f"At learning rate {facts.learning_rate:g} the comparison cannot be made: {row.flags}. {other}"
+    selected = evidence.rows[evidence.rows["protocol"] == row.protocol]
+    wins = probability_above_zero(log_loss_differences(selected, facts))
+    scores = [paired(selected, size, "train_score").mean() for size in (facts.small, facts.large)]
+    return (
+        f"After {facts.epochs} epochs at learning rate {facts.learning_rate:g} the training loss is "
+        f"{row.value_small:.3g} with batch size {thousands(row.small)} and {row.value_large:.3g} with "
+        f"{thousands(row.large)}; training {facts.score_name} {scores[0]:.3f} and {scores[1]:.3f}. The small "
+        f"batch ended lower in {wins.estimate:.0%} of the seeds (interval of the probability {wins.low:.0%} to "
+        f"{wins.high:.0%}). Equal epochs give the large batch fewer updates: the middle panel shows both per "
+        f"update. Over the learning rate, the claim {row.flags}. {other}"
+    )
+
+
+def numbers(evidence: Evidence) -> pd.DataFrame:
+    facts = evidence.facts
+    end = at_the_end(evidence.rows[evidence.rows["protocol"] == protocol(facts, facts.learning_rate)])
+    table = []
+    for batch_size, seeds in end.groupby("batch_size"):
+        loss = mean_interval(np.log(seeds["train_loss"])).map(np.exp)
+        diverged = int((seeds["status"] == "diverged").sum())
+        table.append(
+            {
+                "batch size": thousands(batch_size),
+                "updates": thousands(seeds["updates"].max()),
+                "training loss": f"{loss.estimate:.3g}",
+                "95% interval": f"{loss.low:.3g} – {loss.high:.3g}",
+                f"training {facts.score_name}": f"{seeds['train_score'].mean():.3f}",
+                "diverged": f"{diverged} of {len(seeds)}",
+            }
+        )
+    return pd.DataFrame(table)
+
+
+claim = Claim(
+    name="optimization",
+    row=5,
+    title="Optimization",
+    small="Better",
+    large="Worse",
+    says="After the same number of epochs, a small batch reaches a lower training loss than a large one.",
+    cells=cells,
+    judge=judge,
+    draw=draw,
+    explain=explain,
+    numbers=numbers,
+)

@@ -1,0 +1,198 @@
+"""Speed for one update (with parallel): the same for Small and Large, as long as Large is not too large.
+
+Computed at once, a batch costs a fixed time and a time per example, t(B) = a + b B: flat up to about the
+half-performance batch a / b (Hockney's n-half), in proportion to B beyond. How far "the same" reaches is
+B_same, the batch size at which an update takes 1.5 times as long as that of a single example. The yardstick
+is B_same without parallel computation, which is about 1.5 on any machine.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.cells import Cell, Scope
+from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, status_of
+from suite.claims.drawing import COLOURS, GREY, batch_size_axis, seconds, seconds_axis, thousands, times
+from suite.statistics import (
+    Interval,
+    affine_fit,
+    half_performance_batch,
+    median_interval,
+    same_time_batch,
+)
+from suite.timings import UPDATE_TIME
+from suite.workloads import Workload
+
+FACTOR = 1.5
+MEASURE = "B_same over B_same of sequential (ratio, null 10)"
+PARALLEL = ("cpu", "cuda")
+
+
+def cells(workload: Workload, scope: Scope) -> list[Cell]:
+    """Both parallel backends, and always `sequential`, the yardstick."""
+    return [
+        Cell(UPDATE_TIME, workload.name, backend, batch_size, scope.processes, arm=arm)
+        for backend in (*PARALLEL, "sequential")
+        for arm in ("resident", "loader")
+        for batch_size in scope.batch_sizes
+        if backend == "sequential" and arm == "resident" or backend != "sequential" and backend in scope.backends
+    ]
+
+
+def medians_of(rows: pd.DataFrame, backend: str, arm: str = "resident") -> pd.DataFrame:
+    return process_medians(rows[(rows["backend"] == backend) & (rows["arm"] == arm)])
+
+
+def same_time_batches(medians: pd.DataFrame) -> pd.Series:
+    """B_same of each process."""
+    return medians.apply(lambda times_s: same_time_batch(medians.columns, times_s, FACTOR), axis="columns")
+
+
+def reach(parallel: pd.Series, sequential: pd.Series, largest: int) -> Interval:
+    """B_same over that of `sequential`, process by process.
+
+    Where a process never came to 1.5 times its first time, B_same is at least the `largest` batch measured:
+    the lower bound stands on that, and the upper is infinite.
+    """
+    interval = median_interval(parallel.clip(upper=largest) / sequential)
+    if np.isinf(parallel).any():
+        return Interval(interval.estimate, interval.low, math.inf, interval.n)
+    return interval
+
+
+def judge(evidence: Evidence) -> list[Row]:
+    """Holds when B_same, the batch size up to which an update takes at most 1.5 times as long as one of a
+    single example, is more than ten times that of one example at a time, with its whole interval; fails when
+    it is less.
+
+    Process by process, against `sequential` in the same run of asv.
+    """
+    sequential = same_time_batches(medians_of(evidence.ok(), "sequential"))
+    rows = []
+    for backend in PARALLEL:
+        for arm in ("resident", "loader"):
+            of_backend = evidence.rows[(evidence.rows["backend"] == backend) & (evidence.rows["arm"] == arm)]
+            if len(of_backend):
+                rows.append(_judge_backend(evidence, of_backend, sequential, backend, arm))
+    return rows
+
+
+def _judge_backend(
+    evidence: Evidence, of_backend: pd.DataFrame, sequential: pd.Series, backend: str, arm: str
+) -> Row:
+    facts = evidence.facts
+    shared = {
+        "backend": backend,
+        "protocol": "data resident" if arm == "resident" else "DataLoader",
+        "small": facts.small,
+        "measure": MEASURE,
+        "unit": "s",
+        "headline": arm == "resident",
+    }
+    medians = process_medians(of_backend[of_backend["status"] == "ok"])
+    if facts.small not in medians or sequential.empty:
+        status, reason = status_of(of_backend)
+        return Row(**shared, large=facts.large, status=status, flags=reason)
+    large, flag = measured_large(facts, list(medians))
+    same = same_time_batches(medians)
+    flags = [flag, f"{int(of_backend['threads'].max())} thread(s)" if backend == "cpu" else ""]
+    if np.isinf(same).any():
+        flags.append(f"still flat at {thousands(medians.columns[-1])}: effect is a lower bound")
+    return Row.judged(
+        reach(same, sequential, medians.columns[-1]),
+        null=10,
+        **shared,
+        large=large,
+        value_small=medians[facts.small].median(),
+        value_large=medians[large].median(),
+        flags="; ".join(filter(None, flags)),
+    )
+
+
+def draw(evidence: Evidence) -> Figure:
+    figure = Figure(figsize=(6.4, 4.2))
+    axes = figure.subplots()
+    rows = evidence.ok()
+    sequential = medians_of(rows, "sequential")
+    if not sequential.empty:
+        times(axes, sequential, "sequential, for comparison", color=COLOURS["sequential"])
+    for backend in PARALLEL:
+        medians = medians_of(rows, backend)
+        if medians.empty:
+            continue
+        times(axes, medians, f"{backend}, measured", color=COLOURS[backend])
+        middle = medians.median()
+        a, b = affine_fit(medians.columns, middle)
+        fine = np.geomspace(medians.columns[0], medians.columns[-1], 200)
+        axes.plot(
+            fine,
+            a + b * fine,
+            color="black",
+            linewidth=1,
+            linestyle="--",
+            label=f"fit: {seconds(a)} + {seconds(b)} × B",
+        )
+        same = same_time_batches(medians).median()
+        if math.isfinite(same):
+            level = FACTOR * middle.iloc[0]
+            axes.plot([medians.columns[0], same], [level, level], color=GREY, linewidth=1)
+            axes.plot([same], [level], marker="D", color=COLOURS[backend], markeredgecolor="black", zorder=5)
+            axes.annotate(
+                f"$B_{{\\mathrm{{same}}}}$ = {same:.0f}",
+                (same, level),
+                xytext=(8, -13),
+                textcoords="offset points",
+            )
+    batch_size_axis(axes, evidence.facts)
+    seconds_axis(axes, "time of one update")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def explain(evidence: Evidence, rows: list[Row]) -> str:
+    said = []
+    for row in rows:
+        if row.status != "ok" and row.headline:
+            said.append(f"{row.backend}: {row.flags}.")
+        elif row.headline:
+            medians = medians_of(evidence.ok(), row.backend)
+            same = median_interval(same_time_batches(medians).clip(upper=medians.columns[-1]))
+            half = median_interval([half_performance_batch(medians.columns, t) for t in medians.to_numpy()])
+            said.append(
+                f"On {row.backend} ({row.flags}) an update took {seconds(row.value_small)} at batch size "
+                f"{thousands(row.small)} and {seconds(row.value_large)} at {thousands(row.large)}. It stays "
+                f"within 1.5 times the time of a single example up to batch size {same.estimate:.0f} "
+                f"({same.low:.0f} to {same.high:.0f}), and reaches half of its peak throughput at "
+                f"{half.estimate:.0f} ({half.low:.0f} to {half.high:.0f})."
+            )
+    return " ".join(said)
+
+
+def numbers(evidence: Evidence) -> pd.DataFrame:
+    table = {}
+    for backend in ("sequential", *PARALLEL):
+        for arm in ("resident", "loader"):
+            medians = medians_of(evidence.ok(), backend, arm)
+            if not medians.empty:
+                name = f"{backend}, {arm}"
+                table[name] = medians.median().map(seconds)
+    frame = pd.DataFrame(table).fillna("–")
+    frame.insert(0, "batch size", [thousands(size) for size in frame.index])
+    return frame
+
+
+claim = Claim(
+    name="update_parallel",
+    row=2,
+    title="Speed for one update (with parallel)",
+    small="Same",
+    large="Same (not too large)",
+    says="Computed in parallel, a large batch takes no longer to update than a small one, unless it is too large.",
+    cells=cells,
+    judge=judge,
+    draw=draw,
+    explain=explain,
+    numbers=numbers,
+)

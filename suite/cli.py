@@ -1,0 +1,125 @@
+"""The command line: a thin door. Heavy imports stand inside the commands, so that --help answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from suite.errors import UserError
+
+app = typer.Typer(
+    help="Small batch or large batch? A lecture's table of six rows, measured on your machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of the stored results.", metavar="DIR")]
+
+
+@app.command("list")
+def list_() -> None:
+    """Show the workloads, claims, backends and presets."""
+    from suite.backends import BACKENDS
+    from suite.claims import all_claims
+    from suite.plan import PRESETS
+    from suite.workloads import find, names
+
+    _section("Workloads", {name: find(name).about for name in names()})
+    _section("Claims", {claim.name: claim.says for claim in all_claims()})
+    _section(
+        "Backends",
+        {
+            backend.name: backend.about + (f" (unavailable: {why})" if (why := backend.unavailable()) else "")
+            for backend in BACKENDS.values()
+        },
+    )
+    _section(
+        "Presets",
+        {name: f"{p.seeds} seeds, {p.processes} processes of each timing" for name, p in PRESETS.items()},
+    )
+
+
+def _section(title: str, entries: dict[str, str]) -> None:
+    width = max(map(len, entries))
+    print(title)
+    for name, about in entries.items():
+        print(f"  {name:<{width}}  {about}")
+
+
+@app.command()
+def run(
+    workload: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names of workloads, or paths of Python files that hold one.", show_default="digits"),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="How thoroughly: quick, default or full.")] = "default",
+    backend: Annotated[list[str] | None, typer.Option(help="Only these backends.", show_default="all")] = None,
+    claim: Annotated[list[str] | None, typer.Option(help="Only these claims.", show_default="all")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds of each training.", show_default="the preset's")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Trainings side by side.", show_default="one a core")
+    ] = None,
+    results: ResultsOption = Path("results"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and measure nothing.")] = False,
+) -> None:
+    """Measure every claim's cells that are not stored yet. Killed, the same command goes on from there."""
+    from suite import progress
+    from suite.claims import all_claims, find
+    from suite.plan import find_backends, find_preset, plan
+    from suite.results import Results
+    from suite.run import run as run_plans
+
+    for name, number in (("--seeds", seeds), ("--workers", workers)):
+        if number is not None and number < 1:
+            raise UserError(f"{name} {number}: give a number of 1 or more")
+    claims = [find(name) for name in claim] if claim else list(all_claims())
+    chosen, backends = find_preset(preset), find_backends(backend or [])
+    plans = [plan(source, claims, chosen, backends, seeds) for source in workload or ["digits"]]
+    stored = Results(results)
+    if dry_run:
+        progress.print_plan(plans, stored)
+        return
+    with progress.shown() as show:
+        run_plans(plans, stored, workers or os.cpu_count() or 1, show)
+
+
+@app.command()
+def report(results: ResultsOption = Path("results")) -> None:
+    """Make the page, the table and the figures from stored results."""
+    from suite.report import write_report
+    from suite.results import Results
+
+    print(f"wrote {write_report(Results(results))}")
+
+
+@app.command()
+def sysinfo() -> None:
+    """Show what is recorded about this machine with every result."""
+    from suite.machine import describe
+
+    _section("This machine", describe())
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one line on stderr and exit code 2."""
+    import click
+
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        message, code = str(error), 2
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        sys.exit(0)
+    except click.ClickException as error:
+        message, code = error.format_message(), 2
+    except (KeyboardInterrupt, click.Abort):
+        message, code = "interrupted: what was measured is stored, the same command goes on from there", 130
+    else:
+        sys.exit(code or 0)
+    print(f"suite: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

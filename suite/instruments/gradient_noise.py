@@ -1,0 +1,118 @@
+"""How far a batch's gradient lies from the gradient of the whole training set.
+
+With g_i the gradient of example i and G their mean over the N training examples, a batch of B examples
+drawn without replacement has the gradient g_B with
+
+    E|g_B - G|^2 = (S2 / B) (1 - B / N),    S2 = sum_i |g_i - G|^2 / (N - 1),
+
+zero at B = N (sampling without replacement; Cochran, Sampling Techniques, 1977, theorem 2.2). The relative
+noise is the root of the mean of |g_B - G|^2 over |G|.
+"""
+
+import math
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from suite import seeds
+from suite.backends import CPU, PerExampleLoss
+from suite.cells import Cell, Measurement
+from suite.training.plain import endless_batches
+from suite.training.protocol import Protocol
+from suite.training.update import update
+from suite.workloads import Data, Workload
+
+SAMPLED_BATCHES = 200
+STAGES = ("at initialisation", "after a tenth of training")
+
+
+def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Gradient of the mean loss over `inputs` [B, ...], all parameters in one vector [P]."""
+    gradients = torch.autograd.grad(loss(model(inputs), targets).mean(), list(model.parameters()))
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def per_example_variance(
+    model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor, chunk_size: int = 256
+) -> float:
+    """S2, the sum of |g_i - G|^2 over N - 1, from every example's own gradient."""
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+
+    def example_loss(parameters: dict[str, Tensor], example: Tensor, target: Tensor) -> Tensor:
+        outputs = functional_call(model, (parameters, buffers), (example[None],))
+        return loss(outputs, target[None]).squeeze(0)
+
+    example_gradients = vmap(grad(example_loss), in_dims=(None, 0, 0), randomness="different")
+    mean = batch_gradient(model, loss, inputs, targets)
+    squares = 0.0
+    for chunk_inputs, chunk_targets in zip(
+        inputs.split(chunk_size), targets.split(chunk_size), strict=True
+    ):
+        gradients = example_gradients(parameters, chunk_inputs, chunk_targets)
+        flat = torch.cat([gradient.flatten(start_dim=1) for gradient in gradients.values()], dim=1)
+        squares += (flat - mean).double().square().sum().item()
+    return squares / (len(inputs) - 1)
+
+
+def sampled_noise(
+    model: nn.Module,
+    loss: PerExampleLoss,
+    inputs: Tensor,
+    targets: Tensor,
+    batch_size: int,
+    batches: int,
+    generator: torch.Generator,
+) -> float:
+    """Root mean square of |g_B - G| over `batches` batches, each drawn without replacement from all N."""
+    mean = batch_gradient(model, loss, inputs, targets)
+    squares = 0.0
+    for _ in range(batches):
+        indices = torch.randperm(len(inputs), generator=generator)[:batch_size]
+        gradient = batch_gradient(model, loss, inputs[indices], targets[indices])
+        squares += (gradient - mean).double().square().sum().item()
+    return math.sqrt(squares / batches)
+
+
+def theoretical_noise(variance: float, batch_size: int, examples: int) -> float:
+    """Root of E|g_B - G|^2 = (S2 / B) (1 - B / N) for `variance` = S2."""
+    return math.sqrt(variance / batch_size * (1 - batch_size / examples))
+
+
+def train_a_tenth(
+    workload: Workload, data: Data, model: nn.Module, protocol: Protocol, replica: int
+) -> None:
+    """Train `model` as far as the protocol's `TenthOfTraining` says."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=protocol.learning_rate)
+    batches = endless_batches(data, protocol.budget.batch_size, replica)
+    for _ in range(protocol.budget.updates(len(data.train_inputs))):
+        update(CPU, model, workload.loss, optimizer, *next(batches))
+
+
+def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
+    """A row per replica and stage: `gradient_norm` |G|, `relative_noise` as sampled, `relative_noise_theory`
+    from S2 and the equation above. In evaluation mode; norms in the loss's unit over the parameters'."""
+    rows = []
+    for replica in range(cell.repeats):
+        split = workload.replica_data(data, replica)
+        examples = (split.train_inputs, split.train_targets)
+        model = workload.initial_model(replica)
+        for stage in STAGES:
+            if stage != STAGES[0]:
+                train_a_tenth(workload, split, model.train(), cell.protocol, replica)
+            model.eval()
+            generator = seeds.generator("noise", stage, cell.batch_size, replica)
+            norm = batch_gradient(model, workload.loss, *examples).norm().item()
+            sampled = sampled_noise(
+                model, workload.loss, *examples, cell.batch_size, SAMPLED_BATCHES, generator
+            )
+            variance = per_example_variance(model, workload.loss, *examples)
+            theory = theoretical_noise(variance, cell.batch_size, len(split.train_inputs))
+            rows.append((replica, stage, norm, sampled / norm, theory / norm, "ok"))
+    columns = ["seed", "stage", "gradient_norm", "relative_noise", "relative_noise_theory", "status"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+GRADIENT_NOISE = Measurement("gradient_noise", version=1, measure=measure)

@@ -1,0 +1,103 @@
+"""What a run has to measure: the cells of the chosen claims, and where each is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from suite import machine, seeds
+from suite.backends import BACKENDS
+from suite.cells import Cell, Scope
+from suite.claims import Claim, Facts
+from suite.errors import UserError
+from suite.quick_timings import THREADS
+from suite.workloads import Workload, find, fingerprint
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How thoroughly to measure."""
+
+    seeds: int
+    processes: int
+    every: int
+    """Every how many of the workload's batch sizes are measured; Small and Large always are."""
+
+    def batch_sizes(self, workload: Workload) -> tuple[int, ...]:
+        thinned = set(workload.batch_sizes[:: self.every]) | {workload.small, workload.large}
+        return tuple(sorted(thinned))
+
+
+PRESETS = {
+    "quick": Preset(seeds=3, processes=2, every=3),
+    "default": Preset(seeds=10, processes=6, every=1),
+    "full": Preset(seeds=30, processes=12, every=1),
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell, and the key under which it is stored."""
+
+    cell: Cell
+    key: str
+
+
+@dataclass(frozen=True)
+class WorkloadPlan:
+    """Everything to measure of one workload."""
+
+    source: str
+    """Name or path by which another process finds the workload."""
+    facts: Facts
+    by_claim: dict[str, list[Planned]]
+    threads: Planned
+
+    def planned(self) -> list[Planned]:
+        """Every cell once, the thread count first."""
+        unique = {planned.key: planned for cells in self.by_claim.values() for planned in cells}
+        return [self.threads, *unique.values()]
+
+    def manifest(self) -> dict:
+        return {
+            "facts": self.facts.to_dict(),
+            "claims": {
+                name: [{"key": planned.key, **planned.cell.describe()} for planned in cells]
+                for name, cells in self.by_claim.items()
+            },
+        }
+
+
+def plan(
+    source: str, claims: list[Claim], preset: Preset, backends: tuple[str, ...], seeds_asked: int | None
+) -> WorkloadPlan:
+    """Plan one workload: load it once to know its fingerprint, and ask each claim for its cells."""
+    workload = find(source)
+    data = workload.load()
+    fitting = tuple(size for size in preset.batch_sizes(workload) if size <= len(data.train_inputs))
+    scope = Scope(fitting, seeds_asked or preset.seeds, preset.processes, backends)
+    print_of = fingerprint(workload, data)
+
+    def keyed(cell: Cell) -> Planned:
+        device = machine.gpu() if BACKENDS[cell.backend].device_type == "cuda" else machine.processor()
+        return Planned(cell, cell.key(print_of, device, seeds.BASE_SEED))
+
+    return WorkloadPlan(
+        source=source,
+        facts=Facts.of(workload, data),
+        by_claim={claim.name: [keyed(cell) for cell in claim.cells(workload, scope)] for claim in claims},
+        threads=keyed(Cell(THREADS, workload.name, "cpu", workload.large, repeats=1)),
+    )
+
+
+def find_preset(name: str) -> Preset:
+    if name not in PRESETS:
+        raise UserError(f"no preset '{name}': choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def find_backends(names: list[str]) -> tuple[str, ...]:
+    """The named backends, all when none is named. Raises UserError for an unknown one."""
+    for name in names:
+        if name not in BACKENDS:
+            raise UserError(f"no backend '{name}': choose from {', '.join(BACKENDS)}")
+    return tuple(name for name in BACKENDS if not names or name in names)

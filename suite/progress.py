@@ -1,0 +1,53 @@
+"""What a run shows while it works: a bar on a terminal, plain lines in a pipe; and the plan of a dry run."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from suite.plan import WorkloadPlan
+from suite.results import Results
+from suite.run import Progress as Show
+
+
+@contextmanager
+def shown() -> Iterator[Show]:
+    """A function that shows what is being done and how far the run is."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda what, stored, total: print(f"[{stored}/{total}] {what}", file=sys.stderr, flush=True)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, stored, total: bar.update(task, description=what, completed=stored, total=total)
+
+
+def print_plan(plans: list[WorkloadPlan], results: Results) -> None:
+    """A line for each cell: whether it is stored, and its time where one like it is."""
+    durations = stored_durations(results)
+    everything = [planned for plan in plans for planned in plan.planned()]
+    left = [planned for planned in everything if not results.has(planned.key)]
+    expected = {planned.key: durations.get(str(planned.cell)) for planned in left}
+    for planned in everything:
+        if planned.key not in expected:
+            note = "stored"
+        elif expected[planned.key] is None:
+            note = "time unknown"
+        else:
+            note = f"about {expected[planned.key]:.1f} s"
+        print(f"{planned.cell}: {note}")
+    known = [seconds for seconds in expected.values() if seconds is not None]
+    print(
+        f"{len(everything)} cells, {len(left)} to measure: about {sum(known):.0f} s for {len(known)} of them, "
+        f"{len(left) - len(known)} of unknown time"
+    )
+
+
+def stored_durations(results: Results) -> dict[str, float]:
+    """Seconds that each stored cell took, by what the cell is; of several alike, any."""
+    keys = [file.stem for file in results.cells.glob("*.parquet")] if results.cells.is_dir() else []
+    metadata = [results.read(key)[1] for key in keys]
+    return {facts["cell"]: facts["duration_s"] for facts in metadata}

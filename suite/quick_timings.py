@@ -1,0 +1,57 @@
+"""Quick timings that decide how something is measured; none of them is a result of the table.
+
+Taken with torch.utils.benchmark. How many threads suit the CPU, how often asv should repeat an update,
+and which batch sizes one example at a time would take too long for.
+"""
+
+import os
+
+import numpy as np
+import pandas as pd
+from torch.utils.benchmark import Timer
+
+from suite.backends import CPU, SEQUENTIAL
+from suite.cells import Cell, Measurement
+from suite.timings import Timed
+from suite.workloads import Data, Workload
+
+
+def update_seconds(timed: Timed, threads: int, min_run_time_s: float) -> float:
+    """Median seconds of one update."""
+    timer = Timer("timed.updates(1)", globals={"timed": timed}, num_threads=threads)
+    return timer.blocked_autorange(min_run_time=min_run_time_s).median
+
+
+def sequential_example_seconds(workload: Workload) -> float:
+    """Seconds that one example takes on `sequential`, nearly the same in a batch of any size."""
+    few = min(16, workload.large)
+    timed = Timed(workload, SEQUENTIAL, "resident", few)
+    return update_seconds(timed, threads=1, min_run_time_s=0.02) / few
+
+
+def measure_threads(workload: Workload, data: Data, cell: Cell | None = None) -> pd.DataFrame:
+    """A row per batch size and number of threads: `cpu_batch_size`, `threads`, `time_s` of one update."""
+    rows = []
+    threads = 1
+    while threads <= (os.cpu_count() or 1):
+        for batch_size in workload.batch_sizes:
+            timed = Timed(workload, CPU, "resident", batch_size, threads)
+            rows.append((batch_size, threads, update_seconds(timed, threads, min_run_time_s=0.05), "ok"))
+        threads *= 2
+    return pd.DataFrame(rows, columns=["cpu_batch_size", "threads", "time_s", "status"])
+
+
+def fastest_threads(rows: pd.DataFrame) -> int:
+    """The number of threads with the least geometric mean of the update times over the batch sizes.
+
+    More threads must win by 5%, so that a tie goes to the fewer.
+    """
+    means = np.exp(np.log(rows["time_s"]).groupby(rows["threads"]).mean())
+    best = means.index[0]
+    for threads in means.index[1:]:
+        if means[threads] < 0.95 * means[best]:
+            best = threads
+    return int(best)
+
+
+THREADS = Measurement("threads", version=1, measure=measure_threads, timed=True)

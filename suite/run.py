@@ -1,0 +1,154 @@
+"""Run a plan: time with asv, then train, and store every cell as soon as it is measured.
+
+Timings never run beside other work; trainings run side by side, one thread each. A run that is killed goes
+on where it stopped: a stored cell is never measured again.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import groupby
+
+import joblib
+import pandas as pd
+import torch
+
+from suite import machine
+from suite.asv_timing import time_cells
+from suite.backends import BACKENDS
+from suite.cells import Cell
+from suite.plan import Planned, WorkloadPlan
+from suite.quick_timings import THREADS, fastest_threads
+from suite.results import Results
+from suite.workloads import Data, Workload, find
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many cells are stored, and how many there are."""
+
+
+def run(plans: list[WorkloadPlan], results: Results, workers: int, progress: Progress) -> None:
+    """Measure every cell of `plans` that `results` lacks. Raises UserError when the folder is not usable."""
+    with results.locked():
+        manifest = results.read_manifest()
+        for plan in plans:
+            known = manifest["workloads"].setdefault(plan.facts.name, {"claims": {}})
+            known["facts"] = plan.manifest()["facts"]
+            known["claims"].update(plan.manifest()["claims"])
+        everything = [planned for plan in plans for planned in plan.planned()]
+        missing = {planned.key for planned in everything if not results.has(planned.key)}
+        for planned in everything:
+            if planned.key not in missing:
+                results.check(planned.key)
+        results.write_manifest(manifest)
+        _Runner(results, missing, len(everything), progress).run(plans, workers)
+
+
+class _Runner:
+    def __init__(self, results: Results, missing: set[str], total: int, progress: Progress):
+        self.results, self.missing, self.total, self.progress = results, missing, total, progress
+
+    def run(self, plans: list[WorkloadPlan], workers: int) -> None:
+        for plan in plans:
+            self._skip_unavailable(plan)
+            self._time(plan)
+        self._train(plans, workers)
+        self.progress("done", self.total, self.total)
+
+    def _left(self, plan: WorkloadPlan) -> list[Planned]:
+        return [planned for planned in plan.planned() if planned.key in self.missing]
+
+    def _store(self, planned: Planned, rows: pd.DataFrame, duration_s: float) -> None:
+        provenance = {**machine.describe(), "duration_s": round(duration_s, 3), "cell": str(planned.cell)}
+        self.results.write(planned.key, planned.cell, rows, provenance)
+        self.missing.discard(planned.key)
+
+    def _say(self, what: str) -> None:
+        self.progress(what, self.total - len(self.missing), self.total)
+
+    def _skip_unavailable(self, plan: WorkloadPlan) -> None:
+        for planned in self._left(plan):
+            if reason := BACKENDS[planned.cell.backend].unavailable():
+                self._store(planned, pd.DataFrame([{"status": "unavailable", "reason": reason}]), 0)
+
+    def _time(self, plan: WorkloadPlan) -> None:
+        """The thread count, then asv once for each benchmark, each alone on the machine."""
+        timed = [planned for planned in self._left(plan) if planned.cell.measurement.timed]
+        if plan.threads in timed:
+            self._say(f"timing the number of threads · {plan.facts.name}")
+            self._store(plan.threads, *measure(plan.source, plan.threads.cell))
+            timed.remove(plan.threads)
+        if not timed:
+            return
+        threads = fastest_threads(self.results.read(plan.threads.key)[0])
+        for (name, _), group in groupby(sorted(timed, key=_benchmark), key=_benchmark):
+            cells = list(group)
+            self._say(f"asv: {name} · {plan.facts.name} · {len(cells)} cells")
+            started = time.monotonic()
+            rows = time_cells(plan.source, [planned.cell for planned in cells], threads)
+            each = (time.monotonic() - started) / len(cells)
+            for planned, cell_rows in zip(cells, rows, strict=True):
+                self._store(planned, cell_rows, each)
+
+    def _train(self, plans: list[WorkloadPlan], workers: int) -> None:
+        """Everything else, small batches first: they take longest."""
+        left = [(plan, planned) for plan in plans for planned in self._left(plan)]
+        left.sort(key=lambda pair: pair[1].cell.batch_size)
+        self._say(f"training · {len(left)} cells")
+        for index, rows, duration_s in measure_all(
+            [(plan.source, planned.cell) for plan, planned in left], workers
+        ):
+            planned = left[index][1]
+            self._store(planned, rows, duration_s)
+            self._say(str(planned.cell))
+
+
+def _benchmark(planned: Planned) -> tuple[str, int]:
+    return planned.cell.measurement.name, planned.cell.repeats
+
+
+def measure_all(
+    cells: list[tuple[str, Cell]], workers: int
+) -> Iterator[tuple[int, pd.DataFrame, float]]:
+    """Measure cells in `workers` processes, and yield (index, rows, seconds) as each is done."""
+    tasks = (joblib.delayed(_measure_in_worker)(os.getpid(), index, *cell) for index, cell in enumerate(cells))
+    return joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")(
+        tasks
+    )
+
+
+def _measure_in_worker(parent: int, index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, float]:
+    _end_with(parent)
+    return index, *measure(source, cell)
+
+
+def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, float]:
+    """A cell's rows, and the seconds it took; on one thread. Running out of memory is a status."""
+    torch.set_num_threads(1)
+    workload, data = _loaded(source)
+    started = time.monotonic()
+    try:
+        rows = cell.measurement.measure(workload, data, cell)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        rows = pd.DataFrame([{"status": "out_of_memory", "reason": str(error).splitlines()[0]}])
+    return rows, time.monotonic() - started
+
+
+@cache
+def _loaded(source: str) -> tuple[Workload, Data]:
+    workload = find(source)
+    return workload, workload.load()
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """End this process when `parent` dies: a worker would otherwise finish its cell for nobody."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    if os.getpid() != parent:
+        threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,69 @@
+"""What asv times: one update, and one epoch, with everything made and warmed beforehand.
+
+The benchmarks hold the parameters and asv the clock; here is only what stands between two readings.
+"""
+
+import itertools
+from collections.abc import Iterator
+from functools import cache
+
+import torch
+
+from suite import seeds
+from suite.backends import CPU, Backend
+from suite.cells import Measurement
+from suite.training.epoch import Batch, epoch, loader_batches, resident_batches
+from suite.training.update import update
+from suite.workloads import Data, Workload
+
+UPDATE_TIME = Measurement("update_time", version=1, timed=True)
+EPOCH_TIME = Measurement("epoch_time", version=1, timed=True)
+
+
+@cache
+def load(workload: Workload) -> Data:
+    """The split of replica 0, loaded once in a process."""
+    return workload.replica_data(workload.load(), 0)
+
+
+class Timed:
+    """A model on a backend, with the batches it is fed. Its methods are what is timed.
+
+    In the `resident` arm an update gets a batch that already lies on the device; in the `loader` arm it
+    first fetches one through the DataLoader. An epoch shuffles and fetches its batches in both.
+    """
+
+    def __init__(self, workload: Workload, backend: Backend, arm: str, batch_size: int, threads: int = 1):
+        torch.set_num_threads(threads if backend is CPU else 1)
+        self.workload, self.backend, self.arm, self.batch_size = workload, backend, arm, batch_size
+        self.data = load(workload)
+        if arm == "resident":
+            self.data = self.data.to(backend.device)
+        self.generator = seeds.generator("timing", batch_size)
+        self.model = workload.initial_model(0).to(backend.device)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=workload.learning_rate)
+        self.fed = itertools.repeat(next(self.batches())) if arm == "resident" else self.full_batches()
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        examples = (self.data.train_inputs, self.data.train_targets)
+        if self.arm == "resident":
+            return resident_batches(*examples, self.batch_size, self.generator)
+        return loader_batches(*examples, self.batch_size, self.generator, self.backend.device)
+
+    def full_batches(self) -> Iterator[Batch]:
+        """Batches of `batch_size` without end, epoch after epoch."""
+        while True:
+            yield from (batch for batch in self.batches() if len(batch[0]) == self.batch_size)
+
+    def updates(self, count: int) -> None:
+        """`count` updates, each with its own batch, then one wait for the device."""
+        for _ in range(count):
+            inputs, targets = next(self.fed)
+            update(self.backend, self.model, self.workload.loss, self.optimizer, inputs, targets)
+        self.backend.synchronise()
+
+    def epoch(self) -> None:
+        """Shuffle, then one update from each batch, and wait for the device."""
+        epoch(self.backend, self.model, self.workload.loss, self.optimizer, self.batches())
+        self.backend.synchronise()

@@ -1,0 +1,1 @@
+"""The lecture's inner loop: update, epoch, and trainings with a stated protocol."""

@@ -1,0 +1,59 @@
+"""One epoch: shuffle the examples, then make one update from each batch.
+
+Two ways to feed it, the arms of the speed figures: `resident` gathers each batch by index from tensors
+that already lie on the device; `loader` draws the same batches example by example through torch's
+DataLoader, as an input pipeline does.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from suite.backends import Backend, PerExampleLoss
+from suite.training.update import update
+
+Batch = tuple[Tensor, Tensor]
+
+
+def shuffled_batches(examples: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Indices of each batch of one epoch: a fresh permutation of `examples`, cut every `batch_size`.
+
+    Every example appears exactly once; the last batch may be smaller.
+    """
+    return torch.randperm(examples, generator=generator).split(batch_size)
+
+
+def resident_batches(
+    inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator
+) -> Iterator[Batch]:
+    """The batches of one epoch, gathered on the device where `inputs` [N, ...] lies."""
+    order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+    for indices in order.split(batch_size):
+        yield inputs[indices], targets[indices]
+
+
+def loader_batches(
+    inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator, device: torch.device
+) -> Iterator[Batch]:
+    """The batches of one epoch, collated from single examples in this process and moved to `device`."""
+    dataset = TensorDataset(inputs, targets)
+    loader = DataLoader(dataset, batch_size, shuffle=True, generator=generator)
+    for batch_inputs, batch_targets in loader:
+        yield batch_inputs.to(device), batch_targets.to(device)
+
+
+def epoch(
+    backend: Backend,
+    model: nn.Module,
+    loss: PerExampleLoss,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Batch],
+) -> int:
+    """One update from each of `batches`. Returns their number."""
+    updates = 0
+    for inputs, targets in batches:
+        update(backend, model, loss, optimizer, inputs, targets)
+        updates += 1
+    return updates

@@ -1,0 +1,52 @@
+"""Workloads: one file each. A file in this folder that holds `workload = Workload(...)` is one; so is a
+user's own Python file, given by its path."""
+
+import importlib
+import importlib.util
+import pkgutil
+from functools import cache
+from pathlib import Path
+
+from suite.errors import UserError
+from suite.workloads.workload import Data, Workload, fingerprint
+
+__all__ = ["Data", "Workload", "find", "fingerprint", "names"]
+
+
+def names() -> list[str]:
+    """Names of the workloads that come with the suite."""
+    files = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in files if name != "workload")
+
+
+@cache
+def find(name: str) -> Workload:
+    """The workload called `name`, or the one in the Python file `name`.
+
+    Raises UserError when there is neither, or when the file holds no workload.
+    """
+    if name in names():
+        return importlib.import_module(f"{__name__}.{name}").workload
+    if name.endswith(".py"):
+        return _from_file(Path(name))
+    raise UserError(
+        f"no workload '{name}': choose from {', '.join(names())}, or give the path of a Python file "
+        "that holds `workload = Workload(...)`"
+    )
+
+
+def _from_file(path: Path) -> Workload:
+    if not path.is_file():
+        raise UserError(f"no workload file {path}: give the path of an existing Python file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from error
+    workload = getattr(module, "workload", None)
+    if not isinstance(workload, Workload):
+        raise UserError(f"{path} holds no workload: end it with `workload = Workload(...)`")
+    if workload.name in names():
+        raise UserError(f"{path}: the name '{workload.name}' is taken by the suite's own; choose another")
+    return workload

@@ -1,0 +1,135 @@
+"""What a workload is: data, a model and a loss, with the batch sizes and learning rates worth trying."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from suite import seeds
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training and test examples, on the CPU.
+
+    `train_inputs` [N, ...] and `test_inputs` [M, ...] are what the model takes, one example per row;
+    `train_targets` [N, ...] and `test_targets` [M, ...] what the loss compares its outputs with.
+    """
+
+    train_inputs: Tensor
+    train_targets: Tensor
+    test_inputs: Tensor
+    test_targets: Tensor
+
+    def resplit(self, replica: int) -> Data:
+        """The same examples, split afresh into training and test sets of the same sizes by `replica`."""
+        inputs = torch.cat([self.train_inputs, self.test_inputs])
+        targets = torch.cat([self.train_targets, self.test_targets])
+        order = torch.randperm(len(inputs), generator=seeds.generator("split", replica))
+        train, test = order.split([len(self.train_inputs), len(self.test_inputs)])
+        return Data(inputs[train], targets[train], inputs[test], targets[test])
+
+    def to(self, device: torch.device) -> Data:
+        return Data(
+            self.train_inputs.to(device),
+            self.train_targets.to(device),
+            self.test_inputs.to(device),
+            self.test_targets.to(device),
+        )
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each example, in nats: logits [B, C] and class numbers [B] to [B]."""
+    return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 where the largest logit is the right class, else 0: logits [B, C] and class numbers [B] to [B]."""
+    return (outputs.argmax(dim=1) == targets).float()
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Data, a model and a loss, and the batch sizes and learning rates worth trying on them.
+
+    `small` and `large` are the batch sizes that the lecture's table calls Small and Large. They are
+    fixed here, before anything is measured, and never chosen by what was observed.
+    """
+
+    name: str
+    about: str
+    """One sentence: the data, the model and the loss."""
+    load: Callable[[], Data]
+    model: Callable[[], nn.Module]
+    """Makes a freshly initialised model, from torch's global generator."""
+    batch_sizes: tuple[int, ...]
+    """Ascending; holds `small` and `large`."""
+    small: int
+    large: int
+    learning_rate: float
+    """The one rate of the lecture's comparison, equal for every batch size."""
+    learning_rates: tuple[float, ...]
+    """Other rates at which that comparison is repeated; holds `learning_rate`."""
+    epochs: int
+    target_loss: float
+    """Mean training loss, in the loss's unit, to which every batch size is trained for generalization."""
+    max_updates: int
+    """After how many updates a training to the target loss is given up."""
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    """Outputs [B, ...] and targets [B, ...] to the loss of each example [B]."""
+    score: Callable[[Tensor, Tensor], Tensor] = accuracy
+    """Outputs [B, ...] and targets [B, ...] to the score of each example [B]; higher is better."""
+    score_name: str = "accuracy"
+    resplit: bool = False
+    """Whether every replica splits the examples into training and test sets afresh."""
+
+    def __post_init__(self):
+        for needed, where in ((self.small, self.batch_sizes), (self.large, self.batch_sizes)):
+            if needed not in where:
+                raise ValueError(f"workload {self.name}: batch_sizes {where} lacks {needed}")
+        if self.learning_rate not in self.learning_rates:
+            raise ValueError(f"workload {self.name}: learning_rates lacks {self.learning_rate}")
+        if list(self.batch_sizes) != sorted(set(self.batch_sizes)) or self.batch_sizes[0] < 1:
+            raise ValueError(f"workload {self.name}: batch_sizes must be positive and ascending")
+        if not self.small < self.large:
+            raise ValueError(f"workload {self.name}: small must be less than large")
+
+    def initial_model(self, replica: int) -> nn.Module:
+        """The model with the initial parameters of `replica`, the same at every batch size."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.derive("initialisation", replica))
+            return self.model()
+
+    def replica_data(self, data: Data, replica: int) -> Data:
+        """The train/test split of `replica`: `data` itself unless the workload splits afresh."""
+        return data.resplit(replica) if self.resplit else data
+
+
+def data_fingerprint(data: Data) -> str:
+    """Hash of every example: content, shape and dtype."""
+    digest = hashlib.sha256()
+    for tensor in (data.train_inputs, data.train_targets, data.test_inputs, data.test_targets):
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint(workload: Workload, data: Data) -> str:
+    """Hash of what a workload computes: its data, and its losses and scores on a few examples at replica 0.
+
+    Losses enter with five significant digits, so that the last bits of another processor do not matter.
+    """
+    few = slice(0, 8)
+    model = workload.initial_model(0).eval()
+    with torch.no_grad():
+        outputs = model(data.train_inputs[few])
+        losses = workload.loss(outputs, data.train_targets[few])
+        scores = workload.score(outputs, data.train_targets[few])
+    values = " ".join(f"{value:.5g}" for value in torch.cat([losses, scores]).tolist())
+    text = f"{workload.name} {workload.resplit} {data_fingerprint(data)} {values}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
