@@ -11,7 +11,6 @@ from suite.errors import UserError
 
 app = typer.Typer(
     help="Small batch or large batch? A lecture's table of six rows, measured on your machine.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -106,18 +105,13 @@ def sysinfo() -> None:
 
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and exit code 2."""
-    import click
-
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
         message, code = str(error), 2
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        sys.exit(0)
-    except click.ClickException as error:
-        message, code = error.format_message(), 2
-    except (KeyboardInterrupt, click.Abort):
+    except typer.TyperException as error:
+        message, code = f"{error.format_message()} See `suite --help`.", 2
+    except (KeyboardInterrupt, typer.Abort):
         message, code = "interrupted: what was measured is stored, the same command goes on from there", 130
     else:
         sys.exit(code or 0)
