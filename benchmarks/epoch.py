@@ -1,7 +1,7 @@
 """Seconds of one epoch over batch size, on every backend, with resident data and through a DataLoader."""
 
-from suite.backends import SEQUENTIAL
 from benchmarks.timed import _Timed, benchmark_of, threads_for_cpu, timed_workload
+from suite.backends import SEQUENTIAL
 from suite.timings import load
 
 

@@ -51,9 +51,7 @@ def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targe
     loss(model(inputs), targets).mean().backward()
 
 
-def example_by_example_gradient(
-    model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor
-) -> None:
+def example_by_example_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor) -> None:
     """One example at a time, the lecture's "no parallel": the gradients add up to that of the mean."""
     for i in range(len(inputs)):
         (loss(model(inputs[i : i + 1]), targets[i : i + 1]).sum() / len(inputs)).backward()

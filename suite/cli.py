@@ -59,9 +59,7 @@ def run(
     backend: Annotated[list[str] | None, typer.Option(help="Only these backends.", show_default="all")] = None,
     claim: Annotated[list[str] | None, typer.Option(help="Only these claims.", show_default="all")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds of each training.", show_default="the preset's")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Trainings side by side.", show_default="one a core")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Trainings side by side.", show_default="one a core")] = None,
     results: ResultsOption = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and measure nothing.")] = False,
 ) -> None:

@@ -20,7 +20,7 @@ from suite.asv_timing import time_cells
 from suite.backends import BACKENDS
 from suite.cells import Cell
 from suite.plan import Planned, WorkloadPlan
-from suite.quick_timings import THREADS, fastest_threads
+from suite.quick_timings import fastest_threads
 from suite.results import Results
 from suite.workloads import Data, Workload, find
 
@@ -96,9 +96,7 @@ class _Runner:
         left = [(plan, planned) for plan in plans for planned in self._left(plan)]
         left.sort(key=lambda pair: pair[1].cell.batch_size)
         self._say(f"training · {len(left)} cells")
-        for index, rows, duration_s in measure_all(
-            [(plan.source, planned.cell) for plan, planned in left], workers
-        ):
+        for index, rows, duration_s in measure_all([(plan.source, planned.cell) for plan, planned in left], workers):
             planned = left[index][1]
             self._store(planned, rows, duration_s)
             self._say(str(planned.cell))
@@ -108,9 +106,7 @@ def _benchmark(planned: Planned) -> tuple[str, int]:
     return planned.cell.measurement.name, planned.cell.repeats
 
 
-def measure_all(
-    cells: list[tuple[str, Cell]], workers: int
-) -> Iterator[tuple[int, pd.DataFrame, float]]:
+def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[int, pd.DataFrame, float]]:
     """Measure cells in `workers` processes, and yield (index, rows, seconds) as each is done."""
     tasks = (joblib.delayed(_measure_in_worker)(os.getpid(), index, *cell) for index, cell in enumerate(cells))
     return joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")(

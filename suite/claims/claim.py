@@ -73,7 +73,7 @@ class Row:
     small: int
     large: int
     measure: str
-    """What `effect` is, and what it would be if batch size made no difference."""
+    """What `effect` is."""
     unit: str
     """Unit of `value_small` and `value_large`."""
     value_small: float = math.nan
@@ -86,6 +86,8 @@ class Row:
     verdict: str = ""
     status: str = "ok"
     flags: str = ""
+    null: float = 1
+    """The claim holds where the effect lies above this, and fails below."""
     kind: str = "ratio"
     """Whether the effect is a `ratio` or a `difference`."""
     headline: bool = True
@@ -100,6 +102,7 @@ class Row:
             effect_high=interval.high,
             seeds=interval.n,
             verdict=verdict(interval, null),
+            null=null,
             **fields,
         )
 

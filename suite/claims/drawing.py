@@ -1,11 +1,15 @@
 """What the claims' figures share: the batch-size axis, Small and Large marked on it, and colours."""
 
+import math
+from collections.abc import Callable
+
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from suite.claims.claim import Facts
+from suite.statistics import Interval
 
 COLOURS = dict(zip(("cpu", "cuda", "sequential"), seaborn.color_palette("colorblind", 3), strict=True))
 SMALL_COLOUR, LARGE_COLOUR = seaborn.color_palette("colorblind")[0], seaborn.color_palette("colorblind")[3]
@@ -51,10 +55,17 @@ def seconds_axis(axes: Axes, label: str) -> None:
 
 def seconds(value: float) -> str:
     """A time with its unit, for example `240 µs`."""
-    for scale, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
+    for scale, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")):
         if value >= 0.9995 * scale:
             return f"{value / scale:.3g} {unit}"
     return f"{value:.3g} s"
+
+
+def bounds(interval: Interval, form: Callable[[float], str]) -> str:
+    """The bounds of an interval, for example `0.4 to 0.6`."""
+    if math.isnan(interval.low):
+        return "no interval from so few values"
+    return f"{form(interval.low)} to {form(interval.high)}"
 
 
 def times(axes: Axes, medians: pd.DataFrame, label: str, **style) -> None:

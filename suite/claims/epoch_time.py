@@ -14,7 +14,7 @@ from suite.statistics import median_interval
 from suite.timings import EPOCH_TIME, UPDATE_TIME
 from suite.workloads import Workload
 
-MEASURE = "time of an epoch, Small / Large (ratio, null 1)"
+MEASURE = "time of an epoch, Small / Large"
 ARMS = {"resident": "data resident", "loader": "DataLoader"}
 
 

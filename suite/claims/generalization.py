@@ -11,14 +11,13 @@ from matplotlib.figure import Figure
 from suite.cells import Cell, Scope
 from suite.claims import optimization
 from suite.claims.claim import Claim, Evidence, Facts, Row
-from suite.claims.drawing import GREY, batch_size_axis, thousands
+from suite.claims.drawing import GREY, batch_size_axis, bounds, thousands
 from suite.statistics import mean_interval, probability_above_zero, value_at_crossing
 from suite.training.plain import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from suite.workloads import Workload
 
-
-MEASURE = "test {score} at equal training loss, Small - Large (difference, null 0)"
+MEASURE = "test {score} at equal training loss, Small − Large"
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
@@ -121,7 +120,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         return f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {row.flags}."
     scores = at_target(to_target(evidence), facts, "test_score")
     difference = scores[facts.small] - scores[facts.large]
-    wins = probability_above_zero(difference)
+    wins, difference_interval = probability_above_zero(difference), mean_interval(difference)
     told = {
         "holds": "so the small batch generalizes better here",
         "fails": "so the large batch generalizes better here",
@@ -132,7 +131,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"Trained to the same training loss of {facts.target_loss:g}, the test {facts.score_name} is "
         f"{row.value_small:.4f} with batch size {thousands(row.small)} and {row.value_large:.4f} with "
         f"{thousands(row.large)}. The gap, Small minus Large, is {row.effect:+.4f} "
-        f"({row.effect_low:+.4f} to {row.effect_high:+.4f}), {told}. The small batch tested better in "
+        f"({bounds(difference_interval, '{:+.4f}'.format)}), {told}. The small batch tested better in "
         f"{wins.estimate:.0%} of {row.seeds} seeds, a tie counting half (interval of the probability "
         f"{wins.low:.0%} to {wins.high:.0%}). {split}{_after_equal_epochs(evidence)}"
     )
@@ -168,7 +167,7 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
                 "batch size": thousands(batch_size),
                 "updates to the target": thousands(updates[batch_size].mean()),
                 f"test {facts.score_name} there": f"{score.estimate:.4f}",
-                "95% interval": f"{score.low:.4f} – {score.high:.4f}",
+                "95% interval": bounds(score, "{:.4f}".format),
                 "seeds that reached it": f"{score.n}",
             }
         )

@@ -17,7 +17,7 @@ from suite.statistics import Interval, mean_interval
 from suite.training.protocol import Protocol, TenthOfTraining
 from suite.workloads import Workload
 
-MEASURE = "relative gradient noise, Small / Large (ratio, null 1)"
+MEASURE = "relative gradient noise, Small / Large"
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:

@@ -11,19 +11,26 @@ from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Row
-from suite.claims.drawing import GREY, batch_size_colours, thousands
+from suite.claims.drawing import GREY, batch_size_colours, bounds, thousands
 from suite.statistics import Interval, holm, mean_interval, mean_p_value, probability_above_zero
 from suite.training.plain import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.workloads import Workload
 
-MEASURE = "training loss, Large / Small (ratio, null 1)"
+MEASURE = "training loss, Large / Small"
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Every batch size at the workload's learning rate; Small and Large at its other rates."""
     return [
-        Cell(TRAINING, workload.name, "cpu", batch_size, scope.seeds, Protocol(rate, EqualEpochs(workload.epochs)))
+        Cell(
+            TRAINING,
+            workload.name,
+            "cpu",
+            batch_size,
+            scope.seeds,
+            Protocol(rate, EqualEpochs(workload.epochs)),
+        )
         for rate in workload.learning_rates
         for batch_size in scope.batch_sizes
         if rate == workload.learning_rate or batch_size in (workload.small, workload.large)
@@ -111,7 +118,9 @@ def effects_by_rate(evidence: Evidence) -> pd.DataFrame:
         status, reason = troubles(rows, facts)
         differences = log_loss_differences(rows, facts) if status == "ok" else []
         interval = mean_interval(differences).map(np.exp) if status == "ok" else Interval(*[np.nan] * 3, 0)
-        table.append((rate, interval.estimate, interval.low, interval.high, status, reason, mean_p_value(differences)))
+        table.append(
+            (rate, interval.estimate, interval.low, interval.high, status, reason, mean_p_value(differences))
+        )
     columns = ["learning_rate", "effect", "low", "high", "status", "reason", "p"]
     frame = pd.DataFrame(table, columns=columns)
     tested = frame["status"] == "ok"
@@ -123,9 +132,9 @@ def effects_by_rate(evidence: Evidence) -> pd.DataFrame:
 def rates_at_which_it_holds(evidence: Evidence) -> str:
     effects = effects_by_rate(evidence)
     holding = effects.loc[effects["holds"], "learning_rate"]
-    tried = ", ".join(f"{rate:g}" for rate in effects["learning_rate"])
     held = ", ".join(f"{rate:g}" for rate in holding) or "none"
-    return f"holds at learning rates {held} of {tried} tried (Holm)"
+    tried = ", ".join(f"{rate:g}" for rate in effects["learning_rate"])
+    return f"at learning rate {evidence.facts.learning_rate:g}; holds at {held}, of {tried} tried"
 
 
 def draw(evidence: Evidence) -> Figure:
@@ -180,7 +189,9 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     facts = evidence.facts
     row = next(row for row in rows if row.headline)
     trouble = effects_by_rate(evidence).query("status != 'ok'")
-    other = " ".join(f"At {rate:g}: {reason}." for rate, reason in zip(trouble["learning_rate"], trouble["reason"], strict=True))
+    other = " ".join(
+        f"At {rate:g}: {reason}." for rate, reason in zip(trouble["learning_rate"], trouble["reason"], strict=True)
+    )
     if row.status != "ok":
         return f"At learning rate {facts.learning_rate:g} the comparison cannot be made: {row.flags}. {other}"
     selected = evidence.rows[evidence.rows["protocol"] == row.protocol]
@@ -191,8 +202,9 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"{row.value_small:.3g} with batch size {thousands(row.small)} and {row.value_large:.3g} with "
         f"{thousands(row.large)}; training {facts.score_name} {scores[0]:.3f} and {scores[1]:.3f}. The small "
         f"batch ended lower in {wins.estimate:.0%} of the seeds (interval of the probability {wins.low:.0%} to "
-        f"{wins.high:.0%}). Equal epochs give the large batch fewer updates: the middle panel shows both per "
-        f"update. Over the learning rate, the claim {row.flags}. {other}"
+        f"{wins.high:.0%}). Equal epochs give the large batch fewer updates: the middle panel shows the same "
+        f"trainings per update. Over the learning rate (with Holm's correction) the claim "
+        f"{row.flags.partition('; ')[2]}. {other}"
     )
 
 
@@ -208,7 +220,7 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
                 "batch size": thousands(batch_size),
                 "updates": thousands(seeds["updates"].max()),
                 "training loss": f"{loss.estimate:.3g}",
-                "95% interval": f"{loss.low:.3g} – {loss.high:.3g}",
+                "95% interval": bounds(loss, "{:.3g}".format),
                 f"training {facts.score_name}": f"{seeds['train_score'].mean():.3f}",
                 "diverged": f"{diverged} of {len(seeds)}",
             }

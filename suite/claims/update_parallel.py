@@ -14,7 +14,16 @@ from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, status_of
-from suite.claims.drawing import COLOURS, GREY, batch_size_axis, seconds, seconds_axis, thousands, times
+from suite.claims.drawing import (
+    COLOURS,
+    GREY,
+    batch_size_axis,
+    bounds,
+    seconds,
+    seconds_axis,
+    thousands,
+    times,
+)
 from suite.statistics import (
     Interval,
     affine_fit,
@@ -26,7 +35,8 @@ from suite.timings import UPDATE_TIME
 from suite.workloads import Workload
 
 FACTOR = 1.5
-MEASURE = "B_same over B_same of sequential (ratio, null 10)"
+MEASURE = "B_same over that of sequential"
+NULL = 10
 PARALLEL = ("cpu", "cuda")
 
 
@@ -37,7 +47,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         for backend in (*PARALLEL, "sequential")
         for arm in ("resident", "loader")
         for batch_size in scope.batch_sizes
-        if backend == "sequential" and arm == "resident" or backend != "sequential" and backend in scope.backends
+        if (backend in scope.backends if backend in PARALLEL else arm == "resident")
     ]
 
 
@@ -97,18 +107,23 @@ def _judge_backend(
         return Row(**shared, large=facts.large, status=status, flags=reason)
     large, flag = measured_large(facts, list(medians))
     same = same_time_batches(medians)
-    flags = [flag, f"{int(of_backend['threads'].max())} thread(s)" if backend == "cpu" else ""]
+    flags = [flag, _threads(of_backend) if backend == "cpu" else ""]
     if np.isinf(same).any():
         flags.append(f"still flat at {thousands(medians.columns[-1])}: effect is a lower bound")
     return Row.judged(
         reach(same, sequential, medians.columns[-1]),
-        null=10,
+        null=NULL,
         **shared,
         large=large,
         value_small=medians[facts.small].median(),
         value_large=medians[large].median(),
         flags="; ".join(filter(None, flags)),
     )
+
+
+def _threads(rows: pd.DataFrame) -> str:
+    threads = int(rows["threads"].max())
+    return "1 thread, the fastest number" if threads == 1 else f"{threads} threads, the fastest number"
 
 
 def draw(evidence: Evidence) -> Figure:
@@ -163,9 +178,9 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
             said.append(
                 f"On {row.backend} ({row.flags}) an update took {seconds(row.value_small)} at batch size "
                 f"{thousands(row.small)} and {seconds(row.value_large)} at {thousands(row.large)}. It stays "
-                f"within 1.5 times the time of a single example up to batch size {same.estimate:.0f} "
-                f"({same.low:.0f} to {same.high:.0f}), and reaches half of its peak throughput at "
-                f"{half.estimate:.0f} ({half.low:.0f} to {half.high:.0f})."
+                f"within {FACTOR} times the time of a single example up to batch size {same.estimate:.0f} "
+                f"({bounds(same, thousands)}), and reaches half of its peak throughput at "
+                f"{half.estimate:.0f} ({bounds(half, thousands)})."
             )
     return " ".join(said)
 

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, status_of
-from suite.claims.drawing import COLOURS, batch_size_axis, seconds, seconds_axis, thousands, times
+from suite.claims.drawing import COLOURS, batch_size_axis, bounds, seconds, seconds_axis, thousands, times
 from suite.statistics import Interval, median_interval, power_law_exponent
 from suite.timings import UPDATE_TIME
 from suite.workloads import Workload
 
-MEASURE = "time of an update, Large / Small (ratio, null 1)"
+MEASURE = "time of an update, Large / Small"
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
@@ -79,7 +79,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     return (
         f"One example at a time, an update took {seconds(row.value_small)} at batch size "
         f"{thousands(row.small)} and {seconds(row.value_large)} at {thousands(row.large)}. Over all batch sizes "
-        f"the time grows like B to the power {power.estimate:.2f} ({power.low:.2f} to {power.high:.2f}): "
+        f"the time grows like B to the power {power.estimate:.2f} ({bounds(power, '{:.2f}'.format)}): "
         "1 would be exactly in proportion, and what is missing is the fixed cost of an update."
     )
 
@@ -91,7 +91,7 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
         {
             "batch size": [thousands(size) for size in medians],
             "time of one update": [seconds(interval.estimate) for interval in intervals],
-            "95% interval": [f"{seconds(i.low)} – {seconds(i.high)}" for i in intervals],
+            "95% interval": [bounds(interval, seconds) for interval in intervals],
             "per example": [
                 seconds(interval.estimate / size) for size, interval in zip(medians, intervals, strict=True)
             ],

@@ -48,9 +48,7 @@ def per_example_variance(
     example_gradients = vmap(grad(example_loss), in_dims=(None, 0, 0), randomness="different")
     mean = batch_gradient(model, loss, inputs, targets)
     squares = 0.0
-    for chunk_inputs, chunk_targets in zip(
-        inputs.split(chunk_size), targets.split(chunk_size), strict=True
-    ):
+    for chunk_inputs, chunk_targets in zip(inputs.split(chunk_size), targets.split(chunk_size), strict=True):
         gradients = example_gradients(parameters, chunk_inputs, chunk_targets)
         flat = torch.cat([gradient.flatten(start_dim=1) for gradient in gradients.values()], dim=1)
         squares += (flat - mean).double().square().sum().item()
@@ -81,9 +79,7 @@ def theoretical_noise(variance: float, batch_size: int, examples: int) -> float:
     return math.sqrt(variance / batch_size * (1 - batch_size / examples))
 
 
-def train_a_tenth(
-    workload: Workload, data: Data, model: nn.Module, protocol: Protocol, replica: int
-) -> None:
+def train_a_tenth(workload: Workload, data: Data, model: nn.Module, protocol: Protocol, replica: int) -> None:
     """Train `model` as far as the protocol's `TenthOfTraining` says."""
     optimizer = torch.optim.SGD(model.parameters(), lr=protocol.learning_rate)
     batches = endless_batches(data, protocol.budget.batch_size, replica)
@@ -105,9 +101,7 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
             model.eval()
             generator = seeds.generator("noise", stage, cell.batch_size, replica)
             norm = batch_gradient(model, workload.loss, *examples).norm().item()
-            sampled = sampled_noise(
-                model, workload.loss, *examples, cell.batch_size, SAMPLED_BATCHES, generator
-            )
+            sampled = sampled_noise(model, workload.loss, *examples, cell.batch_size, SAMPLED_BATCHES, generator)
             variance = per_example_variance(model, workload.loss, *examples)
             theory = theoretical_noise(variance, cell.batch_size, len(split.train_inputs))
             rows.append((replica, stage, norm, sampled / norm, theory / norm, "ok"))

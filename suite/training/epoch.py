@@ -25,9 +25,7 @@ def shuffled_batches(examples: int, batch_size: int, generator: torch.Generator)
     return torch.randperm(examples, generator=generator).split(batch_size)
 
 
-def resident_batches(
-    inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator
-) -> Iterator[Batch]:
+def resident_batches(inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
     """The batches of one epoch, gathered on the device where `inputs` [N, ...] lies."""
     order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
     for indices in order.split(batch_size):

@@ -53,9 +53,7 @@ def train(
         reached = protocol.budget.reached(train_loss)
         if reached or not math.isfinite(train_loss):
             break
-    looks = pd.DataFrame(
-        rows, columns=["updates", "epoch", "train_loss", "train_score", "test_loss", "test_score"]
-    )
+    looks = pd.DataFrame(rows, columns=["updates", "epoch", "train_loss", "train_score", "test_loss", "test_score"])
     return looks.assign(status=_status(looks["train_loss"], protocol, reached))
 
 

@@ -132,4 +132,3 @@ def fingerprint(workload: Workload, data: Data) -> str:
     values = " ".join(f"{value:.5g}" for value in torch.cat([losses, scores]).tolist())
     text = f"{workload.name} {workload.resplit} {data_fingerprint(data)} {values}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-

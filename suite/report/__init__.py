@@ -1,0 +1,17 @@
+"""The report: made from stored results alone, and the same bytes from the same results."""
+
+from pathlib import Path
+
+from suite.report.page import write_page
+from suite.report.sections import sections
+from suite.report.table import table, write_tables
+from suite.results import Results
+
+
+def write_report(results: Results) -> Path:
+    """Write `report/`: the page, the tables and the figures. Returns the page's path."""
+    everything = sections(results)
+    results.report.mkdir(exist_ok=True)
+    rows = table(everything)
+    write_tables(rows, results.report)
+    return write_page(everything, rows, results.report)

@@ -1,0 +1,124 @@
+"""The page: one self-contained HTML file."""
+
+import base64
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup, escape
+
+from suite.claims.drawing import thousands
+from suite.report import table
+from suite.report.sections import NOT_MEASURED, Section
+from suite.report.style import save, style
+
+MARKS = {"holds": "✓", "fails": "✗", "undecided": "?"}
+"""A sign for each verdict, so that it can be read without colour."""
+
+MEASURED_BY = {
+    "machine": "Machine",
+    "gpu": "GPU",
+    "system": "System",
+    "python": "Python",
+    "torch": "torch",
+    "numpy": "NumPy",
+    "asv": "asv",
+    "suite": "Suite",
+    "commit": "Commit",
+}
+
+
+def write_page(sections: list[Section], rows: pd.DataFrame, folder: Path) -> Path:
+    """Draw every figure and write index.html into `folder`. Returns the page's path."""
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    for old in figures.iterdir():
+        old.unlink()
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (files(__package__) / name).read_text()),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["symbols"] = _symbols
+    page = environment.get_template("page.html").render(
+        css=(files(__package__) / "page.css").read_text(),
+        workloads=_workloads(sections, rows, figures),
+        measured_by=_measured_by(sections),
+        missing=sum(int((section.evidence.rows["reason"] == NOT_MEASURED).sum()) for section in sections),
+    )
+    path = folder / "index.html"
+    path.write_text(page)
+    return path
+
+
+def _workloads(sections: list[Section], rows: pd.DataFrame, figures: Path) -> list[dict]:
+    """What the template shows of each workload."""
+    shown = []
+    for name in dict.fromkeys(section.evidence.facts.name for section in sections):
+        own = [section for section in sections if section.evidence.facts.name == name]
+        headline = rows[(rows["workload"] == name) & rows["headline"]]
+        lines = [_shown_row(row) for _, row in headline.iterrows()]
+        shown.append(
+            {
+                "facts": own[0].evidence.facts,
+                "rows": lines,
+                "sections": [
+                    _shown_section(section, [line for line in lines if line["claim"] == section.claim.name], figures)
+                    for section in own
+                ],
+            }
+        )
+    return shown
+
+
+def _shown_row(row: pd.Series) -> dict:
+    """A line of the table, every value as text."""
+    judged = row["status"] == "ok"
+    return {
+        "claim": row["claim"],
+        "title": row["title"],
+        "backend": row["backend"],
+        "lecture_small": row["lecture_small"],
+        "lecture_large": row["lecture_large"],
+        "small": thousands(row["small"]),
+        "large": thousands(row["large"]),
+        "value_small": table.value(row["value_small"], row["unit"]) if judged else "–",
+        "value_large": table.value(row["value_large"], row["unit"]) if judged else "–",
+        "unit": "" if row["unit"] == "s" else row["unit"],
+        "effect": table.effect(row),
+        "measure": f"{row['what']}; holds above {row['null']:g}",
+        "verdict": table.verdict(row),
+        "mark": MARKS.get(row["verdict"], "–"),
+        "css_class": row["verdict"] or "none",
+        "flags": row["flags"],
+    }
+
+
+def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
+    claim, evidence = section.claim, section.evidence
+    name = f"{claim.name}_{evidence.facts.name}"
+    shown = {"claim": claim, "id": name, "rows": rows, "explanation": claim.explain(evidence, section.rows)}
+    if not evidence.ok().empty:
+        with style():
+            picture = save(claim.draw(evidence), figures, name)
+        shown["picture"] = base64.b64encode(picture.encode()).decode()
+        shown["numbers"] = claim.numbers(evidence)
+    return shown
+
+
+def _measured_by(sections: list[Section]) -> list[tuple[str, str]]:
+    """Where the cells come from: each fact, with all of its values where cells differ."""
+    provenance = [metadata for section in sections for metadata in section.provenance]
+    facts = []
+    for key, name in MEASURED_BY.items():
+        values = sorted({metadata[key] for metadata in provenance if key in metadata})
+        facts.append((name, "; ".join(values)))
+    return facts
+
+
+def _symbols(text: str) -> Markup:
+    """`text` with its one symbol set as such."""
+    return Markup(escape(text).replace("B_same", Markup("<i>B</i><sub>same</sub>")))

@@ -1,0 +1,66 @@
+"""Stored results read for the report: one section a claim and workload, judged."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from suite.claims import Claim, Evidence, Facts, Row, all_claims
+from suite.errors import UserError
+from suite.results import Results
+
+NOT_MEASURED = "not measured yet"
+ALWAYS = ("status", "reason", "process", "time_s", "seed", "stage", "updates", "train_loss")
+"""Columns that claims select by: there, empty, even where no cell could be measured."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A claim on a workload: what was stored, and what follows."""
+
+    claim: Claim
+    evidence: Evidence
+    rows: list[Row]
+    provenance: list[dict]
+    """The metadata of every cell that was read."""
+
+
+def sections(results: Results) -> list[Section]:
+    """Judge every claim of every workload in the manifest. Raises UserError when there is none."""
+    manifest = results.read_manifest()
+    if not manifest["workloads"]:
+        raise UserError(f"no results in {results.folder}: run `suite run` first, or name a folder with --results")
+    found = []
+    for name in sorted(manifest["workloads"]):
+        workload = manifest["workloads"][name]
+        facts = Facts(**workload["facts"])
+        for claim in all_claims():
+            if cells := workload["claims"].get(claim.name):
+                rows, provenance = _read(results, cells)
+                evidence = Evidence(facts, rows)
+                found.append(Section(claim, evidence, claim.judge(evidence), provenance))
+    return found
+
+
+def _read(results: Results, cells: list[dict]) -> tuple[pd.DataFrame, list[dict]]:
+    """The rows of `cells`, to six significant digits, and their metadata. A cell that is not stored yet is
+    a row that says so."""
+    frames, provenance = [], []
+    for cell in cells:
+        description = {name: value for name, value in cell.items() if name != "key"}
+        if results.has(cell["key"]):
+            rows, metadata = results.read(cell["key"])
+            frames.append(rows)
+            provenance.append(metadata)
+        else:
+            frames.append(pd.DataFrame([{**description, "status": "unavailable", "reason": NOT_MEASURED}]))
+    rows = pd.concat(frames, ignore_index=True)
+    rows = rows.reindex(columns=dict.fromkeys([*rows, *ALWAYS]))
+    floats = rows.select_dtypes("float").columns
+    rows[floats] = rows[floats].map(six_digits)
+    return rows, provenance
+
+
+def six_digits(value: float) -> float:
+    """`value` to six significant digits: what a reader could see, and the same on every platform."""
+    return float(f"{value:.6g}") if np.isfinite(value) else value

@@ -1,0 +1,103 @@
+"""The table: every row as a frame, as CSV and as Markdown."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from suite.claims.drawing import bounds, seconds, thousands
+from suite.report.sections import Section
+from suite.statistics import Interval
+
+COLUMNS = [
+    "workload",
+    "backend",
+    "protocol",
+    "claim",
+    "lecture_small",
+    "lecture_large",
+    "small",
+    "large",
+    "measure",
+    "unit",
+    "value_small",
+    "value_large",
+    "effect",
+    "effect_low",
+    "effect_high",
+    "seeds",
+    "verdict",
+    "status",
+    "flags",
+]
+
+
+def table(sections: list[Section]) -> pd.DataFrame:
+    """A row per claim x workload x backend x protocol: the columns of table.csv, with `kind` and `headline`."""
+    lines = [
+        {
+            "workload": section.evidence.facts.name,
+            "claim": section.claim.name,
+            "title": section.claim.title,
+            "lecture_small": section.claim.small,
+            "lecture_large": section.claim.large,
+            **asdict(row),
+        }
+        for section in sections
+        for row in section.rows
+    ]
+    rows = pd.DataFrame(lines)
+    nulls = rows["kind"] + ", null " + rows["null"].map("{:g}".format)
+    return rows.assign(what=rows["measure"], measure=rows["measure"] + " (" + nulls + ")")
+
+
+def value(number: float, unit: str) -> str:
+    """A value with its unit, as a reader wants it."""
+    if pd.isna(number):
+        return "–"
+    return seconds(number) if unit == "s" else f"{number:.3g}"
+
+
+def effect(row: pd.Series) -> str:
+    """The effect with its interval, for example `×5.3 (4.9 to 5.8)`."""
+    if pd.isna(row["effect"]):
+        return "–"
+    sign, form = ("×", ".3g") if row["kind"] == "ratio" else ("", "+.2g")
+    interval = Interval(row["effect"], row["effect_low"], row["effect_high"], row["seeds"])
+    return f"{sign}{row['effect']:{form}} ({bounds(interval, lambda bound: f'{bound:{form}}')})".replace("-", "−")
+
+
+def verdict(row: pd.Series) -> str:
+    """The verdict, or the status where there is none."""
+    return row["verdict"] or row["status"].replace("_", " ")
+
+
+def write_tables(rows: pd.DataFrame, folder: Path) -> None:
+    """Write table.csv, every row with six significant digits, and table.md, the rows of the page."""
+    rows[COLUMNS].to_csv(folder / "table.csv", index=False, float_format="%.6g", lineterminator="\n")
+    (folder / "table.md").write_text(markdown(rows))
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """The table of the page in Markdown."""
+    lines = [
+        "| | Small | Large | workload | backend | measured: Small | measured: Large | effect (95% interval) "
+        "| verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for _, row in rows[rows["headline"]].iterrows():
+        cells = [
+            row["title"],
+            row["lecture_small"],
+            row["lecture_large"],
+            row["workload"],
+            row["backend"],
+            f"{value(row['value_small'], row['unit'])} at {thousands(row['small'])}",
+            f"{value(row['value_large'], row['unit'])} at {thousands(row['large'])}",
+            effect(row),
+            f"**{verdict(row)}**",
+        ]
+        if row["status"] != "ok":
+            cells[5] = cells[6] = "–"
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
