@@ -17,7 +17,16 @@ GREY = "#6b6b6b"
 
 
 def thousands(number: float) -> str:
+    """A count, for example `1,024`."""
     return f"{number:,.0f}"
+
+
+def three_digits(number: float) -> str:
+    """A number with three significant digits, for example `1,030` or `0.0412`."""
+    if not math.isfinite(number) or not 1e-4 <= abs(number) < 1e7:
+        return f"{number:.3g}"
+    decimals = max(0, 2 - math.floor(math.log10(abs(number))))
+    return f"{round(number, 2 - math.floor(math.log10(abs(number)))):,.{decimals}f}"
 
 
 def batch_size_axis(axes: Axes, facts: Facts, label: str = "batch size (examples)") -> None:
@@ -57,7 +66,7 @@ def seconds(value: float) -> str:
     """A time with its unit, for example `240 µs`."""
     for scale, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")):
         if value >= 0.9995 * scale:
-            return f"{value / scale:.3g} {unit}"
+            return f"{three_digits(value / scale)} {unit}"
     return f"{value:.3g} s"
 
 

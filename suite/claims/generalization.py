@@ -85,22 +85,27 @@ def judge(evidence: Evidence) -> list[Row]:
 
 
 def draw(evidence: Evidence) -> Figure:
-    """Test score at equal training loss, and the lecture's figure: both scores after equal epochs."""
+    """The paired gap at equal training loss, and the lecture's figure: both scores after equal epochs."""
     facts = evidence.facts
     figure = Figure(figsize=(9.6, 4.2))
-    left, right = figure.subplots(1, 2, sharey=False)
-    _draw_scores(left, at_target(to_target(evidence), facts, "test_score"), f"test {facts.score_name}", "C3")
+    left, right = figure.subplots(1, 2)
+    scores = at_target(to_target(evidence), facts, "test_score")
+    if facts.large in scores:
+        gaps = scores.sub(scores[facts.large], axis="index").drop(columns=facts.large)
+        _draw_scores(left, gaps, "mean over seeds, 95% interval", "C3")
+    left.axhline(0, color="black", linewidth=1)
     left.set_title(f"at training loss {facts.target_loss:g}", pad=18)
+    left.set_ylabel(f"test {facts.score_name} minus that of Large")
     equal_epochs = evidence.rows.drop(to_target(evidence).index)
     end = optimization.at_the_end(equal_epochs[equal_epochs["status"] == "ok"])
     for column, name, colour in (("train_score", "training", "C0"), ("test_score", "test", "C3")):
         scores = end.pivot(index="seed", columns="batch_size", values=column)
         _draw_scores(right, scores, f"{name} {facts.score_name}", colour)
     right.set_title(f"after {facts.epochs} epochs, learning rate {facts.learning_rate:g}", pad=18)
+    right.set_ylabel(facts.score_name)
     for axes in (left, right):
         batch_size_axis(axes, facts)
-        axes.set_ylabel(facts.score_name)
-        axes.legend(loc="lower left")
+        axes.legend(loc="best")
     return figure
 
 

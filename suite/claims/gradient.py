@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, status_of
-from suite.claims.drawing import COLOURS, batch_size_axis, thousands
+from suite.claims.drawing import COLOURS, batch_size_axis, thousands, three_digits
 from suite.instruments.gradient_noise import GRADIENT_NOISE, SAMPLED_BATCHES, STAGES
 from suite.statistics import Interval, mean_interval
 from suite.training.protocol import Protocol, TenthOfTraining
@@ -92,6 +92,7 @@ def draw(evidence: Evidence) -> Figure:
             sampled.columns,
             np.exp(np.log(sampled).mean()),
             "o",
+            markersize=4,
             color=COLOURS["cpu"],
             label=f"{SAMPLED_BATCHES} sampled batches (dots: seeds)",
         )
@@ -113,8 +114,8 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     )
     return (
         f"At the same parameters ({row.flags}) the gradient of a batch of {thousands(row.small)} is off by "
-        f"{row.value_small:.3g} times the length of the true gradient, that of a batch of {thousands(row.large)} "
-        f"by {row.value_large:.3g} times. Sampled batches lie on the line that follows from every example's own "
+        f"{three_digits(row.value_small)} times the length of the true gradient, that of a batch of {thousands(row.large)} "
+        f"by {three_digits(row.value_large)} times. Sampled batches lie on the line that follows from every example's own "
         f"gradient: their ratio to it is {off.mean():.3f} on average. "
         f"At {thousands(evidence.facts.train_examples)}, the whole training set, the noise is zero."
     )
@@ -125,8 +126,8 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
     table = pd.DataFrame()
     for stage in STAGES:
         sampled, theory = noise(rows, stage), noise(rows, stage, "relative_noise_theory")
-        table[f"sampled, {stage}"] = [f"{mean:.3g}" for mean in sampled.mean()]
-        table[f"theory, {stage}"] = [f"{mean:.3g}" for mean in theory.mean()]
+        table[f"sampled, {stage}"] = [three_digits(mean) for mean in sampled.mean()]
+        table[f"theory, {stage}"] = [three_digits(mean) for mean in theory.mean()]
     table.insert(0, "batch size", [thousands(size) for size in noise(rows, STAGES[0])])
     return table
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Row
-from suite.claims.drawing import GREY, batch_size_colours, bounds, thousands
+from suite.claims.drawing import GREY, batch_size_colours, bounds, thousands, three_digits
 from suite.statistics import Interval, holm, mean_interval, mean_p_value, probability_above_zero
 from suite.training.plain import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol
@@ -132,13 +132,15 @@ def effects_by_rate(evidence: Evidence) -> pd.DataFrame:
 def rates_at_which_it_holds(evidence: Evidence) -> str:
     effects = effects_by_rate(evidence)
     holding = effects.loc[effects["holds"], "learning_rate"]
-    held = ", ".join(f"{rate:g}" for rate in holding) or "none"
-    tried = ", ".join(f"{rate:g}" for rate in effects["learning_rate"])
-    return f"at learning rate {evidence.facts.learning_rate:g}; holds at {held}, of {tried} tried"
+    held = f": {', '.join(f'{rate:g}' for rate in holding)}" if len(holding) else ""
+    return (
+        f"at learning rate {evidence.facts.learning_rate:g}; "
+        f"holds at {len(holding)} of {len(effects)} rates tried{held}"
+    )
 
 
 def draw(evidence: Evidence) -> Figure:
-    """Training loss per epoch and per update, and the effect over the learning rate."""
+    """Training loss per epoch and per update, Small and Large as thick lines, and the effect over the rate."""
     facts = evidence.facts
     figure = Figure(figsize=(11.5, 4.2))
     panels = figure.subplots(1, 3)
@@ -149,8 +151,9 @@ def draw(evidence: Evidence) -> Figure:
         looks = rows[rows["batch_size"] == batch_size]
         curve = np.exp(np.log(looks["train_loss"]).groupby(looks["updates"]).mean())
         epochs = looks.groupby("updates")["epoch"].first()
-        panels[0].plot(epochs, curve, color=colour, label=thousands(batch_size))
-        panels[1].plot(curve.index[1:], curve.iloc[1:], color=colour, marker=".", markersize=4)
+        width = 2.5 if batch_size in (facts.small, facts.large) else 1
+        panels[0].plot(epochs, curve, color=colour, linewidth=width, label=thousands(batch_size))
+        panels[1].plot(curve.index[1:], curve.iloc[1:], color=colour, linewidth=width, marker=".", markersize=4)
     panels[0].set_xlabel("epochs")
     panels[1].set_xlabel("updates")
     panels[1].set_xscale("log")
@@ -171,11 +174,11 @@ def _draw_effects(axes, effects: pd.DataFrame) -> None:
     for _, row in effects[effects["status"] != "ok"].iterrows():
         axes.annotate(
             row["status"].replace("_", " "),
-            (row["learning_rate"], 0.03),
+            (row["learning_rate"], 0.5),
             xycoords=("data", "axes fraction"),
             rotation=90,
             ha="center",
-            va="bottom",
+            va="center",
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -199,7 +202,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     scores = [paired(selected, size, "train_score").mean() for size in (facts.small, facts.large)]
     return (
         f"After {facts.epochs} epochs at learning rate {facts.learning_rate:g} the training loss is "
-        f"{row.value_small:.3g} with batch size {thousands(row.small)} and {row.value_large:.3g} with "
+        f"{three_digits(row.value_small)} with batch size {thousands(row.small)} and {three_digits(row.value_large)} with "
         f"{thousands(row.large)}; training {facts.score_name} {scores[0]:.3f} and {scores[1]:.3f}. The small "
         f"batch ended lower in {wins.estimate:.0%} of the seeds (interval of the probability {wins.low:.0%} to "
         f"{wins.high:.0%}). Equal epochs give the large batch fewer updates: the middle panel shows the same "
@@ -219,8 +222,8 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
             {
                 "batch size": thousands(batch_size),
                 "updates": thousands(seeds["updates"].max()),
-                "training loss": f"{loss.estimate:.3g}",
-                "95% interval": bounds(loss, "{:.3g}".format),
+                "training loss": three_digits(loss.estimate),
+                "95% interval": bounds(loss, three_digits),
                 f"training {facts.score_name}": f"{seeds['train_score'].mean():.3f}",
                 "diverged": f"{diverged} of {len(seeds)}",
             }

@@ -127,7 +127,7 @@ def _threads(rows: pd.DataFrame) -> str:
 
 
 def draw(evidence: Evidence) -> Figure:
-    figure = Figure(figsize=(6.4, 4.2))
+    figure = Figure(figsize=(5.8, 3.9))
     axes = figure.subplots()
     rows = evidence.ok()
     sequential = medians_of(rows, "sequential")

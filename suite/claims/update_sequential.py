@@ -57,7 +57,7 @@ def exponent(medians: pd.DataFrame) -> Interval:
 
 
 def draw(evidence: Evidence) -> Figure:
-    figure = Figure(figsize=(6.4, 4))
+    figure = Figure(figsize=(5.8, 3.9))
     axes = figure.subplots()
     medians = process_medians(evidence.ok())
     times(axes, medians, "sequential, measured", color=COLOURS["sequential"])

@@ -103,7 +103,9 @@ def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
     shown = {"claim": claim, "id": name, "rows": rows, "explanation": claim.explain(evidence, section.rows)}
     if not evidence.ok().empty:
         with style():
-            picture = save(claim.draw(evidence), figures, name)
+            figure = claim.draw(evidence)
+            picture = save(figure, figures, name)
+        shown["width"] = "wide" if figure.get_figwidth() > 7 else "narrow"
         shown["picture"] = base64.b64encode(picture.encode()).decode()
         shown["numbers"] = claim.numbers(evidence)
     return shown

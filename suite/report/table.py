@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from suite.claims.drawing import bounds, seconds, thousands
+from suite.claims.drawing import bounds, seconds, thousands, three_digits
 from suite.report.sections import Section
 from suite.statistics import Interval
 
@@ -55,16 +55,17 @@ def value(number: float, unit: str) -> str:
     """A value with its unit, as a reader wants it."""
     if pd.isna(number):
         return "–"
-    return seconds(number) if unit == "s" else f"{number:.3g}"
+    return seconds(number) if unit == "s" else three_digits(number)
 
 
 def effect(row: pd.Series) -> str:
     """The effect with its interval, for example `×5.3 (4.9 to 5.8)`."""
     if pd.isna(row["effect"]):
         return "–"
-    sign, form = ("×", ".3g") if row["kind"] == "ratio" else ("", "+.2g")
     interval = Interval(row["effect"], row["effect_low"], row["effect_high"], row["seeds"])
-    return f"{sign}{row['effect']:{form}} ({bounds(interval, lambda bound: f'{bound:{form}}')})".replace("-", "−")
+    if row["kind"] == "ratio":
+        return f"×{three_digits(row['effect'])} ({bounds(interval, three_digits)})"
+    return f"{row['effect']:+.2g} ({bounds(interval, '{:+.2g}'.format)})".replace("-", "−")
 
 
 def verdict(row: pd.Series) -> str:
