@@ -114,9 +114,9 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     )
     return (
         f"At the same parameters ({row.flags}) the gradient of a batch of {thousands(row.small)} is off by "
-        f"{three_digits(row.value_small)} times the length of the true gradient, that of a batch of {thousands(row.large)} "
-        f"by {three_digits(row.value_large)} times. Sampled batches lie on the line that follows from every example's own "
-        f"gradient: their ratio to it is {off.mean():.3f} on average. "
+        f"{three_digits(row.value_small)} times the length of the true gradient, that of a batch of "
+        f"{thousands(row.large)} by {three_digits(row.value_large)} times. The line is what follows from every "
+        f"example's own gradient; sampled batches are {off.mean():.3f} times as noisy as it says, on average. "
         f"At {thousands(evidence.facts.train_examples)}, the whole training set, the noise is zero."
     )
 
