@@ -204,9 +204,9 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"After {facts.epochs} epochs at learning rate {facts.learning_rate:g} the training loss is "
         f"{three_digits(row.value_small)} with batch size {thousands(row.small)} and "
         f"{three_digits(row.value_large)} with {thousands(row.large)}; training {facts.score_name} {scores[0]:.3f} "
-        f"and {scores[1]:.3f}. The small batch ended lower in {wins.estimate:.0%} of the seeds (interval of the probability {wins.low:.0%} to "
-        f"{wins.high:.0%}). Equal epochs give the large batch fewer updates: the middle panel shows the same "
-        f"trainings per update. Over the learning rate (with Holm's correction) the claim "
+        f"and {scores[1]:.3f}. The small batch ended lower in {wins.estimate:.0%} of the seeds (interval of the "
+        f"probability {wins.low:.0%} to {wins.high:.0%}). Equal epochs give the large batch fewer updates: the "
+        f"middle panel shows the same trainings per update. Over the learning rate (with Holm's correction) the claim "
         f"{row.flags.partition('; ')[2]}. {other}"
     )
 
