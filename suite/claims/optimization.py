@@ -206,8 +206,8 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"{three_digits(row.value_large)} with {thousands(row.large)}; training {facts.score_name} {scores[0]:.3f} "
         f"and {scores[1]:.3f}. The small batch ended lower in {wins.estimate:.0%} of the seeds (interval of the "
         f"probability {wins.low:.0%} to {wins.high:.0%}). Equal epochs give the large batch fewer updates: the "
-        f"middle panel shows the same trainings per update. Over the learning rate (with Holm's correction) the claim "
-        f"{row.flags.partition('; ')[2]}. {other}"
+        f"middle panel shows the same trainings per update. Over the learning rate, with Holm's correction, the "
+        f"claim {row.flags.partition('; ')[2]}. {other}"
     )
 
 

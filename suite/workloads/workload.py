@@ -53,6 +53,17 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Published:
+    """Numbers that others published for the same data, drawn in light grey beside what is measured."""
+
+    source: str
+    """Who, in a word: the label in the figures."""
+    values: dict[str, dict[int, float]]
+    """By what was measured (`update_time` and `epoch_time` in seconds, `train_score`, `test_score`), the value
+    at each batch size."""
+
+
+@dataclass(frozen=True)
 class Workload:
     """Data, a model and a loss, and the batch sizes and learning rates worth trying on them.
 
@@ -86,6 +97,11 @@ class Workload:
     score_name: str = "accuracy"
     resplit: bool = False
     """Whether every replica splits the examples into training and test sets afresh."""
+    training_batch_sizes: tuple[int, ...] | None = None
+    """Those of `batch_sizes` worth training with, where the others would take too long; all when None."""
+    claims: tuple[str, ...] | None = None
+    """The claims measured unless others are asked for, where the rest would take too long; all when None."""
+    published: Published | None = None
 
     def __post_init__(self):
         for needed, where in ((self.small, self.batch_sizes), (self.large, self.batch_sizes)):
