@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from suite.training.protocol import Protocol
     from suite.workloads import Data, Workload
 
+NO_BATCH_SIZE = 0
+"""The batch size of a cell whose measurement is of none, such as a property of all examples."""
+
 Measure = Callable[["Workload", "Data", "Cell"], "pd.DataFrame"]
 
 
@@ -83,7 +86,9 @@ class Cell:
             parts.append(self.arm)
         if self.protocol is not None:
             parts.append(str(self.protocol))
-        return " · ".join([*parts, f"batch size {self.batch_size}"])
+        if self.batch_size != NO_BATCH_SIZE:
+            parts.append(f"batch size {self.batch_size}")
+        return " · ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ class Scope:
     """How much of a workload to measure."""
 
     batch_sizes: tuple[int, ...]
+    training_batch_sizes: tuple[int, ...]
+    """Those of `batch_sizes` that are trained with."""
     seeds: int
     """Replicas of each training."""
     processes: int

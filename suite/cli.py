@@ -65,7 +65,7 @@ def run(
 ) -> None:
     """Measure every claim's cells that are not stored yet. Killed, the same command goes on from there."""
     from suite import progress
-    from suite.claims import all_claims, find
+    from suite.claims import find
     from suite.plan import find_backends, find_preset, plan
     from suite.results import Results
     from suite.run import run as run_plans
@@ -73,7 +73,7 @@ def run(
     for name, number in (("--seeds", seeds), ("--workers", workers)):
         if number is not None and number < 1:
             raise UserError(f"{name} {number}: give a number of 1 or more")
-    claims = [find(name) for name in claim] if claim else list(all_claims())
+    claims = [find(name) for name in claim or []]
     chosen, backends = find_preset(preset), find_backends(backend or [])
     plans = [plan(source, claims, chosen, backends, seeds) for source in workload or ["digits"]]
     stored = Results(results)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from suite import machine, seeds
 from suite.backends import BACKENDS
-from suite.cells import Cell, Scope
-from suite.claims import Claim, Facts
+from suite.cells import NO_BATCH_SIZE, Cell, Scope
+from suite.claims import Claim, Facts, all_claims
 from suite.errors import UserError
 from suite.quick_timings import THREADS
-from suite.workloads import Workload, find, fingerprint
+from suite.workloads import Data, Workload, find, fingerprint
+from suite.workloads.check import load_checked
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Planned:
 
     cell: Cell
     key: str
+    source: str
+    """Name or path by which another process finds the cell's workload."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,6 @@ class WorkloadPlan:
     """Everything to measure of one workload."""
 
     source: str
-    """Name or path by which another process finds the workload."""
     facts: Facts
     by_claim: dict[str, list[Planned]]
     threads: Planned
@@ -70,23 +73,35 @@ class WorkloadPlan:
 def plan(
     source: str, claims: list[Claim], preset: Preset, backends: tuple[str, ...], seeds_asked: int | None
 ) -> WorkloadPlan:
-    """Plan one workload: load it once to know its fingerprint, and ask each claim for its cells."""
-    workload = find(source)
-    data = workload.load()
+    """Plan one workload: check it and load it once, and ask each claim for its cells.
+
+    Without `claims`, those that the workload names. Raises UserError when the workload is not fit to measure.
+    """
+    workload, data, _ = _known(source)
+    claims = claims or [claim for claim in all_claims() if workload.claims is None or claim.name in workload.claims]
     fitting = tuple(size for size in preset.batch_sizes(workload) if size <= len(data.train_inputs))
-    scope = Scope(fitting, seeds_asked or preset.seeds, preset.processes, backends)
-    print_of = fingerprint(workload, data)
+    training = tuple(size for size in fitting if size in (workload.training_batch_sizes or fitting))
+    scope = Scope(fitting, training, seeds_asked or preset.seeds, preset.processes, backends)
 
     def keyed(cell: Cell) -> Planned:
         device = machine.gpu() if BACKENDS[cell.backend].device_type == "cuda" else machine.processor()
-        return Planned(cell, cell.key(print_of, device, seeds.BASE_SEED))
+        of_cell = source if cell.workload == workload.name else cell.workload
+        return Planned(cell, cell.key(_known(of_cell)[2], device, seeds.BASE_SEED), of_cell)
 
     return WorkloadPlan(
         source=source,
         facts=Facts.of(workload, data),
         by_claim={claim.name: [keyed(cell) for cell in claim.cells(workload, scope)] for claim in claims},
-        threads=keyed(Cell(THREADS, workload.name, "cpu", workload.large, repeats=1)),
+        threads=keyed(Cell(THREADS, workload.name, "cpu", NO_BATCH_SIZE, repeats=1)),
     )
+
+
+@cache
+def _known(source: str) -> tuple[Workload, Data, str]:
+    """A workload, its checked data, and its fingerprint."""
+    workload = find(source)
+    data = load_checked(workload)
+    return workload, data, fingerprint(workload, data)
 
 
 def find_preset(name: str) -> Preset:

@@ -93,13 +93,12 @@ class _Runner:
 
     def _train(self, plans: list[WorkloadPlan], workers: int) -> None:
         """Everything else, small batches first: they take longest."""
-        left = [(plan, planned) for plan in plans for planned in self._left(plan)]
-        left.sort(key=lambda pair: pair[1].cell.batch_size)
+        left = list({planned.key: planned for plan in plans for planned in self._left(plan)}.values())
+        left.sort(key=lambda planned: planned.cell.batch_size)
         self._say(f"training · {len(left)} cells")
-        for index, rows, duration_s in measure_all([(plan.source, planned.cell) for plan, planned in left], workers):
-            planned = left[index][1]
-            self._store(planned, rows, duration_s)
-            self._say(str(planned.cell))
+        for index, rows, duration_s in measure_all([(planned.source, planned.cell) for planned in left], workers):
+            self._store(left[index], rows, duration_s)
+            self._say(str(left[index].cell))
 
 
 def _benchmark(planned: Planned) -> tuple[str, int]:
@@ -120,15 +119,22 @@ def _measure_in_worker(parent: int, index: int, source: str, cell: Cell) -> tupl
 
 
 def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, float]:
-    """A cell's rows, and the seconds it took; on one thread. Running out of memory is a status."""
+    """A cell's rows, and the seconds it took; on one thread. A failure is a row with a status and a reason."""
     torch.set_num_threads(1)
     workload, data = _loaded(source)
     started = time.monotonic()
     try:
         rows = cell.measurement.measure(workload, data, cell)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        rows = pd.DataFrame([{"status": "out_of_memory", "reason": str(error).splitlines()[0]}])
+        rows = _failed("out_of_memory", error)
+    except Exception as error:
+        rows = _failed("unavailable", error)
     return rows, time.monotonic() - started
+
+
+def _failed(status: str, error: Exception) -> pd.DataFrame:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return pd.DataFrame([{"status": status, "reason": reason[:200]}])
 
 
 @cache

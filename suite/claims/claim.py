@@ -128,6 +128,9 @@ class Claim:
     """One paragraph in plain words."""
     numbers: Callable[[Evidence], pd.DataFrame]
     """The table under the figure."""
+    illustrate: Callable[[Evidence], Figure] | None = None
+    """A second figure that shows what the claim means; None where its cells are not stored."""
+    illustration_says: str = ""
 
     @property
     def rule(self) -> str:

@@ -26,7 +26,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     return [
         Cell(TRAINING, workload.name, "cpu", batch_size, scope.seeds, Protocol(workload.learning_rate, budget))
         for budget in budgets
-        for batch_size in scope.batch_sizes
+        for batch_size in scope.training_batch_sizes
     ]
 
 

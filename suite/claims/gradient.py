@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.cells import Cell, Scope
+from suite.cells import NO_BATCH_SIZE, Cell, Scope
+from suite.claims import toy
 from suite.claims.claim import Claim, Evidence, Row, status_of
 from suite.claims.drawing import COLOURS, batch_size_axis, thousands, three_digits
-from suite.instruments.gradient_noise import GRADIENT_NOISE, SAMPLED_BATCHES, STAGES
+from suite.instruments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES, theoretical_noise
 from suite.statistics import Interval, mean_interval
 from suite.training.protocol import Protocol, TenthOfTraining
 from suite.workloads import Workload
@@ -24,15 +25,25 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """At every batch size the same parameters: trained at the workload's middle batch size."""
     middle = workload.batch_sizes[len(workload.batch_sizes) // 2]
     protocol = Protocol(workload.learning_rate, TenthOfTraining(workload.epochs, middle))
-    return [
+    variance = Cell(GRADIENT_VARIANCE, workload.name, "cpu", NO_BATCH_SIZE, scope.seeds, protocol)
+    sampled = [
         Cell(GRADIENT_NOISE, workload.name, "cpu", batch_size, scope.seeds, protocol)
         for batch_size in scope.batch_sizes
     ]
+    return [variance, *sampled, *toy.cells()]
 
 
-def noise(rows: pd.DataFrame, stage: str, column: str = "relative_noise") -> pd.DataFrame:
-    """Relative noise of each seed (index) at each batch size (columns)."""
-    return rows[rows["stage"] == stage].pivot(index="seed", columns="batch_size", values=column)
+def noise(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
+    """Sampled relative noise of each seed (index) at each batch size (columns)."""
+    sampled = rows[(rows["measurement"] == GRADIENT_NOISE.name) & (rows["stage"] == stage)]
+    return sampled.pivot(index="seed", columns="batch_size", values="relative_noise")
+
+
+def theory(rows: pd.DataFrame, stage: str, batch_size: float, examples: int) -> pd.Series:
+    """Relative noise that follows from each seed's per-example gradients."""
+    exact = rows[(rows["measurement"] == GRADIENT_VARIANCE.name) & (rows["stage"] == stage)].set_index("seed")
+    unit = theoretical_noise(1.0, batch_size, examples)
+    return unit * np.sqrt(exact["variance"]) / exact["gradient_norm"]
 
 
 def geometric_mean(values: pd.Series) -> Interval:
@@ -49,14 +60,15 @@ def judge(evidence: Evidence) -> list[Row]:
     facts = evidence.facts
     shared = {
         "backend": "cpu",
-        "protocol": evidence.rows["protocol"].iloc[0],
+        "protocol": evidence.rows.loc[evidence.rows["measurement"] == GRADIENT_NOISE.name, "protocol"].iloc[0],
         "small": facts.small,
         "large": facts.large,
         "measure": MEASURE,
         "unit": "relative noise",
     }
     rows = evidence.ok()
-    if rows.empty:
+    sampled = noise(rows, STAGES[0])
+    if facts.small not in sampled or facts.large not in sampled:
         status, reason = status_of(evidence.rows)
         return [Row(**shared, status=status, flags=reason)]
     ratios = {stage: noise(rows, stage)[facts.small] / noise(rows, stage)[facts.large] for stage in STAGES}
@@ -81,20 +93,18 @@ def draw(evidence: Evidence) -> Figure:
     for axes, stage in zip(panels, STAGES, strict=True):
         sampled = noise(rows, stage)
         sampled = sampled[[size for size in sampled if size < examples]]
-        theory = noise(rows, stage, "relative_noise_theory")
-        first = theory.columns[0]
-        scale = geometric_mean(theory[first]).estimate / np.sqrt(1 / first - 1 / examples)
-        fine = np.geomspace(first, 0.995 * examples, 400)
-        axes.plot(fine, scale * np.sqrt(1 / fine - 1 / examples), "k--", linewidth=1, label="theory")
+        fine = np.geomspace(evidence.facts.small, 0.995 * examples, 400)
+        line = [theory(rows, stage, size, examples).mean() for size in fine]
+        axes.plot(fine, line, "k--", linewidth=1, label="theory, from every example's gradient")
         for _, seed in sampled.iterrows():
             axes.plot(seed.index, seed, ".", color=COLOURS["cpu"], alpha=0.35)
         axes.plot(
             sampled.columns,
-            np.exp(np.log(sampled).mean()),
+            sampled.mean(),
             "o",
-            markersize=4,
             color=COLOURS["cpu"],
-            label=f"{SAMPLED_BATCHES} sampled batches (dots: seeds)",
+            markersize=4,
+            label="sampled batches, each seed",
         )
         axes.set_yscale("log")
         batch_size_axis(axes, evidence.facts)
@@ -108,27 +118,29 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     row = rows[0]
     if row.status != "ok":
         return f"Not measured: {row.flags}."
-    values = evidence.ok()
-    off = (values["relative_noise"] / values["relative_noise_theory"]).where(
-        values["batch_size"] < evidence.facts.train_examples
-    )
+    examples = evidence.facts.train_examples
+    sampled = noise(evidence.ok(), row.flags)
+    off = [
+        (sampled[size] / theory(evidence.ok(), row.flags, size, examples)).mean()
+        for size in sampled
+        if size < examples
+    ]
     return (
         f"At the same parameters ({row.flags}) the gradient of a batch of {thousands(row.small)} is off by "
         f"{three_digits(row.value_small)} times the length of the true gradient, that of a batch of "
         f"{thousands(row.large)} by {three_digits(row.value_large)} times. The line is what follows from every "
-        f"example's own gradient; sampled batches are {off.mean():.3f} times as noisy as it says, on average. "
-        f"At {thousands(evidence.facts.train_examples)}, the whole training set, the noise is zero."
+        f"example's own gradient; sampled batches are {np.mean(off):.3f} times as noisy as it says, on average. "
+        f"At {thousands(examples)}, the whole training set, the noise is zero."
     )
 
 
 def numbers(evidence: Evidence) -> pd.DataFrame:
-    rows = evidence.ok()
-    table = pd.DataFrame()
+    rows, examples = evidence.ok(), evidence.facts.train_examples
+    table = pd.DataFrame({"batch size": [thousands(size) for size in noise(rows, STAGES[0])]})
     for stage in STAGES:
-        sampled, theory = noise(rows, stage), noise(rows, stage, "relative_noise_theory")
+        sampled = noise(rows, stage)
         table[f"sampled, {stage}"] = [three_digits(mean) for mean in sampled.mean()]
-        table[f"theory, {stage}"] = [three_digits(mean) for mean in theory.mean()]
-    table.insert(0, "batch size", [thousands(size) for size in noise(rows, STAGES[0])])
+        table[f"theory, {stage}"] = [three_digits(theory(rows, stage, size, examples).mean()) for size in sampled]
     return table
 
 
@@ -144,4 +156,6 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
+    illustrate=toy.draw,
+    illustration_says=toy.SAYS,
 )

@@ -32,7 +32,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
             Protocol(rate, EqualEpochs(workload.epochs)),
         )
         for rate in workload.learning_rates
-        for batch_size in scope.batch_sizes
+        for batch_size in scope.training_batch_sizes
         if rate == workload.learning_rate or batch_size in (workload.small, workload.large)
     ]
 

@@ -10,6 +10,7 @@ noise is the root of the mean of |g_B - G|^2 over |G|.
 """
 
 import math
+from collections.abc import Iterator
 
 import pandas as pd
 import torch
@@ -24,7 +25,6 @@ from suite.training.protocol import Protocol
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
-SAMPLED_BATCHES = 200
 STAGES = ("at initialisation", "after a tenth of training")
 
 
@@ -37,7 +37,28 @@ def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targe
 def per_example_variance(
     model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor, chunk_size: int = 256
 ) -> float:
-    """S2, the sum of |g_i - G|^2 over N - 1, from every example's own gradient."""
+    """S2, the sum of |g_i - G|^2 over N - 1, from every example's own gradient.
+
+    Many at once through `torch.func`, or one after another where a model does not allow that.
+    """
+    mean = batch_gradient(model, loss, inputs, targets)
+    try:
+        squares = sum(
+            (gradients - mean).double().square().sum().item()
+            for gradients in vectorised_gradients(model, loss, inputs, targets, chunk_size)
+        )
+    except RuntimeError:
+        squares = sum(
+            (batch_gradient(model, loss, inputs[i : i + 1], targets[i : i + 1]) - mean).double().square().sum().item()
+            for i in range(len(inputs))
+        )
+    return squares / (len(inputs) - 1)
+
+
+def vectorised_gradients(
+    model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor, chunk_size: int
+) -> Iterator[Tensor]:
+    """The gradient of each example, [chunk_size, P] at a time. Raises RuntimeError for what vmap cannot do."""
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     buffers = dict(model.named_buffers())
 
@@ -46,13 +67,9 @@ def per_example_variance(
         return loss(outputs, target[None]).squeeze(0)
 
     example_gradients = vmap(grad(example_loss), in_dims=(None, 0, 0), randomness="different")
-    mean = batch_gradient(model, loss, inputs, targets)
-    squares = 0.0
-    for chunk_inputs, chunk_targets in zip(inputs.split(chunk_size), targets.split(chunk_size), strict=True):
-        gradients = example_gradients(parameters, chunk_inputs, chunk_targets)
-        flat = torch.cat([gradient.flatten(start_dim=1) for gradient in gradients.values()], dim=1)
-        squares += (flat - mean).double().square().sum().item()
-    return squares / (len(inputs) - 1)
+    for chunk in zip(inputs.split(chunk_size), targets.split(chunk_size), strict=True):
+        gradients = example_gradients(parameters, *chunk)
+        yield torch.cat([gradient.flatten(start_dim=1) for gradient in gradients.values()], dim=1)
 
 
 def sampled_noise(
@@ -87,26 +104,48 @@ def train_a_tenth(workload: Workload, data: Data, model: nn.Module, protocol: Pr
         update(CPU, model, workload.loss, optimizer, *next(batches))
 
 
-def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
-    """A row per replica and stage: `gradient_norm` |G|, `relative_noise` as sampled, `relative_noise_theory`
-    from S2 and the equation above. In evaluation mode; norms in the loss's unit over the parameters'."""
-    rows = []
+def sampled_batches(batch_size: int, examples: int) -> int:
+    """How many batches to sample: 200, fewer of large batches, one of the full batch, which has no noise."""
+    return 1 if batch_size == examples else max(20, min(200, 200_000 // batch_size))
+
+
+def stages(workload: Workload, data: Data, cell: Cell) -> Iterator[tuple[int, str, Data, nn.Module]]:
+    """Each replica of the cell at each stage: its number, the stage, its split, and the model there, in
+    evaluation mode."""
     for replica in range(cell.repeats):
         split = workload.replica_data(data, replica)
-        examples = (split.train_inputs, split.train_targets)
         model = workload.initial_model(replica)
         for stage in STAGES:
             if stage != STAGES[0]:
                 train_a_tenth(workload, split, model.train(), cell.protocol, replica)
-            model.eval()
-            generator = seeds.generator("noise", stage, cell.batch_size, replica)
-            norm = batch_gradient(model, workload.loss, *examples).norm().item()
-            sampled = sampled_noise(model, workload.loss, *examples, cell.batch_size, SAMPLED_BATCHES, generator)
-            variance = per_example_variance(model, workload.loss, *examples)
-            theory = theoretical_noise(variance, cell.batch_size, len(split.train_inputs))
-            rows.append((replica, stage, norm, sampled / norm, theory / norm, "ok"))
-    columns = ["seed", "stage", "gradient_norm", "relative_noise", "relative_noise_theory", "status"]
+            yield replica, stage, split, model.eval()
+
+
+def measure_noise(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
+    """A row per replica and stage: `gradient_norm` |G| and `noise`, the root mean square of |g_B - G| over
+    sampled batches of the cell's size, both in the loss's unit over the parameters', and `relative_noise`."""
+    rows = []
+    for replica, stage, split, model in stages(workload, data, cell):
+        examples = (split.train_inputs, split.train_targets)
+        generator = seeds.generator("noise", stage, cell.batch_size, replica)
+        batches = sampled_batches(cell.batch_size, len(split.train_inputs))
+        norm = batch_gradient(model, workload.loss, *examples).norm().item()
+        noise = sampled_noise(model, workload.loss, *examples, cell.batch_size, batches, generator)
+        rows.append((replica, stage, norm, noise, noise / norm, batches, "ok"))
+    columns = ["seed", "stage", "gradient_norm", "noise", "relative_noise", "batches", "status"]
     return pd.DataFrame(rows, columns=columns)
 
 
-GRADIENT_NOISE = Measurement("gradient_noise", version=1, measure=measure)
+def measure_variance(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
+    """A row per replica and stage: `gradient_norm` |G| and `variance` S2, from which the noise of every batch
+    size follows."""
+    rows = []
+    for replica, stage, split, model in stages(workload, data, cell):
+        examples = (split.train_inputs, split.train_targets)
+        norm = batch_gradient(model, workload.loss, *examples).norm().item()
+        rows.append((replica, stage, norm, per_example_variance(model, workload.loss, *examples), "ok"))
+    return pd.DataFrame(rows, columns=["seed", "stage", "gradient_norm", "variance", "status"])
+
+
+GRADIENT_NOISE = Measurement("gradient_noise", version=1, measure=measure_noise)
+GRADIENT_VARIANCE = Measurement("gradient_variance", version=1, measure=measure_variance)

@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
 from suite.claims.drawing import thousands
 from suite.report import table
@@ -103,12 +104,17 @@ def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
     shown = {"claim": claim, "id": name, "rows": rows, "explanation": claim.explain(evidence, section.rows)}
     if not evidence.ok().empty:
         with style():
-            figure = claim.draw(evidence)
-            picture = save(figure, figures, name)
-        shown["width"] = "wide" if figure.get_figwidth() > 7 else "narrow"
-        shown["picture"] = base64.b64encode(picture.encode()).decode()
+            shown["figure"] = _embedded(claim.draw(evidence), figures, name)
+            if claim.illustrate and (illustration := claim.illustrate(evidence)):
+                shown["illustration"] = _embedded(illustration, figures, f"{name}_illustration")
         shown["numbers"] = claim.numbers(evidence)
     return shown
+
+
+def _embedded(figure: Figure, figures: Path, name: str) -> dict:
+    """Save a figure, and give it as the page embeds it."""
+    picture = base64.b64encode(save(figure, figures, name).encode()).decode()
+    return {"data": picture, "width": "wide" if figure.get_figwidth() > 7 else "narrow"}
 
 
 def _measured_by(sections: list[Section]) -> list[tuple[str, str]]:

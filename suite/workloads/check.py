@@ -111,7 +111,7 @@ def _check_outputs(workload: Workload, model: nn.Module, data: Data) -> None:
     if outputs.dim() == 0 or len(outputs) != len(inputs):
         raise _wrong(
             workload,
-            f"the model returns shape {list(outputs.shape)} for a batch of {len(inputs)}: the first dimension must be "
+            f"the model returns shape {list(outputs.shape)} for a batch of {len(inputs)}: the first must be "
             "the batch",
         )
     if not torch.isfinite(outputs).all():
@@ -148,9 +148,7 @@ def _check_labels(workload: Workload, outputs: Tensor, data: Data) -> None:
             )
 
 
-def _check_per_example(
-    workload: Workload, name: str, function: Callable, outputs: Tensor, targets: Tensor
-) -> Tensor:
+def _check_per_example(workload: Workload, name: str, function: Callable, outputs: Tensor, targets: Tensor) -> Tensor:
     values = _called(workload, f"the {name}", function, outputs, targets)
     if not isinstance(values, Tensor) or values.shape != (len(targets),):
         shape = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
@@ -174,9 +172,7 @@ def _check_gradient(workload: Workload, model: nn.Module, losses: Tensor) -> Non
         raise _wrong(workload, "some parameters have no gradient: freeze them, or use them in forward()")
 
 
-def _check_each_alone(
-    workload: Workload, model: nn.Module, inputs: Tensor, targets: Tensor, losses: Tensor
-) -> None:
+def _check_each_alone(workload: Workload, model: nn.Module, inputs: Tensor, targets: Tensor, losses: Tensor) -> None:
     for i in range(len(inputs)):
         alone = _called(
             workload,
@@ -186,8 +182,8 @@ def _check_each_alone(
         if alone.shape != (1,) or not math.isclose(alone.item(), losses[i].item(), rel_tol=1e-2, abs_tol=1e-4):
             raise _wrong(
                 workload,
-                "an example's loss changes with the other examples of its batch: model and loss must treat each alone "
-                "in evaluation mode",
+                "an example's loss changes with the other examples of its batch: model and loss must treat each "
+                "alone in evaluation mode",
             )
 
 

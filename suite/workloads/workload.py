@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,7 @@ class Workload:
     """Those of `batch_sizes` worth training with, where the others would take too long; all when None."""
     claims: tuple[str, ...] | None = None
     """The claims measured unless others are asked for, where the rest would take too long; all when None."""
-    published: Published | None = None
+    published: Published | None = field(default=None, hash=False)
 
     def __post_init__(self):
         for needed, where in ((self.small, self.batch_sizes), (self.large, self.batch_sizes)):
