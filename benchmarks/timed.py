@@ -3,10 +3,12 @@
 import functools
 import os
 
-import torch._dynamo  # noqa: F401  The first optimizer imports it, for a second: here once for all processes
+import torch
+import torch._dynamo
 
-from suite.backends import BACKENDS, SEQUENTIAL
+from suite.backends import BACKENDS, CPU, SEQUENTIAL
 from suite.quick_timings import fastest_threads, measure_threads, sequential_example_seconds
+from suite.reference import ReferenceTimes
 from suite.timings import Timed, load
 from suite.workloads import Workload, find
 
@@ -25,13 +27,19 @@ def threads_for_cpu() -> int:
 
 
 def setup_once(setup):
-    """asv calls setup before every timed call: let only the first call of a parameter set do anything."""
+    """asv calls setup before every timed call: let only the first call of a parameter set do anything.
+
+    Two of them for each sample time the reference update: interleaved with what asv times.
+    """
 
     @functools.wraps(setup)
     def once(self, *parameters):
         if getattr(self, "_set_up_for", None) != parameters:
             setup(self, *parameters)
-            self._set_up_for = parameters
+            self._set_up_for, self._calls = parameters, 0
+        if self._calls % max(1, self.number // 2) == 0:
+            self.references.take()
+        self._calls += 1
 
     return once
 
@@ -58,6 +66,8 @@ class _Timed:
                 raise NotImplementedError(f"sequential would take over {self.sequential_limit_s:g} s")
         self.timed = Timed(self.workload, chosen, arm, batch_size, threads)
         self.prepare(threads)
+        self.references = ReferenceTimes(self.workload, chosen, [batch_size, backend, arm])
+        torch.set_num_threads(threads if chosen is CPU else 1)
 
     def sequential_seconds(self, batch_size):
         """Expected time on `sequential`, which takes a fixed time for each example."""

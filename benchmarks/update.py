@@ -12,17 +12,18 @@ def setup_cache():
 
 
 class _Update(_Timed):
-    repeat = 5
+    """Many short samples, whose median a disturbance hardly moves; few of a slow update."""
 
     def examples(self, batch_size):
         return batch_size
 
     def prepare(self, threads):
-        """Warm up by 20 updates, or 3 of a slow one, and time about 20 ms of updates in each sample."""
-        seconds = update_seconds(self.timed, threads, min_run_time_s=0.005)
-        if seconds < 0.05:
-            self.timed.updates(20)
-        self.number = max(1, min(100, round(0.02 / seconds)))
+        """Warm up by at least 20 updates, or 4 of a slow one, and time about 4 ms of updates in each sample."""
+        seconds = update_seconds(self.timed, threads, min_run_time_s=0)
+        slow = seconds > 0.05
+        self.timed.updates(0 if slow else 20)
+        self.number = max(1, min(20, round(0.004 / seconds)))
+        self.repeat = 2 if slow else 15
 
     def time_update(self, threads, batch_size, backend, arm):
         self.timed.updates(1)

@@ -12,6 +12,7 @@ import pandas as pd
 from suite.cells import Cell
 from suite.errors import UserError
 from suite.machine import ROOT, launch_method
+from suite.reference import FOLDER_VARIABLE, read_references
 
 BENCHMARKS = {"update_time": "update.{}.time_update", "epoch_time": "epoch.{}.time_epoch"}
 
@@ -19,28 +20,40 @@ BENCHMARKS = {"update_time": "update.{}.time_update", "epoch_time": "epoch.{}.ti
 def time_cells(source: str, cells: list[Cell], threads: int) -> list[pd.DataFrame]:
     """Time `cells`, all of one workload and measurement, in one call of asv.
 
-    Returns each cell's rows: `process`, `sample`, `time_s` (seconds), `threads` and `status`; a cell that
+    Returns each cell's rows: `process`, `sample`, `time_s` and `reference_s` (seconds; of the reference
+    update in the same process), `threads` and `status`; a cell that
     asv could not time is one row with `status` and `reason`.
     """
-    answers = _ask_asv(source, cells, threads)
-    return [_rows(cell, answer, threads) for cell, answer in zip(cells, answers, strict=True)]
+    answers, references = _ask_asv(source, cells, threads)
+    return [
+        _rows(cell, answer, references.get(json.dumps(_parameters(cell)), []), threads)
+        for cell, answer in zip(cells, answers, strict=True)
+    ]
 
 
-def _ask_asv(source: str, cells: list[Cell], threads: int) -> list[dict]:
+def _parameters(cell: Cell) -> list:
+    """The cell as asv's parameters."""
+    return [cell.batch_size, cell.backend, cell.arm]
+
+
+def _ask_asv(source: str, cells: list[Cell], threads: int) -> tuple[list[dict], dict[str, list[float]]]:
     """Run `suite.asv_process`, which ends with everything below it when this process does."""
     benchmarks = ROOT / "benchmarks"
     if not benchmarks.is_dir():
         raise UserError(f"no benchmarks/ beside {ROOT / 'suite'}: run from a clone of the project (pip install -e .)")
     first = cells[0]
     with tempfile.TemporaryDirectory(prefix="suite-asv-") as scratch:
-        request, answer, log = (Path(scratch) / name for name in ("request.json", "answer.json", "log"))
+        request, answer, log, references = (
+            Path(scratch) / name for name in ("request.json", "answer.json", "log", "references")
+        )
+        references.mkdir()
         request.write_text(
             json.dumps(
                 {
                     "benchmark_dir": str(benchmarks),
                     "scratch": scratch,
                     "benchmark": BENCHMARKS[first.measurement.name].format(first.workload),
-                    "parameters": [[cell.batch_size, cell.backend, cell.arm] for cell in cells],
+                    "parameters": list(map(_parameters, cells)),
                     "processes": first.repeats,
                     "launch_method": launch_method(),
                 }
@@ -52,6 +65,7 @@ def _ask_asv(source: str, cells: list[Cell], threads: int) -> list[dict]:
             "SUITE_THREADS": str(threads),
             "ASV_PYTHONPATH": str(ROOT),
             "TMPDIR": scratch,
+            FOLDER_VARIABLE: str(references),
         }
         command = [sys.executable, "-m", "suite.asv_process", str(request), str(answer)]
         with (
@@ -69,22 +83,23 @@ def _ask_asv(source: str, cells: list[Cell], threads: int) -> list[dict]:
         if process.returncode != 0 or not answer.exists():
             last = log.read_text().strip().splitlines()[-1:] or ["it said nothing"]
             raise UserError(f"asv could not run {first.measurement.name} of {first.workload}: {last[0]}")
-        return json.loads(answer.read_text())
+        return json.loads(answer.read_text()), read_references(references)
 
 
-def _rows(cell: Cell, answer: dict, threads: int) -> pd.DataFrame:
+def _rows(cell: Cell, answer: dict, references: list[float], threads: int) -> pd.DataFrame:
     samples = answer["samples_s"]
     if samples is None:
         status = "unavailable" if answer["skipped"] else _failure(answer["reason"])
         return pd.DataFrame([{"status": status, "reason": answer["reason"].splitlines()[-1]}])
     each = len(samples) // cell.repeats
-    if each * cell.repeats != len(samples):
+    if each * cell.repeats != len(samples) or len(references) != cell.repeats:
         return pd.DataFrame([{"status": "unavailable", "reason": "not every process of asv gave its samples"}])
     return pd.DataFrame(
         {
             "process": [index // each for index in range(len(samples))],
             "sample": [index % each for index in range(len(samples))],
             "time_s": samples,
+            "reference_s": [references[index // each] for index in range(len(samples))],
             "threads": threads if cell.backend == "cpu" else 1,
             "status": "ok",
         }

@@ -31,8 +31,8 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(seeds=3, processes=2, every=3),
-    "default": Preset(seeds=10, processes=6, every=1),
-    "full": Preset(seeds=30, processes=12, every=1),
+    "default": Preset(seeds=10, processes=9, every=1),
+    "full": Preset(seeds=30, processes=15, every=1),
 }
 
 
@@ -44,6 +44,7 @@ class Planned:
     key: str
     source: str
     """Name or path by which another process finds the cell's workload."""
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def plan(
     def keyed(cell: Cell) -> Planned:
         device = machine.gpu() if BACKENDS[cell.backend].device_type == "cuda" else machine.processor()
         of_cell = source if cell.workload == workload.name else cell.workload
-        return Planned(cell, cell.key(_known(of_cell)[2], device, seeds.BASE_SEED), of_cell)
+        print_of = _known(of_cell)[2]
+        return Planned(cell, cell.key(print_of, device, seeds.BASE_SEED), of_cell, print_of)
 
     return WorkloadPlan(
         source=source,

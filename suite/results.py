@@ -100,8 +100,8 @@ class Results:
             return {"schema_version": SCHEMA_VERSION, "workloads": {}}
         try:
             manifest = json.loads(self.manifest_file.read_text())
-            manifest["workloads"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            manifest["workloads"].items()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.manifest_file} is damaged: delete it and run `suite run` again (no cell is lost)"
             ) from error

@@ -15,7 +15,7 @@ import joblib
 import pandas as pd
 import torch
 
-from suite import machine
+from suite import machine, seeds
 from suite.asv_timing import time_cells
 from suite.backends import BACKENDS
 from suite.cells import Cell
@@ -60,7 +60,14 @@ class _Runner:
         return [planned for planned in plan.planned() if planned.key in self.missing]
 
     def _store(self, planned: Planned, rows: pd.DataFrame, duration_s: float) -> None:
-        provenance = {**machine.describe(), "duration_s": round(duration_s, 3), "cell": str(planned.cell)}
+        provenance = {
+            **machine.describe(),
+            "fingerprint": planned.fingerprint,
+            "base_seed": seeds.BASE_SEED,
+            "threads": int(rows["threads"].max()) if "threads" in rows else 1,
+            "duration_s": round(duration_s, 3),
+            "cell": str(planned.cell),
+        }
         self.results.write(planned.key, planned.cell, rows, provenance)
         self.missing.discard(planned.key)
 

@@ -94,7 +94,7 @@ class Row:
     """Whether the row stands in the table on the page; table.csv has every row."""
 
     @classmethod
-    def judged(cls, interval: Interval, null: float, **fields) -> Row:
+    def judged(cls, interval: Interval, null: float = 1, **fields) -> Row:
         """A row with the effect of `interval` and its verdict against `null`."""
         return cls(
             effect=interval.estimate,
@@ -141,6 +141,17 @@ class Claim:
 def process_medians(rows: pd.DataFrame) -> pd.DataFrame:
     """Median seconds of each process (index) at each batch size (columns)."""
     medians = rows.pivot_table(index="process", columns="batch_size", values="time_s", aggfunc="median")
+    return medians.sort_index(axis="columns")
+
+
+def relative_times(rows: pd.DataFrame) -> pd.DataFrame:
+    """Median time of each process (index) at each batch size (columns), over its reference update's.
+
+    Each batch size has processes of its own: they are compared only through the reference update that each
+    of them timed as well, since processes differ more than what they time.
+    """
+    rows = rows.assign(relative=rows["time_s"] / rows["reference_s"])
+    medians = rows.pivot_table(index="process", columns="batch_size", values="relative", aggfunc="median")
     return medians.sort_index(axis="columns")
 
 

@@ -68,6 +68,7 @@ def judge(evidence: Evidence) -> list[Row]:
         "measure": MEASURE.format(score=facts.score_name),
         "unit": facts.score_name,
         "kind": "difference",
+        "null": 0,
     }
     status, reason = optimization.troubles(rows, facts)
     if status != "ok":
@@ -76,7 +77,6 @@ def judge(evidence: Evidence) -> list[Row]:
     return [
         Row.judged(
             mean_interval(scores[facts.small] - scores[facts.large]),
-            null=0,
             **shared,
             value_small=float(scores[facts.small].mean()),
             value_large=float(scores[facts.large].mean()),

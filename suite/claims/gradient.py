@@ -77,7 +77,6 @@ def judge(evidence: Evidence) -> list[Row]:
     return [
         Row.judged(
             geometric_mean(ratios[least]),
-            null=1,
             **shared,
             value_small=geometric_mean(at_least[facts.small]).estimate,
             value_large=geometric_mean(at_least[facts.large]).estimate,

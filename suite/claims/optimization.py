@@ -101,7 +101,6 @@ def judge(evidence: Evidence) -> list[Row]:
         judged.append(
             Row.judged(
                 mean_interval(log_loss_differences(rows, facts)).map(np.exp),
-                null=1,
                 **shared,
                 value_small=float(np.exp(np.log(paired(rows, facts.small, "train_loss")).mean())),
                 value_large=float(np.exp(np.log(paired(rows, facts.large, "train_loss")).mean())),

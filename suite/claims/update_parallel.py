@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, status_of
+from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, relative_times, status_of
 from suite.claims.drawing import (
     COLOURS,
     GREY,
@@ -51,19 +51,27 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     ]
 
 
-def medians_of(rows: pd.DataFrame, backend: str, arm: str = "resident") -> pd.DataFrame:
-    return process_medians(rows[(rows["backend"] == backend) & (rows["arm"] == arm)])
+def of(rows: pd.DataFrame, backend: str, arm: str = "resident") -> pd.DataFrame:
+    """The timings of one backend and arm."""
+    return rows[(rows["backend"] == backend) & (rows["arm"] == arm)]
 
 
-def same_time_batches(medians: pd.DataFrame) -> pd.Series:
-    """B_same of each process."""
-    return medians.apply(lambda times_s: same_time_batch(medians.columns, times_s, FACTOR), axis="columns")
+def same_time_batches(rows: pd.DataFrame) -> pd.Series:
+    """B_same of each round of processes, from times over the reference update."""
+    relative = relative_times(rows)
+    return relative.apply(lambda times: same_time_batch(relative.columns, times, FACTOR), axis="columns")
+
+
+def half_performance_batches(rows: pd.DataFrame) -> list[float]:
+    """a / b of each round of processes, from times over the reference update."""
+    relative = relative_times(rows)
+    return [half_performance_batch(relative.columns, times) for times in relative.to_numpy()]
 
 
 def reach(parallel: pd.Series, sequential: pd.Series, largest: int) -> Interval:
-    """B_same over that of `sequential`, process by process.
+    """B_same over that of `sequential`, round by round.
 
-    Where a process never came to 1.5 times its first time, B_same is at least the `largest` batch measured:
+    Where a round never came to 1.5 times its first time, B_same is at least the `largest` batch measured:
     the lower bound stands on that, and the upper is infinite.
     """
     interval = median_interval(parallel.clip(upper=largest) / sequential)
@@ -77,13 +85,14 @@ def judge(evidence: Evidence) -> list[Row]:
     single example, is more than ten times that of one example at a time, with its whole interval; fails when
     it is less.
 
-    Process by process, against `sequential` in the same run of asv.
+    Round by round of fresh processes, against `sequential` in the same run of asv; times are taken over the
+    reference update of the same process.
     """
-    sequential = same_time_batches(medians_of(evidence.ok(), "sequential"))
+    sequential = same_time_batches(of(evidence.ok(), "sequential"))
     rows = []
     for backend in PARALLEL:
         for arm in ("resident", "loader"):
-            of_backend = evidence.rows[(evidence.rows["backend"] == backend) & (evidence.rows["arm"] == arm)]
+            of_backend = of(evidence.rows, backend, arm)
             if len(of_backend):
                 rows.append(_judge_backend(evidence, of_backend, sequential, backend, arm))
     return rows
@@ -99,20 +108,21 @@ def _judge_backend(
         "small": facts.small,
         "measure": MEASURE,
         "unit": "s",
+        "null": NULL,
         "headline": arm == "resident",
     }
-    medians = process_medians(of_backend[of_backend["status"] == "ok"])
+    measured = of_backend[of_backend["status"] == "ok"]
+    medians = process_medians(measured)
     if facts.small not in medians or sequential.empty:
         status, reason = status_of(of_backend)
         return Row(**shared, large=facts.large, status=status, flags=reason)
     large, flag = measured_large(facts, list(medians))
-    same = same_time_batches(medians)
+    same = same_time_batches(measured)
     flags = [flag, _threads(of_backend) if backend == "cpu" else ""]
     if np.isinf(same).any():
         flags.append(f"still flat at {thousands(medians.columns[-1])}: effect is a lower bound")
     return Row.judged(
         reach(same, sequential, medians.columns[-1]),
-        null=NULL,
         **shared,
         large=large,
         value_small=medians[facts.small].median(),
@@ -130,11 +140,11 @@ def draw(evidence: Evidence) -> Figure:
     figure = Figure(figsize=(5.8, 3.9))
     axes = figure.subplots()
     rows = evidence.ok()
-    sequential = medians_of(rows, "sequential")
+    sequential = process_medians(of(rows, "sequential"))
     if not sequential.empty:
         times(axes, sequential, "sequential, for comparison", color=COLOURS["sequential"])
     for backend in PARALLEL:
-        medians = medians_of(rows, backend)
+        medians = process_medians(of(rows, backend))
         if medians.empty:
             continue
         times(axes, medians, f"{backend}, measured", color=COLOURS[backend])
@@ -149,7 +159,7 @@ def draw(evidence: Evidence) -> Figure:
             linestyle="--",
             label=f"fit: {seconds(a)} + {seconds(b)} × B",
         )
-        same = same_time_batches(medians).median()
+        same = same_time_batches(of(rows, backend)).median()
         if math.isfinite(same):
             level = FACTOR * middle.iloc[0]
             axes.plot([medians.columns[0], same], [level, level], color=GREY, linewidth=1)
@@ -172,9 +182,9 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         if row.status != "ok" and row.headline:
             said.append(f"{row.backend}: {row.flags}.")
         elif row.headline:
-            medians = medians_of(evidence.ok(), row.backend)
-            same = median_interval(same_time_batches(medians).clip(upper=medians.columns[-1]))
-            half = median_interval([half_performance_batch(medians.columns, t) for t in medians.to_numpy()])
+            measured = of(evidence.ok(), row.backend)
+            same = median_interval(same_time_batches(measured).clip(upper=measured["batch_size"].max()))
+            half = median_interval(half_performance_batches(measured))
             said.append(
                 f"On {row.backend} ({row.flags}) an update took {seconds(row.value_small)} at batch size "
                 f"{thousands(row.small)} and {seconds(row.value_large)} at {thousands(row.large)}. It stays "
@@ -189,7 +199,7 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
     table = {}
     for backend in ("sequential", *PARALLEL):
         for arm in ("resident", "loader"):
-            medians = medians_of(evidence.ok(), backend, arm)
+            medians = process_medians(of(evidence.ok(), backend, arm))
             if not medians.empty:
                 name = f"{backend}, {arm}"
                 table[name] = medians.median().map(seconds)

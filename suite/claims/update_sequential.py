@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, status_of
+from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, relative_times, status_of
 from suite.claims.drawing import COLOURS, batch_size_axis, bounds, seconds, seconds_axis, thousands, times
 from suite.statistics import Interval, median_interval, power_law_exponent
 from suite.timings import UPDATE_TIME
@@ -28,7 +28,8 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 def judge(evidence: Evidence) -> list[Row]:
     """Holds when the time of an update at Large over that at Small lies above 1 with its whole interval.
 
-    Each process gives one ratio of medians; the interval is that of their median.
+    Each round of fresh processes gives one ratio of medians; the interval is that of their median. Times are
+    taken over the reference update of the same process.
     """
     facts = evidence.facts
     shared = {"backend": "sequential", "protocol": "data resident", "small": facts.small, "measure": MEASURE}
@@ -37,10 +38,10 @@ def judge(evidence: Evidence) -> list[Row]:
         status, reason = status_of(evidence.rows)
         return [Row(**shared, large=facts.large, unit="s", status=status, flags=reason)]
     large, flag = measured_large(facts, list(medians))
+    relative = relative_times(evidence.ok())
     return [
         Row.judged(
-            median_interval(medians[large] / medians[facts.small]),
-            null=1,
+            median_interval(relative[large] / relative[facts.small]),
             **shared,
             large=large,
             unit="s",
@@ -51,9 +52,9 @@ def judge(evidence: Evidence) -> list[Row]:
     ]
 
 
-def exponent(medians: pd.DataFrame) -> Interval:
-    """p of t ~ B^p, from each process."""
-    return median_interval([power_law_exponent(medians.columns, times_s) for times_s in medians.to_numpy()])
+def exponent(relative: pd.DataFrame) -> Interval:
+    """p of t ~ B^p, from each round of processes."""
+    return median_interval([power_law_exponent(relative.columns, times) for times in relative.to_numpy()])
 
 
 def draw(evidence: Evidence) -> Figure:
@@ -61,7 +62,7 @@ def draw(evidence: Evidence) -> Figure:
     axes = figure.subplots()
     medians = process_medians(evidence.ok())
     times(axes, medians, "sequential, measured", color=COLOURS["sequential"])
-    power = exponent(medians).estimate
+    power = exponent(relative_times(evidence.ok())).estimate
     sizes = np.array(medians.columns, float)
     through = np.exp(np.mean(np.log(medians.median()) - power * np.log(sizes)))
     axes.plot(sizes, through * sizes**power, "k--", linewidth=1, label=f"fit: time ∝ B$^{{{power:.2f}}}$")
@@ -75,7 +76,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     row = rows[0]
     if row.status != "ok":
         return f"Not measured: {row.flags}."
-    power = exponent(process_medians(evidence.ok()))
+    power = exponent(relative_times(evidence.ok()))
     return (
         f"One example at a time, an update took {seconds(row.value_small)} at batch size "
         f"{thousands(row.small)} and {seconds(row.value_large)} at {thousands(row.large)}. Over all batch sizes "

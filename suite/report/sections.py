@@ -10,7 +10,18 @@ from suite.errors import UserError
 from suite.results import Results
 
 NOT_MEASURED = "not measured yet"
-ALWAYS = ("status", "reason", "process", "time_s", "seed", "stage", "updates", "train_loss")
+ALWAYS = (
+    "status",
+    "reason",
+    "process",
+    "time_s",
+    "reference_s",
+    "seed",
+    "stage",
+    "relative_noise",
+    "updates",
+    "train_loss",
+)
 """Columns that claims select by: there, empty, even where no cell could be measured."""
 
 

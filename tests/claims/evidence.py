@@ -1,0 +1,30 @@
+"""Rows as they would be stored, made up so that the answer is known."""
+
+import pandas as pd
+
+from suite.claims import Evidence, Facts
+from suite.report.sections import ALWAYS
+from tests.conftest import blobs, tiny
+
+FACTS = Facts.of(tiny(), blobs())
+"""Small 1, Large 16; learning rate 0.1 of 0.03 and 0.1; 3 epochs; target loss 0.5."""
+
+
+def evidence(*frames: pd.DataFrame) -> Evidence:
+    rows = pd.concat(frames, ignore_index=True)
+    return Evidence(FACTS, rows.reindex(columns=dict.fromkeys([*rows, *ALWAYS])))
+
+
+def timings(measurement: str, backend: str, arm: str, times_s: dict[int, list[float]]) -> pd.DataFrame:
+    """`times_s`: by batch size, the time of each process."""
+    lines = [
+        {"batch_size": size, "process": process, "time_s": time_s, "reference_s": 1e-4, "threads": 1, "status": "ok"}
+        for size, times in times_s.items()
+        for process, time_s in enumerate(times)
+    ]
+    return pd.DataFrame(lines).assign(measurement=measurement, backend=backend, arm=arm)
+
+
+def without_rows(measurement: str, backend: str, status: str, reason: str, batch_sizes=(1, 4, 16)) -> pd.DataFrame:
+    lines = [{"batch_size": size, "status": status, "reason": reason} for size in batch_sizes]
+    return pd.DataFrame(lines).assign(measurement=measurement, backend=backend, arm="resident", protocol="p")

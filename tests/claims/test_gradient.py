@@ -1,0 +1,51 @@
+import math
+
+import pandas as pd
+
+from suite.claims import gradient
+from suite.instruments.gradient_noise import STAGES
+from tests.claims.evidence import FACTS, evidence, without_rows
+
+
+def noise_rows(by_stage: dict[str, dict[int, list[float]]]) -> pd.DataFrame:
+    lines = [
+        {"stage": stage, "batch_size": size, "seed": seed, "relative_noise": value, "status": "ok"}
+        for stage, by_size in by_stage.items()
+        for size, values in by_size.items()
+        for seed, value in enumerate(values)
+    ]
+    return pd.DataFrame(lines).assign(measurement="gradient_noise", protocol="p")
+
+
+def test_it_holds_with_the_lesser_ratio_of_both_stages():
+    before = {1: [8.0, 8.8, 7.2], 16: [2.0, 2.2, 1.8]}
+    after = {1: [9.0, 9.9, 8.1], 16: [3.0, 3.3, 2.7]}
+    (row,) = gradient.judge(evidence(noise_rows({STAGES[0]: before, STAGES[1]: after})))
+    assert row.verdict == "holds"
+    assert row.flags == STAGES[1]
+    assert math.isclose(row.effect, 3)
+    assert math.isclose(row.value_small, (9.0 * 9.9 * 8.1) ** (1 / 3))
+
+
+def test_it_fails_where_the_large_batch_is_noisier():
+    values = {1: [1.0, 1.1, 0.9], 16: [3.0, 3.2, 2.9]}
+    (row,) = gradient.judge(evidence(noise_rows(dict.fromkeys(STAGES, values))))
+    assert row.verdict == "fails"
+
+
+def test_it_is_undecided_where_seeds_disagree():
+    values = {1: [1.0, 4.0, 1.0], 16: [2.0, 1.0, 1.0]}
+    (row,) = gradient.judge(evidence(noise_rows(dict.fromkeys(STAGES, values))))
+    assert row.verdict == "undecided"
+
+
+def test_what_was_not_measured_has_its_reason():
+    (row,) = gradient.judge(evidence(without_rows("gradient_noise", "cpu", "out_of_memory", "it was too much")))
+    assert (row.status, row.verdict, row.flags) == ("out_of_memory", "", "it was too much")
+
+
+def test_the_theory_line_goes_through_the_variance():
+    variance = pd.DataFrame({"seed": [0], "stage": [STAGES[0]], "gradient_norm": [2.0], "variance": [9.0]})
+    rows = variance.assign(measurement="gradient_variance", status="ok")
+    line = gradient.theory(rows, STAGES[0], batch_size=10, examples=FACTS.train_examples)
+    assert math.isclose(line[0], math.sqrt(9 / 10 * (1 - 10 / 40)) / 2)

@@ -1,0 +1,179 @@
+import json
+import os
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+from suite.claims.drawing import seconds, three_digits
+from suite.results import Results
+from tests.command import TRAINED, call, write_workload
+
+COLUMNS = (
+    "workload,backend,protocol,claim,lecture_small,lecture_large,small,large,measure,unit,value_small,value_large,"
+    "effect,effect_low,effect_high,seeds,verdict,status,flags"
+)
+
+
+@pytest.fixture(scope="module")
+def report(measured):
+    """The report of a whole quick run."""
+    assert call("report", "--results", measured).returncode == 0
+    return measured / "report"
+
+
+@pytest.fixture(scope="module")
+def page(report):
+    return (report / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def table(report):
+    return pd.read_csv(report / "table.csv", keep_default_na=False)
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_same_results_give_the_same_bytes_anywhere_and_at_any_time(report, measured, tmp_path):
+    first = contents(report)
+    assert len(first) == 3 + 2 * 7  # page and tables; six figures and an illustration, each as SVG and PNG
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\naxes.grid: False\nlines.linewidth: 9\n")
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(measured, moved)
+    shutil.rmtree(moved / "report")
+    environment = {"MATPLOTLIBRC": str(tmp_path), "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "5", "LC_ALL": "C"}
+    assert call("report", "--results", moved, folder=tmp_path, **environment).returncode == 0
+    assert contents(moved / "report") == first
+
+
+def test_the_table_has_the_columns_of_the_contract_and_one_row_each(table):
+    assert ",".join(table) == COLUMNS
+    assert not table.duplicated(["workload", "backend", "protocol", "claim"]).any()
+
+
+def test_only_what_was_measured_has_a_verdict(table):
+    assert set(table.loc[table["status"] == "ok", "verdict"]) <= {"holds", "fails", "undecided"}
+    assert set(table.loc[table["status"] != "ok", "verdict"]) <= {""}
+    assert (table.loc[table["status"] == "ok", "effect"] != "").all()
+
+
+def test_the_page_stands_alone(page):
+    assert "<script" not in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+    assert not re.search(r"@import|url\(", page)
+    assert 'name="viewport"' in page
+    images = re.findall(r"<img[^>]*>", page)
+    assert len(images) == 7
+    assert all(re.search(r'alt="[^"]+"', image) for image in images)
+
+
+def test_the_page_has_all_six_rows_with_effect_or_status(page):
+    rows = re.findall(r"<tr>\s*<th scope=\"row\"><a.*?</tr>", page, re.DOTALL)
+    titles = [re.search(r">([^<]+)</a>", row).group(1) for row in rows]
+    assert set(titles) == {
+        "Speed for one update (no parallel)",
+        "Speed for one update (with parallel)",
+        "Time for one epoch",
+        "Gradient",
+        "Optimization",
+        "Generalization",
+    }
+    for title in ("Gradient", "Optimization", "Generalization"):
+        assert titles.count(title) == 1
+    for row in rows:
+        assert re.search(r" to |no interval", row) or re.search("unavailable|diverged|not reached|out of memory", row)
+
+
+def test_a_verdict_can_be_read_without_colour(page):
+    for verdict, mark in (("holds", "✓"), ("fails", "✗"), ("undecided", "?")):
+        assert f"{mark} {verdict}" in page
+
+
+def test_a_backend_that_is_not_there_says_why(table):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    cuda = table[table["backend"] == "cuda"]
+    assert set(cuda["claim"]) == {"update_parallel", "epoch_time"}
+    assert set(cuda["status"]) == {"unavailable"}
+    assert set(cuda["flags"]) == {"no CUDA device on this machine"}
+
+
+def test_markdown_has_a_line_for_each_row_of_the_page(report, page):
+    lines = (report / "table.md").read_text().splitlines()
+    assert len(lines) == 2 + page.count('<th scope="row"><a')
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_two_workloads_stand_on_one_page(copied, tmp_path):
+    other = write_workload(tmp_path, "other", epochs=2)
+    assert call("run", other, *TRAINED, "--preset", "quick", "--results", copied).returncode == 0
+    assert call("report", "--results", copied).returncode == 0
+    table = pd.read_csv(copied / "report" / "table.csv")
+    assert set(table["workload"]) == {"tiny", "other"}
+    page = (copied / "report" / "index.html").read_text()
+    assert "<h2>tiny</h2>" in page
+    assert "<h2>other</h2>" in page
+
+
+def test_missing_cells_are_counted_and_their_rows_say_so(copied):
+    for file in (copied / "cells").glob("*.parquet"):
+        if "relative_noise" in pd.read_parquet(file):
+            file.unlink()
+    assert call("report", "--results", copied).returncode == 0
+    assert "3 cells are not measured yet" in (copied / "report" / "index.html").read_text()
+    table = pd.read_csv(copied / "report" / "table.csv", index_col="claim")
+    assert table.loc["gradient", "status"] == "unavailable"
+    assert table.loc["gradient", "flags"] == "not measured yet"
+    assert table.loc["generalization", "status"] == "ok"
+
+
+def test_running_out_of_memory_is_a_row(copied):
+    results = Results(copied)
+    for cell in json.loads((copied / "manifest.json").read_text())["workloads"]["tiny"]["claims"]["generalization"]:
+        if cell["batch_size"] == 16:
+            rows, metadata = results.read(cell["key"])
+            failed = pd.DataFrame([{**rows.iloc[0][list(cell.keys() & set(rows))], "status": "out_of_memory"}])
+            write_raw(results, cell["key"], failed.assign(reason="it was too much"), metadata)
+    assert call("report", "--results", copied).returncode == 0
+    table = pd.read_csv(copied / "report" / "table.csv", index_col="claim")
+    assert table.loc["generalization", ["status", "flags"]].tolist() == ["out_of_memory", "it was too much"]
+    assert "out of memory" in (copied / "report" / "index.html").read_text()
+
+
+def write_raw(results, key, rows, metadata):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    pq.write_table(table.replace_schema_metadata({b"suite": json.dumps(metadata)}), results.path(key))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2.4e-4, "240 µs"),
+        (1.06e-3, "1.06 ms"),
+        (0.9999, "1.00 s"),
+        (9.47, "9.47 s"),
+        (7.11e-7, "711 ns"),
+        (364, "364 s"),
+    ],
+)
+def test_times_have_the_unit_that_fits(value, text):
+    assert seconds(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(1029.6, "1,030"), (0.0412, "0.0412"), (4.4, "4.40"), (52.77, "52.8")])
+def test_numbers_have_three_digits(value, text):
+    assert three_digits(value) == text
+
+
+def test_the_report_measures_nothing(measured):
+    before = {file: file.stat().st_mtime_ns for file in (measured / "cells").iterdir()}
+    assert call("report", "--results", measured, PATH=os.environ["PATH"]).returncode == 0
+    assert {file: file.stat().st_mtime_ns for file in (measured / "cells").iterdir()} == before

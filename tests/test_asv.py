@@ -1,0 +1,104 @@
+"""asv: its benchmarks, its samples as rows, and its machine file."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from suite.asv_machine import machine
+from suite.results import Results
+from tests.command import ROOT
+
+
+@pytest.fixture(scope="module")
+def timings(measured):
+    """Rows of every timing of the whole quick run."""
+    stored = Results(measured)
+    rows = pd.concat([stored.read(file.stem)[0] for file in stored.cells.glob("*.parquet")])
+    return rows[rows["measurement"].isin(["update_time", "epoch_time"])]
+
+
+def test_every_process_of_every_cell_has_its_samples(timings):
+    ok = timings[timings["status"] == "ok"]
+    counts = ok.groupby(["measurement", "backend", "arm", "batch_size", "process"]).size()
+    assert len(counts) == 2 * 3 * 3 * 2  # measurements, backends with their arms, batch sizes, processes
+    assert all(count == (15 if index[0] == "update_time" else 1) for index, count in counts.items())
+    assert (ok["time_s"] > 0).all()
+    assert (ok["reference_s"] > 0).all()
+
+
+def test_a_sequential_update_takes_longer_with_every_example(timings):
+    """Sixteen examples one after another take many times as long as one: the samples went to the right cells."""
+    updates = timings[(timings["measurement"] == "update_time") & (timings["backend"] == "sequential")]
+    medians = updates.groupby("batch_size")["time_s"].median()
+    assert medians[16] > 5 * medians[1]
+    assert medians[16] > medians[4] > medians[1]
+
+
+def test_a_backend_that_is_not_there_has_its_reason(timings):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    cuda = timings[timings["backend"] == "cuda"]
+    assert set(cuda["status"]) == {"unavailable"}
+    assert set(cuda["reason"]) == {"no CUDA device on this machine"}
+
+
+def test_setup_is_made_once_for_a_parameter_set(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.update import digits
+
+    benchmark = digits()
+    benchmark.setup(1, 4, "cpu", "resident")
+    timed = benchmark.timed
+    benchmark.setup(1, 4, "cpu", "resident")
+    assert benchmark.timed is timed
+    benchmark.setup(1, 8, "cpu", "resident")
+    assert benchmark.timed is not timed
+
+
+def test_sequential_declines_what_would_take_too_long(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.update import digits
+
+    benchmark = digits()
+    benchmark.sequential_limit_s = 1e-6
+    with pytest.raises(NotImplementedError, match="sequential would take over"):
+        benchmark.setup(1, 4, "sequential", "resident")
+
+
+def asv(*arguments, home) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "HOME": str(home)}
+    command = [sys.executable, "-m", "asv", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
+    )
+
+
+def test_asv_check_finds_no_problem_and_the_machine_file_is_written_without_asking(tmp_path):
+    done = asv("check", "--environment", f"existing:{sys.executable}", home=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stored = json.loads((tmp_path / ".asv-machine.json").read_text())
+    facts = stored[machine()["machine"]]
+    assert set(facts) >= {"gpu", "cpu", "ram", "os", "num_cpu"}
+    assert os.uname().nodename not in stored
+
+
+def test_the_reference_is_timed_between_the_calls(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setenv("SUITE_REFERENCES", str(tmp_path))
+    from benchmarks.update import digits
+    from suite.reference import read_references
+
+    benchmark = digits()
+    for _ in range(25):
+        benchmark.setup(1, 4, "cpu", "resident")
+        benchmark.time_update(1, 4, "cpu", "resident")
+    (times,) = tmp_path.iterdir()
+    assert len(times.read_text().splitlines()) == 1 + math.ceil(25 / max(1, benchmark.number // 2))
+    assert list(read_references(tmp_path)) == ['[4, "cpu", "resident"]']

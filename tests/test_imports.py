@@ -1,0 +1,47 @@
+"""Imports point down the list of rooms only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import suite
+
+ROOT = Path(suite.__file__).parent
+FORBIDDEN = {
+    "workloads": ("training", "instruments", "claims", "report", "plan", "run", "results", "cli", "progress"),
+    "backends.py": ("training", "instruments", "claims", "report", "plan", "run", "results", "cli", "progress"),
+    "training": ("instruments", "claims", "report", "plan", "run", "results", "cli", "progress"),
+    "instruments": ("claims", "report", "plan", "run", "results", "cli", "progress"),
+    "statistics.py": ("workloads", "training", "instruments", "claims", "report", "plan", "run", "results", "cli"),
+    "claims": ("report", "plan", "run", "results", "cli", "progress"),
+    "results.py": ("claims", "report", "plan", "run", "cli", "progress"),
+    "run.py": ("report", "cli", "progress"),
+    "report": ("plan", "run", "cli", "progress"),
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms of the suite that a file imports from, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "suite":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("suite."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("suite.")}
+    return found
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_a_room_imports_from_none_above_it(room):
+    files = [ROOT / room] if room.endswith(".py") else list((ROOT / room).glob("*.py"))
+    assert files
+    for file in files:
+        assert not imported(file) & set(FORBIDDEN[room]), file
+
+
+def test_only_the_entry_point_imports_the_command_line():
+    importers = [file.name for file in ROOT.rglob("*.py") if "cli" in imported(file)]
+    assert importers == ["__main__.py"]

@@ -1,0 +1,179 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from suite.statistics import (
+    Interval,
+    affine_fit,
+    half_performance_batch,
+    holm,
+    mean_interval,
+    mean_p_value,
+    median_interval,
+    power_law_exponent,
+    probability_above_zero,
+    same_time_batch,
+    value_at_crossing,
+    verdict,
+)
+
+SIZES = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024])
+EXPERIMENTS = 2000
+AT_MOST = stats.binom.ppf(0.999, EXPERIMENTS, 0.025)
+"""So many of 2,000 experiments may say `holds` where it does in 2.5%: exceeded once in a thousand runs."""
+
+
+def test_the_mean_has_students_interval():
+    values = [1.0, 2.5, 2.0, 4.0, 3.5]
+    interval = mean_interval(values)
+    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    np.testing.assert_allclose([interval.estimate, interval.low, interval.high], [2.6, low, high])
+    assert interval.n == 5
+
+
+def test_one_value_has_no_interval_and_no_verdict():
+    interval = mean_interval([3.0])
+    assert math.isnan(interval.low)
+    assert verdict(interval, 0) == "undecided"
+
+
+def test_the_median_of_six_lies_between_the_least_and_the_greatest():
+    interval = median_interval([5, 1, 4, 2, 6, 3])
+    assert (interval.estimate, interval.low, interval.high) == (3.5, 1, 6)
+
+
+@pytest.mark.parametrize("n", range(1, 6))
+def test_fewer_than_six_have_no_interval_of_the_median(n):
+    assert math.isnan(median_interval(range(n)).low)
+
+
+@pytest.mark.parametrize("n", range(6, 41))
+def test_the_median_is_covered_with_95_percent_by_no_more_than_it_takes(n):
+    interval = median_interval(range(n))
+    outside = int(interval.low)
+    assert interval.high == n - 1 - outside
+    coverage = 1 - 2 * stats.binom.cdf(outside, n, 0.5)
+    coverage_of_the_next_inner = 1 - 2 * stats.binom.cdf(outside + 1, n, 0.5)
+    assert coverage >= 0.95 > coverage_of_the_next_inner
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (1.1, 2, "holds"),
+        (0.1, 0.9, "fails"),
+        (0.9, 1.1, "undecided"),
+        (1, 2, "undecided"),
+        (math.nan, math.nan, "undecided"),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval_on_one_side(low, high, expected):
+    assert verdict(Interval((low + high) / 2, low, high, 10), null=1) == expected
+
+
+def paired_scores(random):
+    return mean_interval(random.normal(0, 0.01, 10)), 0
+
+
+def paired_log_losses(random):
+    return mean_interval(random.standard_t(5, 10)).map(np.exp), 1
+
+
+def process_ratios(random):
+    return median_interval(random.lognormal(0, 0.3, 6)), 1
+
+
+@pytest.mark.parametrize("experiment", [paired_scores, paired_log_losses, process_ratios])
+def test_where_there_is_nothing_a_verdict_holds_in_at_most_2_5_percent(experiment):
+    random = np.random.default_rng(0)
+    verdicts = [verdict(*experiment(random)) for _ in range(EXPERIMENTS)]
+    assert verdicts.count("holds") <= AT_MOST
+    assert verdicts.count("fails") <= AT_MOST
+
+
+def test_where_there_is_something_a_verdict_mostly_holds():
+    random = np.random.default_rng(0)
+    verdicts = [verdict(mean_interval(random.normal(0.02, 0.01, 10)), 0) for _ in range(200)]
+    assert verdicts.count("holds") > 190
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_keeps_the_whole_family_below_its_level():
+    random = np.random.default_rng(0)
+    false_alarms = sum(min(holm(random.uniform(size=24))) < 0.05 for _ in range(EXPERIMENTS))
+    assert false_alarms <= stats.binom.ppf(0.999, EXPERIMENTS, 0.05)
+
+
+def test_the_p_value_is_students():
+    values = [0.3, -0.1, 0.4, 0.2]
+    assert math.isclose(mean_p_value(values), stats.ttest_1samp(values, 0).pvalue)
+
+
+def test_the_probability_counts_a_tie_half():
+    interval = probability_above_zero([1, 2, 3, 0, 0, -1])
+    assert interval.estimate == 4 / 6
+    exact = stats.binomtest(4, 6).proportion_ci()
+    assert (interval.low, interval.high) == (exact.low, exact.high)
+
+
+@given(a=st.floats(1e-6, 1e-2), b=st.floats(1e-8, 1e-4))
+def test_an_affine_time_is_recovered(a, b):
+    np.testing.assert_allclose(affine_fit(SIZES, a + b * SIZES), (a, b), rtol=1e-6)
+    assert math.isclose(half_performance_batch(SIZES, a + b * SIZES), a / b, rel_tol=1e-6)
+
+
+def test_an_affine_time_is_recovered_from_noisy_times():
+    """240 µs and 0.7 µs an example, each time off by 5%: the mean of 200 fits is known to better than 2%."""
+    random = np.random.default_rng(0)
+    times = (240e-6 + 0.7e-6 * SIZES) * random.lognormal(0, 0.05, (200, len(SIZES)))
+    fits = np.array([affine_fit(SIZES, row) for row in times])
+    np.testing.assert_allclose(fits.mean(axis=0), [240e-6, 0.7e-6], rtol=0.02)
+
+
+def test_a_time_that_does_not_grow_has_no_half_performance_batch():
+    assert half_performance_batch(SIZES, np.full(len(SIZES), 1e-3)) == math.inf
+
+
+@given(a=st.floats(1e-4, 1e-2), b=st.floats(1e-6, 1e-4))
+def test_b_same_is_where_the_time_has_grown_by_half(a, b):
+    """Between two batch sizes a factor of two apart, the straight line between logs is off by at most 6%."""
+    exact = (0.5 * a + 1.5 * b) / b
+    measured = same_time_batch(SIZES, a + b * SIZES)
+    if exact > SIZES[-1]:
+        assert measured == math.inf or measured > 0.94 * SIZES[-1]
+    else:
+        assert math.isclose(measured, exact, rel_tol=0.06)
+
+
+def test_b_same_of_a_proportional_time_is_one_and_a_half():
+    assert math.isclose(same_time_batch(SIZES, 1e-3 * SIZES), 1.5)
+
+
+def test_b_same_is_infinite_where_the_time_stays_the_same():
+    assert same_time_batch(SIZES, np.full(len(SIZES), 1e-3)) == math.inf
+
+
+def test_one_slow_measurement_amid_equal_ones_is_smoothed_away():
+    times = np.full(len(SIZES), 1e-3)
+    times[3] = 1.6e-3
+    assert same_time_batch(SIZES, times) == math.inf
+
+
+@given(power=st.floats(0.1, 2))
+def test_a_power_is_recovered(power):
+    assert math.isclose(power_law_exponent(SIZES, 3e-4 * SIZES**power), power, rel_tol=1e-9)
+
+
+def test_a_value_is_read_at_the_crossing_of_the_log_loss():
+    losses, scores = [1.0, 0.4, 0.1, 0.05], [0.5, 0.8, 0.9, 0.95]
+    assert math.isclose(value_at_crossing(losses, scores, 0.2), 0.85)
+    assert value_at_crossing(losses, scores, 0.1) == 0.9
+    assert math.isnan(value_at_crossing(losses, scores, 0.01))
+    assert value_at_crossing(losses, scores, 2.0) == 0.5

@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from suite.workloads import fingerprint
+from suite.workloads.workload import Data, accuracy, cross_entropy
+from tests.conftest import blobs, network, tiny
+
+
+def test_loss_and_score_are_those_of_each_example():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    targets = torch.tensor([0, 0])
+    expected = [torch.log1p(torch.exp(torch.tensor(-2.0))), torch.log1p(torch.exp(torch.tensor(1.0)))]
+    torch.testing.assert_close(cross_entropy(logits, targets), torch.stack(expected))
+    assert accuracy(logits, targets).tolist() == [1, 0]
+
+
+def test_a_replica_splits_the_same_examples_afresh_and_always_alike():
+    data = blobs()
+    first, again, other = data.resplit(1), data.resplit(1), data.resplit(2)
+    assert torch.equal(first.train_inputs, again.train_inputs)
+    assert not torch.equal(first.train_inputs, other.train_inputs)
+    assert len(first.train_inputs) == 40
+    together = torch.cat([first.train_inputs, first.test_inputs])
+    original = torch.cat([data.train_inputs, data.test_inputs])
+    assert sorted(together.tolist()) == sorted(original.tolist())
+
+
+def test_a_workload_with_a_fixed_split_keeps_it():
+    data = blobs()
+    assert tiny(resplit=False).replica_data(data, 3) is data
+
+
+def test_making_a_model_leaves_torchs_generator_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    tiny().initial_model(0)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_replicas_differ_and_a_replica_does_not():
+    first, again, other = (tiny().initial_model(replica)[0].weight for replica in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def changed_data() -> Data:
+    data = blobs()
+    data.train_inputs[3, 2] += 1e-3
+    return data
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"resplit": False},
+        {"model": lambda: torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.ReLU(), torch.nn.Linear(9, 3))},
+        {"loss": lambda outputs, targets: 2 * cross_entropy(outputs, targets)},
+        {"score": lambda outputs, targets: 1 - accuracy(outputs, targets)},
+    ],
+)
+def test_the_fingerprint_changes_with_what_is_computed(change):
+    assert fingerprint(tiny(**change), blobs()) != fingerprint(tiny(), blobs())
+
+
+def test_the_fingerprint_changes_with_one_value_of_the_data():
+    assert fingerprint(tiny(), changed_data()) != fingerprint(tiny(), blobs())
+
+
+def test_the_fingerprint_does_not_change_with_what_is_measured():
+    assert fingerprint(tiny(model=network, epochs=7, batch_sizes=(1, 16)), blobs()) == fingerprint(tiny(), blobs())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"small": 3}, "lacks 3"),
+        ({"large": 3}, "lacks 3"),
+        ({"learning_rate": 0.5}, "lacks 0.5"),
+        ({"batch_sizes": (16, 4, 1)}, "ascending"),
+        ({"batch_sizes": (0, 1, 16)}, "positive"),
+        ({"small": 16, "large": 1}, "small must be less"),
+    ],
+)
+def test_a_workload_that_contradicts_itself_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(**change)
