@@ -57,9 +57,10 @@ class WorkloadPlan:
     threads: Planned
 
     def planned(self) -> list[Planned]:
-        """Every cell once, the thread count first."""
+        """Every cell once; the thread count first where something is timed."""
         unique = {planned.key: planned for cells in self.by_claim.values() for planned in cells}
-        return [self.threads, *unique.values()]
+        timed = any(planned.cell.measurement.timed for planned in unique.values())
+        return [*([self.threads] if timed else []), *unique.values()]
 
     def manifest(self) -> dict:
         return {

@@ -25,7 +25,7 @@ def timings(measured):
 def test_every_process_of_every_cell_has_its_samples(timings):
     ok = timings[timings["status"] == "ok"]
     counts = ok.groupby(["measurement", "backend", "arm", "batch_size", "process"]).size()
-    assert len(counts) == 2 * 3 * 3 * 2  # measurements, backends with their arms, batch sizes, processes
+    assert len(counts) == 2 * 3 * 2 * 2  # measurements, backends with their arms, batch sizes, processes
     assert all(count == (15 if index[0] == "update_time" else 1) for index, count in counts.items())
     assert (ok["time_s"] > 0).all()
     assert (ok["reference_s"] > 0).all()
@@ -36,7 +36,6 @@ def test_a_sequential_update_takes_longer_with_every_example(timings):
     updates = timings[(timings["measurement"] == "update_time") & (timings["backend"] == "sequential")]
     medians = updates.groupby("batch_size")["time_s"].median()
     assert medians[16] > 5 * medians[1]
-    assert medians[16] > medians[4] > medians[1]
 
 
 def test_a_backend_that_is_not_there_has_its_reason(timings):

@@ -29,6 +29,9 @@ class Facts:
     target_loss: float
     score_name: str
     resplit: bool
+    published: dict[str, dict[str, float]]
+    """Numbers that others published, by what was measured and batch size; empty where there are none."""
+    published_by: str
 
     @classmethod
     def of(cls, workload: Workload, data: Data) -> Facts:
@@ -44,6 +47,11 @@ class Facts:
             target_loss=workload.target_loss,
             score_name=workload.score_name,
             resplit=workload.resplit,
+            published={
+                what: {str(size): value for size, value in values.items()}
+                for what, values in (workload.published.values.items() if workload.published else ())
+            },
+            published_by=workload.published.source if workload.published else "",
         )
 
     def to_dict(self) -> dict:

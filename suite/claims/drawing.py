@@ -13,7 +13,7 @@ from suite.statistics import Interval
 
 COLOURS = dict(zip(("cpu", "cuda", "sequential"), seaborn.color_palette("colorblind", 3), strict=True))
 SMALL_COLOUR, LARGE_COLOUR = seaborn.color_palette("colorblind")[0], seaborn.color_palette("colorblind")[3]
-GREY = "#6b6b6b"
+GREY, LIGHT_GREY = "#6b6b6b", "#b0b0b0"
 
 
 def thousands(number: float) -> str:
@@ -25,8 +25,8 @@ def three_digits(number: float) -> str:
     """A number with three significant digits, for example `1,030` or `0.0412`."""
     if not math.isfinite(number) or not 1e-4 <= abs(number) < 1e7:
         return f"{number:.3g}"
-    decimals = max(0, 2 - math.floor(math.log10(abs(number))))
-    return f"{round(number, 2 - math.floor(math.log10(abs(number)))):,.{decimals}f}"
+    rounded = float(f"{number:.3g}")
+    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
 
 
 def batch_size_axis(axes: Axes, facts: Facts, label: str = "batch size (examples)") -> None:
@@ -68,6 +68,21 @@ def seconds(value: float) -> str:
         if value >= 0.9995 * scale:
             return f"{three_digits(value / scale)} {unit}"
     return f"{value:.3g} s"
+
+
+def published(axes: Axes, facts: Facts, what: str, marker: str = "s") -> None:
+    """The numbers that others published for `what`, in light grey; nothing where there are none."""
+    if values := facts.published.get(what):
+        axes.plot(
+            [int(size) for size in values],
+            list(values.values()),
+            color=LIGHT_GREY,
+            marker=marker,
+            markersize=4,
+            linewidth=1,
+            zorder=0.5,
+            label=facts.published_by,
+        )
 
 
 def bounds(interval: Interval, form: Callable[[float], str]) -> str:

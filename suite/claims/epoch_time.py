@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, relative_times, status_of
-from suite.claims.drawing import COLOURS, batch_size_axis, seconds, seconds_axis, thousands, times
+from suite.claims.drawing import COLOURS, batch_size_axis, published, seconds, seconds_axis, thousands, times
 from suite.statistics import median_interval
 from suite.timings import EPOCH_TIME, UPDATE_TIME
 from suite.workloads import Workload
@@ -91,6 +91,7 @@ def draw(evidence: Evidence) -> Figure:
                 if not medians.empty:
                     label = backend if arm == "resident" else f"{backend}, DataLoader"
                     times(axes, medians, label, color=COLOURS[backend], linestyle=style)
+        published(axes, evidence.facts, measurement)
         batch_size_axis(axes, evidence.facts)
         seconds_axis(axes, f"time of one {what}")
     handles, labels = panels[0].get_legend_handles_labels()

@@ -5,13 +5,15 @@ worse. Here both train to the same training loss, and the test score is read off
 lecture's own figure, test and training score after equal epochs, stands beside it.
 """
 
+from dataclasses import replace
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims import optimization
 from suite.claims.claim import Claim, Evidence, Facts, Row
-from suite.claims.drawing import GREY, batch_size_axis, bounds, thousands
+from suite.claims.drawing import GREY, batch_size_axis, bounds, published, thousands
 from suite.statistics import mean_interval, probability_above_zero, value_at_crossing
 from suite.training.plain import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
@@ -101,6 +103,8 @@ def draw(evidence: Evidence) -> Figure:
     for column, name, colour in (("train_score", "training", "C0"), ("test_score", "test", "C3")):
         scores = end.pivot(index="seed", columns="batch_size", values=column)
         _draw_scores(right, scores, f"{name} {facts.score_name}", colour)
+    published(right, replace(facts, published_by=f"{facts.published_by}, training"), "train_score")
+    published(right, replace(facts, published_by=f"{facts.published_by}, test"), "test_score", marker="^")
     right.set_title(f"after {facts.epochs} epochs, learning rate {facts.learning_rate:g}", pad=18)
     right.set_ylabel(facts.score_name)
     for axes in (left, right):

@@ -44,13 +44,23 @@ def sections(results: Results) -> list[Section]:
     found = []
     for name in sorted(manifest["workloads"]):
         workload = manifest["workloads"][name]
-        facts = Facts(**workload["facts"])
+        facts = _facts(results, workload)
         for claim in all_claims():
             if cells := workload["claims"].get(claim.name):
                 rows, provenance = _read(results, cells)
                 evidence = Evidence(facts, rows)
                 found.append(Section(claim, evidence, claim.judge(evidence), provenance))
     return found
+
+
+def _facts(results: Results, workload: dict) -> Facts:
+    try:
+        return Facts(**workload["facts"])
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            f"{results.manifest_file} was written by another version of the suite: run `suite run` again (no cell is "
+            "lost)"
+        ) from error
 
 
 def _read(results: Results, cells: list[dict]) -> tuple[pd.DataFrame, list[dict]]:

@@ -43,7 +43,7 @@ def model() -> nn.Module:
 
 
 LECTURE = Published(
-    source="lecture",
+    source="lecture (V100)",
     values={
         "update_time": {1: 0.005, 10: 0.005, 100: 0.024, 1000: 0.150, 10000: 1.54, 60000: 9.47},
         "epoch_time": {1: 364, 10: 43.5, 100: 14.4, 1000: 8.97, 10000: 8.97, 60000: 8.97},

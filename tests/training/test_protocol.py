@@ -13,7 +13,7 @@ def test_a_target_is_looked_for_at_growing_distances_up_to_its_cap():
     checks = list(TargetLoss(0.1, max_updates=1000).checks(updates_per_epoch=5))
     assert checks[:4] == [0, 1, 2, 3]
     assert checks[-1] == 1000
-    assert all(after <= max(before + 1, 1.06 * before) for before, after in itertools.pairwise(checks))
+    assert all(after <= max(before + 1, 1.05 * before + 0.5) for before, after in itertools.pairwise(checks))
     assert checks == sorted(set(checks))
 
 
@@ -25,6 +25,6 @@ def test_a_target_is_reached_at_or_below_its_loss():
     assert not EqualEpochs(3).reached(0.0)
 
 
-@pytest.mark.parametrize(("epochs", "batch_size", "updates"), [(10, 64, 22), (1, 1437, 1), (5, 10, 718)])
+@pytest.mark.parametrize(("epochs", "batch_size", "updates"), [(10, 64, 22), (1, 1437, 1), (5, 10, 72)])
 def test_a_tenth_of_training_is_at_least_one_update(epochs, batch_size, updates):
     assert TenthOfTraining(epochs, batch_size).updates(examples=1437) == updates
