@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -101,8 +102,14 @@ def sysinfo() -> None:
     _section("This machine", describe())
 
 
+def _show_warning(message: Warning, *_) -> None:
+    """A warning in one line."""
+    print(f"suite: warning: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and exit code 2."""
+    warnings.showwarning = _show_warning
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:

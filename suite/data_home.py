@@ -12,6 +12,7 @@ import shutil
 import tarfile
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,10 @@ import platformdirs
 import pooch
 
 from suite.errors import UserError
+
+
+class DataWarning(UserWarning):
+    """Data that is used, but is not what the workload is known by."""
 
 
 def data_home() -> Path:
@@ -35,12 +40,14 @@ def gzipped(folder: str, name: str, url: str, sha256: str) -> bytes:
     """
     path = data_home() / folder / name
     if path.exists():
-        content = _decompressed(path)
+        content = _decompressed(path, f"{path} is not a gzip file: delete it, and it is downloaded again")
         if hashlib.sha256(content).hexdigest() != sha256:
-            warnings.warn(f"{path} is not the canonical file: results carry another fingerprint", stacklevel=2)
+            warnings.warn(
+                f"{path} is not the canonical file: results carry another fingerprint", DataWarning, stacklevel=2
+            )
         return content
     with _download(url, path.parent) as downloaded:
-        content = _decompressed(downloaded)
+        content = _decompressed(downloaded, f"{url} gave no gzip file: try again, or put the file at {path}")
         if hashlib.sha256(content).hexdigest() != sha256:
             raise UserError(f"{url} is not the canonical {name}: try again, or put the file at {path}")
         os.replace(downloaded, path)
@@ -59,6 +66,7 @@ def unpacked(folder: str, url: str, sha256: str) -> Path:
             warnings.warn(
                 f"{path} was not unpacked from the official archive by this suite: results carry the fingerprint "
                 "of what it holds",
+                DataWarning,
                 stacklevel=2,
             )
         return path
@@ -83,11 +91,12 @@ def _holds_its_sums(folder: Path) -> bool:
     return sums.exists() and sums.read_text().splitlines() == _sums(folder)
 
 
-def _decompressed(path: Path) -> bytes:
+def _decompressed(path: Path, otherwise: str) -> bytes:
+    """Content of a gzip file. Raises UserError, which says `otherwise`, when it is not one or not whole."""
     try:
         return gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, gzip.zlib.error) as error:
-        raise UserError(f"{path} is not a gzip file: delete it, and it is downloaded again") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(otherwise) from error
 
 
 @contextmanager
