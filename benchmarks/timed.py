@@ -66,7 +66,7 @@ class _Timed:
                 raise NotImplementedError(f"sequential would take over {self.sequential_limit_s:g} s")
         self.timed = Timed(self.workload, chosen, arm, batch_size, threads)
         self.prepare(threads)
-        self.references = ReferenceTimes(self.workload, chosen, [batch_size, backend, arm])
+        self.references = ReferenceTimes(self.workload, chosen, [batch_size, backend, arm], self.repeat)
         torch.set_num_threads(threads if chosen is CPU else 1)
 
     def sequential_seconds(self, batch_size):

@@ -12,7 +12,7 @@ import pandas as pd
 from suite.cells import Cell
 from suite.errors import UserError
 from suite.machine import ROOT, launch_method
-from suite.reference import FOLDER_VARIABLE, read_references
+from suite.reference import FOLDER_VARIABLE, ReferencedProcess, read_references
 
 BENCHMARKS = {"update_time": "update.{}.time_update", "epoch_time": "epoch.{}.time_epoch"}
 
@@ -36,7 +36,7 @@ def _parameters(cell: Cell) -> list:
     return [cell.batch_size, cell.backend, cell.arm]
 
 
-def _ask_asv(source: str, cells: list[Cell], threads: int) -> tuple[list[dict], dict[str, list[float]]]:
+def _ask_asv(source: str, cells: list[Cell], threads: int) -> tuple[list[dict], dict[str, list[ReferencedProcess]]]:
     """Run `suite.asv_process`, which ends with everything below it when this process does."""
     benchmarks = ROOT / "benchmarks"
     if not benchmarks.is_dir():
@@ -86,24 +86,23 @@ def _ask_asv(source: str, cells: list[Cell], threads: int) -> tuple[list[dict], 
         return json.loads(answer.read_text()), read_references(references)
 
 
-def _rows(cell: Cell, answer: dict, references: list[float], threads: int) -> pd.DataFrame:
+def _rows(cell: Cell, answer: dict, processes: list[ReferencedProcess], threads: int) -> pd.DataFrame:
     samples = answer["samples_s"]
     if samples is None:
         status = "unavailable" if answer["skipped"] else _failure(answer["reason"])
-        return pd.DataFrame([{"status": status, "reason": answer["reason"].splitlines()[-1]}])
-    each = len(samples) // cell.repeats
-    if each * cell.repeats != len(samples) or len(references) != cell.repeats:
+        *_, reason = ["asv gave no reason", *answer["reason"].splitlines()]
+        return pd.DataFrame([{"status": status, "reason": reason}])
+    if len(processes) != cell.repeats or len(samples) != sum(process.samples for process in processes):
         return pd.DataFrame([{"status": "unavailable", "reason": "not every process of asv gave its samples"}])
-    return pd.DataFrame(
-        {
-            "process": [index // each for index in range(len(samples))],
-            "sample": [index % each for index in range(len(samples))],
-            "time_s": samples,
-            "reference_s": [references[index // each] for index in range(len(samples))],
-            "threads": threads if cell.backend == "cpu" else 1,
-            "status": "ok",
-        }
+    rows = pd.DataFrame(
+        [
+            (number, sample, process.reference_s)
+            for number, process in enumerate(processes)
+            for sample in range(process.samples)
+        ],
+        columns=["process", "sample", "reference_s"],
     )
+    return rows.assign(time_s=samples, threads=threads if cell.backend == "cpu" else 1, status="ok")
 
 
 def _failure(said: str) -> str:

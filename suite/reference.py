@@ -8,6 +8,7 @@ compared with that of another process through it.
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,17 @@ FOLDER_VARIABLE = "SUITE_REFERENCES"
 
 
 class ReferenceTimes:
-    """The reference times of this process: of one example's update, on the GPU for `cuda`, else on the CPU."""
+    """The reference times of this process: of one example's update, on the GPU for `cuda`, else on the CPU.
 
-    def __init__(self, workload: Workload, backend: Backend, parameters: list):
+    `parameters` are those of the benchmark, `samples` how many it takes in this process.
+    """
+
+    def __init__(self, workload: Workload, backend: Backend, parameters: list, samples: int):
         folder = os.environ.get(FOLDER_VARIABLE)
         self.file = Path(folder) / f"{time.time_ns()}-{os.getpid()}" if folder else None
         if self.file:
             self.timed = Timed(workload, backend if backend.device_type == "cuda" else CPU, "resident", 1)
-            self.file.write_text(f"{json.dumps(parameters)}\n")
+            self.file.write_text(f"{json.dumps(parameters)}\n{samples}\n")
 
     def take(self) -> None:
         """Time the reference once more, in under a millisecond for a small model."""
@@ -39,10 +43,19 @@ class ReferenceTimes:
                 file.write(f"{seconds!r}\n")
 
 
-def read_references(folder: Path) -> dict[str, list[float]]:
-    """Median reference seconds of each process, in the order in which they started, by their parameters as JSON."""
+@dataclass(frozen=True)
+class ReferencedProcess:
+    """What a process left: how many samples asv took in it, and its median reference time in seconds."""
+
+    samples: int
+    reference_s: float
+
+
+def read_references(folder: Path) -> dict[str, list[ReferencedProcess]]:
+    """The processes of each set of parameters (as JSON), in the order in which they started."""
     references = {}
     for file in sorted(folder.iterdir()):
-        parameters, *seconds = file.read_text().splitlines()
-        references.setdefault(parameters, []).append(float(np.median([float(value) for value in seconds])))
+        parameters, samples, *seconds = file.read_text().splitlines()
+        median = float(np.median([float(value) for value in seconds]))
+        references.setdefault(parameters, []).append(ReferencedProcess(int(samples), median))
     return references

@@ -10,7 +10,11 @@ import pandas as pd
 import pytest
 
 from suite.asv_machine import machine
+from suite.asv_timing import _rows
+from suite.cells import Cell
+from suite.reference import ReferencedProcess, read_references
 from suite.results import Results
+from suite.timings import UPDATE_TIME
 from tests.command import ROOT
 
 
@@ -92,12 +96,29 @@ def test_the_reference_is_timed_between_the_calls(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.setenv("SUITE_REFERENCES", str(tmp_path))
     from benchmarks.update import digits
-    from suite.reference import read_references
 
     benchmark = digits()
     for _ in range(25):
         benchmark.setup(1, 4, "cpu", "resident")
         benchmark.time_update(1, 4, "cpu", "resident")
     (times,) = tmp_path.iterdir()
-    assert len(times.read_text().splitlines()) == 1 + math.ceil(25 / max(1, benchmark.number // 2))
-    assert list(read_references(tmp_path)) == ['[4, "cpu", "resident"]']
+    assert len(times.read_text().splitlines()) == 2 + math.ceil(25 / max(1, benchmark.number // 2))
+    (process,) = read_references(tmp_path)['[4, "cpu", "resident"]']
+    assert process.samples == 15
+    assert process.reference_s > 0
+
+
+def test_samples_go_to_the_process_that_took_them():
+    """A slow update takes two samples in a process, a fast one fifteen, and one on the border either."""
+    cell = Cell(UPDATE_TIME, "tiny", "cpu", 4, repeats=2)
+    processes = [ReferencedProcess(2, 0.1), ReferencedProcess(3, 0.2)]
+    rows = _rows(cell, {"samples_s": [1.0, 2.0, 3.0, 4.0, 5.0]}, processes, threads=1)
+    assert rows["process"].tolist() == [0, 0, 1, 1, 1]
+    assert rows["time_s"].tolist() == [1, 2, 3, 4, 5]
+    assert rows["reference_s"].tolist() == [0.1, 0.1, 0.2, 0.2, 0.2]
+
+
+def test_samples_of_a_process_that_is_missing_are_not_given_to_another():
+    cell = Cell(UPDATE_TIME, "tiny", "cpu", 4, repeats=2)
+    (row,) = _rows(cell, {"samples_s": [1.0, 2.0]}, [ReferencedProcess(2, 0.1)], threads=1).to_dict("records")
+    assert row["status"] == "unavailable"

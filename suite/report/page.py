@@ -9,6 +9,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from suite.claims import Evidence
 from suite.claims.drawing import thousands
 from suite.report import table
 from suite.report.sections import NOT_MEASURED, Section
@@ -101,7 +102,13 @@ def _shown_row(row: pd.Series) -> dict:
 def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
     claim, evidence = section.claim, section.evidence
     name = f"{claim.name}_{evidence.facts.name}"
-    shown = {"claim": claim, "id": name, "rows": rows, "explanation": claim.explain(evidence, section.rows)}
+    shown = {
+        "claim": claim,
+        "id": name,
+        "rows": rows,
+        "explanation": claim.explain(evidence, section.rows),
+        "gaps": _gaps(evidence),
+    }
     if not evidence.ok().empty:
         with style():
             shown["figure"] = _embedded(claim.draw(evidence), figures, name)
@@ -109,6 +116,19 @@ def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
                 shown["illustration"] = _embedded(illustration, figures, f"{name}_illustration")
         shown["numbers"] = claim.numbers(evidence)
     return shown
+
+
+def _gaps(evidence: Evidence) -> list[str]:
+    """Every cell without a value, those of one reason in one line: a figure must not hide that it lacks one."""
+    lacking = evidence.rows[(evidence.rows["status"] != "ok") & evidence.rows["updates"].isna()]
+    lines = []
+    for (measurement, backend, arm, status, reason), cells in lacking.groupby(
+        ["measurement", "backend", "arm", "status", "reason"], sort=False
+    ):
+        sizes = ", ".join(map(thousands, sorted(set(cells["batch_size"]))))
+        what = f"{measurement.replace('_', ' ')} on {backend} ({arm})"
+        lines.append(f"{what}, batch size {sizes}: {status.replace('_', ' ')}, {reason}")
+    return lines
 
 
 def _embedded(figure: Figure, figures: Path, name: str) -> dict:
