@@ -81,9 +81,9 @@ def plan(
     """
     workload, data, _ = _known(source)
     claims = claims or [claim for claim in all_claims() if workload.claims is None or claim.name in workload.claims]
-    fitting = tuple(size for size in preset.batch_sizes(workload) if size <= len(data.train_inputs))
-    training = tuple(size for size in fitting if size in (workload.training_batch_sizes or fitting))
-    scope = Scope(fitting, training, seeds_asked or preset.seeds, preset.processes, backends)
+    batch_sizes = preset.batch_sizes(workload)
+    training = tuple(size for size in batch_sizes if size in (workload.training_batch_sizes or batch_sizes))
+    scope = Scope(batch_sizes, training, seeds_asked or preset.seeds, preset.processes, backends)
 
     def keyed(cell: Cell) -> Planned:
         device = machine.gpu() if BACKENDS[cell.backend].device_type == "cuda" else machine.processor()

@@ -53,9 +53,9 @@ def test_a_mistake_is_one_line_that_says_what_to_do(arguments, words, tmp_path):
 
 def test_a_broken_workload_is_named_before_anything_is_measured(tmp_path):
     path = tmp_path / "broken.py"
-    path.write_text("from tests.conftest import tiny\nworkload = tiny(large=64, batch_sizes=(1, 64))")
+    path.write_text("from tests.conftest import tiny\nworkload = tiny(batch_sizes=(1, 16, 64))")
     done = call("run", path, "--results", tmp_path / "results", PYTHONPATH=os.getcwd())
-    assert_refused(done, "workload tiny: large is 64, but there are only 40 training examples")
+    assert_refused(done, "workload tiny: batch size 64 is more than its 40 training examples")
     assert not (tmp_path / "results").exists()
 
 

@@ -59,14 +59,14 @@ def seconds_axis(axes: Axes, label: str) -> None:
     """A log axis of seconds, with the unit that fits written at each tick."""
     axes.set_yscale("log")
     axes.set_ylabel(label)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value, "{:g}".format)))
 
 
-def seconds(value: float) -> str:
+def seconds(value: float, form: Callable[[float], str] = three_digits) -> str:
     """A time with its unit, for example `240 µs`."""
     for scale, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")):
         if value >= 0.9995 * scale:
-            return f"{three_digits(value / scale)} {unit}"
+            return f"{form(value / scale)} {unit}"
     return f"{value:.3g} s"
 
 

@@ -72,11 +72,12 @@ def judge(evidence: Evidence) -> list[Row]:
         status, reason = status_of(evidence.rows)
         return [Row(**shared, status=status, flags=reason)]
     ratios = {stage: noise(rows, stage)[facts.small] / noise(rows, stage)[facts.large] for stage in STAGES}
-    least = min(STAGES, key=lambda stage: geometric_mean(ratios[stage]).estimate)
+    intervals = {stage: geometric_mean(ratio) for stage, ratio in ratios.items()}
+    least = min(STAGES, key=lambda stage: np.nan_to_num(intervals[stage].low, nan=intervals[stage].estimate))
     at_least = noise(rows, least)
     return [
         Row.judged(
-            geometric_mean(ratios[least]),
+            intervals[least],
             **shared,
             value_small=geometric_mean(at_least[facts.small]).estimate,
             value_large=geometric_mean(at_least[facts.large]).estimate,

@@ -52,9 +52,14 @@ def paired(rows: pd.DataFrame, batch_size: int, column: str) -> pd.Series:
     return end[end["batch_size"] == batch_size].set_index("seed")[column].sort_index()
 
 
+def log_loss(rows: pd.DataFrame, batch_size: int) -> pd.Series:
+    """Log of each seed's training loss at the end; a loss of zero counts as 1e-12."""
+    return np.log(paired(rows, batch_size, "train_loss").clip(lower=1e-12))
+
+
 def log_loss_differences(rows: pd.DataFrame, facts: Facts) -> pd.Series:
     """Log of the training loss at Large minus that at Small, replica by replica."""
-    return np.log(paired(rows, facts.large, "train_loss")) - np.log(paired(rows, facts.small, "train_loss"))
+    return log_loss(rows, facts.large) - log_loss(rows, facts.small)
 
 
 def troubles(rows: pd.DataFrame, facts: Facts) -> tuple[str, str]:
@@ -102,8 +107,8 @@ def judge(evidence: Evidence) -> list[Row]:
             Row.judged(
                 mean_interval(log_loss_differences(rows, facts)).map(np.exp),
                 **shared,
-                value_small=float(np.exp(np.log(paired(rows, facts.small, "train_loss")).mean())),
-                value_large=float(np.exp(np.log(paired(rows, facts.large, "train_loss")).mean())),
+                value_small=float(np.exp(log_loss(rows, facts.small).mean())),
+                value_large=float(np.exp(log_loss(rows, facts.large).mean())),
                 flags=rates_at_which_it_holds(evidence) if headline else "",
             )
         )

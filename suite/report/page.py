@@ -119,11 +119,16 @@ def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
 
 
 def _gaps(evidence: Evidence) -> list[str]:
-    """Every cell without a value, those of one reason in one line: a figure must not hide that it lacks one."""
-    lacking = evidence.rows[(evidence.rows["status"] != "ok") & evidence.rows["updates"].isna()]
+    """The cells that a curve lacks, those of one reason in one line: a figure must not hide that.
+
+    A curve that lacks all of its cells has a row in the table that says why.
+    """
+    curve = ["measurement", "backend", "arm"]
+    some = evidence.rows.groupby(curve)["status"].transform(lambda statuses: (statuses == "ok").any())
+    lacking = evidence.rows[some & (evidence.rows["status"] != "ok") & evidence.rows["updates"].isna()]
     lines = []
     for (measurement, backend, arm, status, reason), cells in lacking.groupby(
-        ["measurement", "backend", "arm", "status", "reason"], sort=False
+        [*curve, "status", "reason"], sort=False
     ):
         sizes = ", ".join(map(thousands, sorted(set(cells["batch_size"]))))
         what = f"{measurement.replace('_', ' ')} on {backend} ({arm})"

@@ -79,8 +79,8 @@ def _check_tensor(workload: Workload, name: str, tensor: Tensor) -> None:
 
 
 def _check_batch_sizes(workload: Workload, examples: int) -> None:
-    if workload.large > examples:
-        raise _wrong(workload, f"large is {workload.large}, but there are only {examples} training examples")
+    if (largest := workload.batch_sizes[-1]) > examples:
+        raise _wrong(workload, f"batch size {largest} is more than its {examples} training examples")
 
 
 def _check_model(workload: Workload) -> nn.Module:

@@ -108,9 +108,9 @@ BROKEN = {
         with_data(train_targets=blobs().train_targets.float(), test_targets=blobs().test_targets.float()),
         "cross-entropy wants class numbers",
     ),
-    "Large is more than there is": (
-        {"large": 64, "batch_sizes": (1, 64)},
-        "large is 64, but there are only 40 training examples",
+    "a batch larger than the data": (
+        {"batch_sizes": (1, 16, 64)},
+        "batch size 64 is more than its 40 training examples",
     ),
     "model raises": ({"model": raises}, "model\\(\\) raises OSError"),
     "model is a function": ({"model": lambda: torch.relu}, "model\\(\\) returns builtin_function_or_method"),
