@@ -15,12 +15,18 @@ class _Epoch(_Timed):
     repeat = 1
     number = 1
     sequential_limit_s = 5.0
+    reference_run_time_s = 0.03
 
     def examples(self, batch_size):
         return len(load(self.workload).train_inputs)
 
     def prepare(self, threads):
         self.timed.updates(20 if self.timed.backend is not SEQUENTIAL else 3)
+
+    def teardown(self, *parameters):
+        """The one epoch of a process stands between two long looks at the reference."""
+        if self.references is not None:
+            self.references.take(self.reference_run_time_s)
 
     def time_epoch(self, threads, batch_size, backend, arm):
         self.timed.epoch()

@@ -38,7 +38,7 @@ def setup_once(setup):
             setup(self, *parameters)
             self._set_up_for, self._calls = parameters, 0
         if self._calls % max(1, self.number // 2) == 0:
-            self.references.take()
+            self.references.take(self.reference_run_time_s)
         self._calls += 1
 
     return once
@@ -53,6 +53,9 @@ class _Timed:
     warmup_time = 0
     timeout = 600
     sequential_limit_s = 1.0
+    reference_run_time_s = 0
+    references = None
+    """Stays None where setup declines: asv calls teardown all the same."""
 
     @setup_once
     def setup(self, threads, batch_size, backend, arm):

@@ -35,10 +35,10 @@ class ReferenceTimes:
             self.timed = Timed(workload, backend if backend.device_type == "cuda" else CPU, "resident", 1)
             self.file.write_text(f"{json.dumps(parameters)}\n{samples}\n")
 
-    def take(self) -> None:
-        """Time the reference once more, in under a millisecond for a small model."""
+    def take(self, min_run_time_s: float) -> None:
+        """Time the reference once more: two updates of it, or as many as fill `min_run_time_s`."""
         if self.file:
-            seconds = update_seconds(self.timed, threads=1, min_run_time_s=0)
+            seconds = update_seconds(self.timed, threads=1, min_run_time_s=min_run_time_s)
             with self.file.open("a") as file:
                 file.write(f"{seconds!r}\n")
 
