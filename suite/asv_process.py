@@ -10,8 +10,10 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -24,21 +26,28 @@ from asv.runner import run_benchmarks
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def end_with_parent() -> None:
-    """End every process below this one, and this one, as soon as standard input is closed."""
+def end_with_parent(scratch: Path) -> threading.Event:
+    """As soon as standard input is closed, end every process below this one, remove `scratch`, and end.
+
+    Returns the event that is set when this begins: a process that goes on to its own end would cut it short.
+    """
     if sys.platform == "linux":
         # Orphans below become our children, so that none is missed.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    threading.Thread(target=_end_all_at_end_of_input, daemon=True).start()
+    ending = threading.Event()
+    threading.Thread(target=_end_all_at_end_of_input, args=[scratch, ending], daemon=True).start()
+    return ending
 
 
-def _end_all_at_end_of_input() -> None:
+def _end_all_at_end_of_input(scratch: Path, ending: threading.Event) -> None:
     os.read(0, 1)
+    ending.set()
     this = psutil.Process()
     while below := this.children(recursive=True):
         for process in below:
             process.kill()
         psutil.wait_procs(below, timeout=1)
+    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)
 
 
@@ -89,6 +98,10 @@ def _entry(value: float | None, samples: list[float] | None, said: str, combinat
 
 
 if __name__ == "__main__":
-    end_with_parent()
     request_file, answer_file = map(Path, sys.argv[1:])
-    answer_file.write_text(json.dumps(run(json.loads(request_file.read_text()))))
+    ending = end_with_parent(request_file.parent)
+    try:
+        answer_file.write_text(json.dumps(run(json.loads(request_file.read_text()))))
+    finally:
+        while ending.is_set():
+            time.sleep(1)

@@ -11,10 +11,13 @@ import pandas as pd
 
 from suite.cells import Cell
 from suite.errors import UserError
-from suite.machine import ROOT, launch_method
+from suite.machine import ROOT, launch_method, without_paths
 from suite.reference import FOLDER_VARIABLE, ReferencedProcess, read_references
 
 BENCHMARKS = {"update_time": "update.{}.time_update", "epoch_time": "epoch.{}.time_epoch"}
+
+LONGEST_SCRATCH = 72
+"""Characters of the longest folder in which asv's fork server can open its socket, whose path may have 103."""
 
 
 def time_cells(source: str, cells: list[Cell], threads: int) -> list[pd.DataFrame]:
@@ -55,7 +58,7 @@ def _ask_asv(source: str, cells: list[Cell], threads: int) -> tuple[list[dict], 
                     "benchmark": BENCHMARKS[first.measurement.name].format(first.workload),
                     "parameters": list(map(_parameters, cells)),
                     "processes": first.repeats,
-                    "launch_method": launch_method(),
+                    "launch_method": launch_method() if len(scratch) <= LONGEST_SCRATCH else "spawn",
                 }
             )
         )
@@ -91,7 +94,7 @@ def _rows(cell: Cell, answer: dict, processes: list[ReferencedProcess], threads:
     if samples is None:
         status = "unavailable" if answer["skipped"] else _failure(answer["reason"])
         *_, reason = ["asv gave no reason", *answer["reason"].splitlines()]
-        return pd.DataFrame([{"status": status, "reason": reason}])
+        return pd.DataFrame([{"status": status, "reason": without_paths(reason)}])
     if len(processes) != cell.repeats or len(samples) != sum(process.samples for process in processes):
         return pd.DataFrame([{"status": "unavailable", "reason": "not every process of asv gave its samples"}])
     rows = pd.DataFrame(

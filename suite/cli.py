@@ -67,7 +67,7 @@ def run(
     """Measure every claim's cells that are not stored yet. Killed, the same command goes on from there."""
     from suite import progress
     from suite.claims import find
-    from suite.plan import find_backends, find_preset, plan
+    from suite.plan import find_backends, find_preset, plan_all
     from suite.results import Results
     from suite.run import run as run_plans
 
@@ -76,7 +76,7 @@ def run(
             raise UserError(f"{name} {number}: give a number of 1 or more")
     claims = [find(name) for name in claim or []]
     chosen, backends = find_preset(preset), find_backends(backend or [])
-    plans = [plan(source, claims, chosen, backends, seeds) for source in workload or ["digits"]]
+    plans = plan_all(workload or ["digits"], claims, chosen, backends, seeds)
     stored = Results(results)
     if dry_run:
         progress.print_plan(plans, stored)

@@ -1,6 +1,7 @@
 """What this machine is and what it runs: the provenance of every number. Never a host, user or path."""
 
 import platform
+import re
 import subprocess
 import sys
 from functools import cache
@@ -56,6 +57,11 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown (not a git checkout)"
     return head.stdout.strip()[:12] + (" (dirty)" if status.stdout.strip() else "")
+
+
+def without_paths(text: str) -> str:
+    """`text` with every absolute path cut down to its last part."""
+    return re.sub(r"""(?<=['"])/[^'"]*/|(?<![\w.'"/])/(?:[^\s/'"]+/)+""", "", text)
 
 
 def launch_method() -> str:

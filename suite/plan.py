@@ -65,11 +65,25 @@ class WorkloadPlan:
     def manifest(self) -> dict:
         return {
             "facts": self.facts.to_dict(),
+            "fingerprint": self.threads.fingerprint,
             "claims": {
                 name: [{"key": planned.key, **planned.cell.describe()} for planned in cells]
                 for name, cells in self.by_claim.items()
             },
         }
+
+
+def plan_all(sources: list[str], claims: list[Claim], *how) -> list[WorkloadPlan]:
+    """Plan each of `sources` as `plan` does, once. Raises UserError too when two are called the same, or when there
+    is nothing to measure."""
+    plans = {source: plan(source, claims, *how) for source in sources}
+    known = {}
+    for source, planned in plans.items():
+        if (other := known.setdefault(planned.facts.name, source)) != source:
+            raise UserError(f"{other} and {source} are both called '{planned.facts.name}': rename one of them")
+    if not any(planned.planned() for planned in plans.values()):
+        raise UserError("nothing to measure: none of these claims is measured on these backends; name more of them")
+    return list(plans.values())
 
 
 def plan(

@@ -28,7 +28,7 @@ def shown() -> Iterator[Show]:
 def print_plan(plans: list[WorkloadPlan], results: Results) -> None:
     """A line for each cell: whether it is stored, and its time where one like it is."""
     durations = stored_durations(results)
-    everything = [planned for plan in plans for planned in plan.planned()]
+    everything = list({planned.key: planned for plan in plans for planned in plan.planned()}.values())
     left = [planned for planned in everything if not results.has(planned.key)]
     expected = {planned.key: durations.get(str(planned.cell)) for planned in left}
     for planned in everything:

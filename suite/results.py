@@ -32,6 +32,18 @@ class Results:
         self.report = folder / "report"
 
     @contextmanager
+    def writing(self):
+        """Raise UserError where the folder cannot be written."""
+        try:
+            yield
+        except Timeout:
+            raise
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {self.folder} ({error.strerror or error}): choose another folder with --results"
+            ) from error
+
+    @contextmanager
     def locked(self):
         """Hold the folder for one run. The kernel lets go of the lock when the run dies.
 
@@ -39,22 +51,20 @@ class Results:
         """
         holder = self.folder / "lock.holder"
         try:
-            self.cells.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "lock")
-            lock.acquire(timeout=0)
+            with self.writing():
+                self.cells.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self.folder / "lock")
+                lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
                 f"{self.folder} is in use by {holder.read_text() if holder.exists() else 'another run'}: "
                 "wait until it ends, or choose another folder with --results"
             ) from None
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {self.folder} ({error.strerror}): choose another folder with --results"
-            ) from error
         try:
-            holder.write_text(f"process {os.getpid()}, running since {datetime.now():%H:%M}")
-            for half_written in self.cells.glob("*.tmp"):
-                half_written.unlink()
+            with self.writing():
+                holder.write_text(f"process {os.getpid()}, running since {datetime.now():%H:%M}")
+                for half_written in (*self.cells.glob("*.tmp"), *self.folder.glob("*.tmp")):
+                    half_written.unlink()
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -73,21 +83,21 @@ class Results:
         metadata = {"schema_version": SCHEMA_VERSION, "key": key, **provenance}
         table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
         temporary = self.path(key).with_suffix(".tmp")
-        pq.write_table(table, temporary)
-        os.replace(temporary, self.path(key))
+        with self.writing():
+            pq.write_table(table, temporary)
+            os.replace(temporary, self.path(key))
 
     def read(self, key: str) -> tuple[pd.DataFrame, dict]:
         """A stored cell's rows and metadata. Raises UserError when the file is damaged."""
         try:
             table = pq.read_table(self.path(key))
             metadata = json.loads(table.schema.metadata[METADATA_KEY])
+            version, of = metadata["schema_version"], metadata["key"]
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self.path(key)} is damaged: delete it and run `suite run` again") from error
-        if metadata["schema_version"] != SCHEMA_VERSION:
-            raise UserError(
-                f"{self.path(key)} has schema {metadata['schema_version']}, this suite reads {SCHEMA_VERSION}: "
-                "move the folder away and run `suite run` again"
-            )
+        _check_version(self.path(key), version)
+        if of != key:
+            raise UserError(f"{self.path(key)} holds another cell, {of}: delete it and run `suite run` again")
         return table.to_pandas(), metadata
 
     def check(self, key: str) -> None:
@@ -100,14 +110,29 @@ class Results:
             return {"schema_version": SCHEMA_VERSION, "workloads": {}}
         try:
             manifest = json.loads(self.manifest_file.read_text())
-            manifest["workloads"].items()
+            version = manifest["schema_version"]
+            for workload in manifest["workloads"].values():
+                workload["facts"].keys()
+                for cells in workload["claims"].values():
+                    for cell in cells:
+                        self.path(cell["key"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.manifest_file} is damaged: delete it and run `suite run` again (no cell is lost)"
             ) from error
+        _check_version(self.manifest_file, version)
         return manifest
 
     def write_manifest(self, manifest: dict) -> None:
         temporary = self.manifest_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-        os.replace(temporary, self.manifest_file)
+        with self.writing():
+            temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+            os.replace(temporary, self.manifest_file)
+
+
+def _check_version(file: Path, version: int) -> None:
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{file} has schema {version}, this suite reads {SCHEMA_VERSION}: "
+            "move the folder away and run `suite run` again"
+        )

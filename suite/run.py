@@ -4,16 +4,20 @@ Timings never run beside other work; trainings run side by side, one thread each
 on where it stopped: a stored cell is never measured again.
 """
 
+import multiprocessing
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from itertools import groupby
 
 import joblib
 import pandas as pd
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from suite import machine, seeds
 from suite.asv_timing import time_cells
@@ -33,16 +37,21 @@ def run(plans: list[WorkloadPlan], results: Results, workers: int, progress: Pro
     with results.locked():
         manifest = results.read_manifest()
         for plan in plans:
-            known = manifest["workloads"].setdefault(plan.facts.name, {"claims": {}})
-            known["facts"] = plan.manifest()["facts"]
-            known["claims"].update(plan.manifest()["claims"])
-        everything = [planned for plan in plans for planned in plan.planned()]
-        missing = {planned.key for planned in everything if not results.has(planned.key)}
-        for planned in everything:
-            if planned.key not in missing:
-                results.check(planned.key)
+            name, planned = plan.facts.name, plan.manifest()
+            manifest["workloads"][name] = _merged(manifest["workloads"].get(name), planned)
+        everything = {planned.key for plan in plans for planned in plan.planned()}
+        missing = {key for key in everything if not results.has(key)}
+        for key in sorted(everything - missing):
+            results.check(key)
         results.write_manifest(manifest)
         _Runner(results, missing, len(everything), progress).run(plans, workers)
+
+
+def _merged(stored: dict | None, planned: dict) -> dict:
+    """A workload of the manifest after a plan of some claims: the others stay, unless the workload is another now."""
+    if stored is None or any(stored.get(part) != planned[part] for part in ("facts", "fingerprint")):
+        return planned
+    return {**planned, "claims": {**stored["claims"], **planned["claims"]}}
 
 
 class _Runner:
@@ -88,7 +97,8 @@ class _Runner:
             timed.remove(plan.threads)
         if not timed:
             return
-        threads = fastest_threads(self.results.read(plan.threads.key)[0])
+        counted = self.results.read(plan.threads.key)[0]
+        threads = fastest_threads(counted) if "threads" in counted else 1
         for (name, _), group in groupby(sorted(timed, key=_benchmark), key=_benchmark):
             cells = list(group)
             self._say(f"asv: {name} · {plan.facts.name} · {len(cells)} cells")
@@ -113,11 +123,29 @@ def _benchmark(planned: Planned) -> tuple[str, int]:
 
 
 def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[int, pd.DataFrame, float]]:
-    """Measure cells in `workers` processes, and yield (index, rows, seconds) as each is done."""
+    """Measure cells in `workers` processes, and yield (index, rows, seconds) as each is done.
+
+    When a process is killed, as Linux does where memory runs out, nobody knows which cell did it: those that are
+    left are then measured one at a time, each alone.
+    """
+    left = dict(enumerate(cells))
     tasks = (joblib.delayed(_measure_in_worker)(os.getpid(), index, *cell) for index, cell in enumerate(cells))
-    return joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")(
-        tasks
-    )
+    parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")
+    try:
+        for index, rows, duration_s in parallel(tasks):
+            del left[index]
+            yield index, rows, duration_s
+    except TerminatedWorkerError:
+        for index, cell in left.items():
+            yield _measure_alone(index, *cell)
+
+
+def _measure_alone(index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, float]:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+        try:
+            return alone.submit(_measure_in_worker, os.getpid(), index, source, cell).result()
+        except BrokenProcessPool:
+            return index, _failed("out_of_memory", MemoryError("the process that measured it was killed")), 0
 
 
 def _measure_in_worker(parent: int, index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, float]:
@@ -140,7 +168,7 @@ def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, float]:
 
 
 def _failed(status: str, error: Exception) -> pd.DataFrame:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    reason = machine.without_paths(" ".join(f"{type(error).__name__}: {error}".split()))
     return pd.DataFrame([{"status": status, "reason": reason[:200]}])
 
 

@@ -5,6 +5,8 @@ stream's state, so no result depends on the order of work or on how much work ra
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -20,3 +22,12 @@ def derive(*names: str | int) -> int:
 def generator(*names: str | int) -> torch.Generator:
     """A CPU generator at the start of the stream called `names`."""
     return torch.Generator().manual_seed(derive(*names))
+
+
+@contextmanager
+def torch_seeded(*names: str | int) -> Iterator[None]:
+    """Inside, torch's own generator runs the stream called `names`, for what takes no other: initial
+    parameters, dropout. Afterwards it is as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(*names))
+        yield

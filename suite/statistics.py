@@ -75,8 +75,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def mean_p_value(values: Sequence[float]) -> float:
     """Two-sided p-value of Student's t test that the mean of `values` [n] is zero; 1 where n < 2."""
-    if len(values) < 2 or np.ptp(values) == 0:
+    values = np.asarray(values, float)
+    if len(values) < 2:
         return 1.0
+    if np.ptp(values) == 0:
+        return 0.0 if values[0] else 1.0
     return float(stats.ttest_1samp(values, 0).pvalue)
 
 

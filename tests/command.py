@@ -1,9 +1,15 @@
 """The command line as a user calls it, and a small workload of a user's own."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from unittest import mock
+
+from suite.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,6 +69,23 @@ def call(*arguments, folder: Path | None = None, **environment: str) -> subproce
         env={**os.environ, **environment},
         timeout=600,
     )
+
+
+def call_here(*arguments, folder: Path | None = None) -> subprocess.CompletedProcess:
+    """As `call`, in this process: spares the seconds in which a new one imports torch."""
+    argv = ["suite", *map(str, arguments)]
+    with (
+        contextlib.chdir(folder or ROOT),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+        mock.patch.object(sys, "argv", argv),
+        warnings.catch_warnings(),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 
 
 def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:

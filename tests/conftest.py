@@ -3,10 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from suite.workloads import Data, Workload
 from tests.command import TRAINED, call, write_workload
+
+settings.register_profile("suite", deadline=None)  # the first call of torch in a process takes seconds
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

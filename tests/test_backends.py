@@ -44,5 +44,10 @@ def test_a_second_update_starts_from_a_fresh_gradient():
     assert norms[0] == norms[1]
 
 
+def test_only_a_gpu_can_be_absent():
+    absent = {name for name, backend in BACKENDS.items() if backend.unavailable()}
+    assert absent == (set() if torch.cuda.is_available() else {"cuda"})
+
+
 def test_only_sequential_is_not_parallel():
     assert [name for name, backend in BACKENDS.items() if not backend.parallel] == ["sequential"]

@@ -1,12 +1,17 @@
+import json
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from suite.results import Results
-from tests.command import TRAINED, assert_refused, call, suite_command
+from suite.results import METADATA_KEY, Results
+from tests.command import ROOT, TRAINED, assert_refused, call, call_here, suite_command, write_workload
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ()])
@@ -23,9 +28,10 @@ def test_help_imports_neither_torch_nor_pandas(arguments):
     assert not {"torch", "pandas", "numpy", "matplotlib"} & set(done.stderr.split())
 
 
-def test_help_answers_in_half_a_second_of_processor_time():
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help")])
+def test_help_answers_in_half_a_second_of_processor_time(arguments):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(suite_command("--help"), check=True, capture_output=True)
+    subprocess.run(suite_command(*arguments), check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.5
 
@@ -43,12 +49,45 @@ def test_help_answers_in_half_a_second_of_processor_time():
         (["run", "--seeds", "0"], ["--seeds 0", "1 or more"]),
         (["run", "--seeds", "many"], ["--seeds"]),
         (["run", "--workers", "0"], ["--workers 0"]),
+        (["run", "--backend", "cuda", "--claim", "update_sequential"], ["nothing to measure"]),
         (["report", "--results", "no/such/folder"], ["no results in no/such/folder", "suite run"]),
+        (["report", "--nonsense"], ["No such option"]),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(arguments, words, tmp_path):
-    assert_refused(call(*arguments, folder=tmp_path), *words)
+    assert_refused(call_here(*arguments, folder=tmp_path), *words)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_mistake_ends_a_process_of_its_own_with_code_2():
+    assert_refused(call("run", "nonsense"), "no workload 'nonsense'")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("1 / 0", ["does not import", "ZeroDivisionError"]),
+        ("workload = 3", ["holds no workload", "workload = Workload(...)"]),
+    ],
+)
+def test_a_file_that_holds_no_workload_is_named(content, words, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(content)
+    assert_refused(call_here("run", path, "--results", tmp_path / "results"), "mine.py", *words)
+    assert not (tmp_path / "results").exists()
+
+
+def test_two_workloads_of_one_name_are_refused(tmp_path, own_workload):
+    other = write_workload(tmp_path, "tiny")
+    done = call_here("run", own_workload, other, "--results", tmp_path / "results")
+    assert_refused(done, "are both called 'tiny'", str(own_workload), str(other))
+
+
+def test_a_workload_named_twice_is_measured_once(tmp_path, own_workload):
+    arguments = ("--claim", "optimization", "--preset", "quick", "--dry-run", "--results", tmp_path / "results")
+    once = call_here("run", own_workload, *arguments)
+    assert call_here("run", own_workload, own_workload, *arguments).stdout == once.stdout
+    assert "4 cells" in once.stdout
 
 
 def test_a_broken_workload_is_named_before_anything_is_measured(tmp_path):
@@ -59,48 +98,141 @@ def test_a_broken_workload_is_named_before_anything_is_measured(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+QUICK = ("--preset", "quick", "--workers", "1", *TRAINED)
+
+
 def test_a_results_folder_that_cannot_be_written_is_named(tmp_path, own_workload):
     (tmp_path / "file").write_text("in the way")
-    done = call("run", own_workload, *TRAINED, "--results", tmp_path / "file" / "results")
+    done = call_here("run", own_workload, *QUICK, "--results", tmp_path / "file" / "results")
     assert_refused(done, "cannot write to", "--results")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_full_disk_is_one_line_too(tmp_path, own_workload):
+    program = (
+        "import resource, sys\n"
+        "from suite.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))\n"
+        "sys.argv[0] = 'suite'\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", program, "run", own_workload, *QUICK, "--results", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    *progress, last = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert last.startswith(f"suite: cannot write to {tmp_path} (")
+    assert all(line.startswith("[") for line in progress)
+
+
+def test_a_report_that_cannot_be_written_is_one_line(copied):
+    (copied / "report").write_text("in the way")
+    assert_refused(call_here("report", "--results", copied), "cannot write to", "File exists")
+    assert (copied / "report").read_text() == "in the way"
 
 
 def test_a_second_run_is_told_who_holds_the_folder(tmp_path, own_workload):
     with Results(tmp_path).locked():
-        done = call("run", own_workload, *TRAINED, "--preset", "quick", "--results", tmp_path)
+        done = call("run", own_workload, *QUICK, "--results", tmp_path)
     assert_refused(done, f"in use by process {os.getpid()}", "since")
 
 
-def damage_cell(folder, content):
-    cell = sorted((folder / "cells").glob("*.parquet"))[0]
-    cell.write_bytes(content(cell.read_bytes()))
-    return cell
+def cell_of(folder: Path) -> Path:
+    return min((folder / "cells").glob("*.parquet"))
+
+
+def give_metadata(cell: Path, change: Callable[[dict], object]) -> None:
+    """Change what the cell's metadata say."""
+    rows = pq.read_table(cell)
+    metadata = change(json.loads(rows.schema.metadata[METADATA_KEY]))
+    pq.write_table(rows.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)}), cell)
+
+
+def without(metadata: dict, name: str) -> dict:
+    return {key: value for key, value in metadata.items() if key != name}
 
 
 DAMAGE = {
-    "a truncated cell": lambda folder: damage_cell(folder, lambda whole: whole[: len(whole) // 2]),
-    "an empty cell": lambda folder: damage_cell(folder, lambda whole: b""),
-    "a cell that is text": lambda folder: damage_cell(folder, lambda whole: b"not Parquet"),
+    "truncated": lambda cell: cell.write_bytes(cell.read_bytes()[: cell.stat().st_size // 2]),
+    "empty": lambda cell: cell.write_bytes(b""),
+    "text": lambda cell: cell.write_text("not Parquet"),
+    "of somebody else": lambda cell: pd.DataFrame({"a": [1]}).to_parquet(cell),
+    "without a version": lambda cell: give_metadata(cell, lambda metadata: without(metadata, "schema_version")),
+    "with a list for metadata": lambda cell: give_metadata(cell, lambda metadata: [metadata]),
 }
 
 
-@pytest.mark.parametrize("command", ["run", "report"])
+@pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_cell_is_named_and_left_as_it_is(command, damage, copied, own_workload):
-    cell = damage(copied)
+    cell = cell_of(copied)
+    damage(cell)
     before = cell.read_bytes()
-    arguments = [own_workload, *TRAINED, "--preset", "quick"] if command == "run" else []
-    assert_refused(call(command, *arguments, "--results", copied), cell.name, "damaged", "delete it")
+    assert_refused(run_or_report(command, own_workload, copied), cell.name, "damaged", "delete it")
     assert cell.read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["run", "report"])
-@pytest.mark.parametrize("content", ["{", "[]", '{"workloads": 3}', '{"schema_version": 1}', "\\xff"])
+def run_or_report(command: tuple, own_workload: Path, folder: Path) -> subprocess.CompletedProcess:
+    name, *options = command
+    return call_here(name, *([own_workload] if name == "run" else []), *options, "--results", folder)
+
+
+@pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda metadata: {**metadata, "schema_version": 7}, ["has schema 7, this suite reads 1", "move the folder"]),
+        (lambda metadata: {**metadata, "key": "other"}, ["holds another cell", "delete it"]),
+    ],
+    ids=["another version", "another key"],
+)
+def test_a_cell_of_another_kind_is_named_and_left_as_it_is(command, change, words, copied, own_workload):
+    cell = cell_of(copied)
+    give_metadata(cell, change)
+    before = cell.read_bytes()
+    assert_refused(run_or_report(command, own_workload, copied), cell.name, *words)
+    assert cell.read_bytes() == before
+
+
+MANIFESTS = [
+    "{",
+    "",
+    "null",
+    "[]",
+    '{"schema_version": 1}',
+    '{"schema_version": 1, "workloads": 3}',
+    '{"schema_version": 1, "workloads": {"tiny": 3}}',
+    '{"schema_version": 1, "workloads": {"tiny": {"facts": {}}}}',
+    '{"schema_version": 1, "workloads": {"tiny": {"facts": 3, "claims": {}}}}',
+    '{"schema_version": 1, "workloads": {"tiny": {"facts": {}, "claims": []}}}',
+    '{"schema_version": 1, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": 3}}}}',
+    '{"schema_version": 1, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": ["key"]}}}}',
+    '{"schema_version": 1, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": [{}]}}}}',
+]
+
+
+@pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
+@pytest.mark.parametrize("content", MANIFESTS)
 def test_a_damaged_manifest_is_named_and_left_as_it_is(command, content, copied, own_workload):
     (copied / "manifest.json").write_text(content)
-    arguments = [own_workload, *TRAINED, "--preset", "quick"] if command == "run" else []
-    assert_refused(call(command, *arguments, "--results", copied), "manifest.json is damaged", "no cell is lost")
+    assert_refused(run_or_report(command, own_workload, copied), "manifest.json is damaged", "no cell is lost")
     assert (copied / "manifest.json").read_text() == content
+
+
+@pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
+def test_a_manifest_of_another_version_is_named(command, copied, own_workload):
+    content = (copied / "manifest.json").read_text().replace('"schema_version": 1', '"schema_version": 7')
+    (copied / "manifest.json").write_text(content)
+    assert_refused(run_or_report(command, own_workload, copied), "manifest.json has schema 7, this suite reads 1")
+    assert (copied / "manifest.json").read_text() == content
+
+
+def test_a_manifest_of_older_facts_is_mended_by_another_run(copied, own_workload):
+    manifest = json.loads((copied / "manifest.json").read_text())
+    del manifest["workloads"]["tiny"]["facts"]["small"]
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    assert_refused(call_here("report", "--results", copied), "another version of the suite", "no cell is lost")
+    assert call_here("run", own_workload, *QUICK, "--results", copied).returncode == 0
+    assert call_here("report", "--results", copied).returncode == 0
 
 
 def test_a_dry_run_names_every_cell_and_writes_nothing(tmp_path, own_workload):

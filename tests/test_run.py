@@ -3,129 +3,162 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
-import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
 
-from suite.cells import Cell
+from suite.claims import all_claims
+from suite.plan import PRESETS, plan_all
+from suite.report.sections import sections
+from suite.report.table import table, write_tables
 from suite.results import Results
-from suite.run import measure, measure_all
-from suite.training.plain import TRAINING
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.run import measure_all
 from tests.command import TRAINED, call, suite_command, write_workload
 
-UNTIMED = ("gradient", "optimization", "generalization")
+TIMES = ["time_s", "reference_s"]
+EFFECT = ["value_small", "value_large", "effect", "effect_low", "effect_high", "verdict"]
+SPEED = ["update_sequential", "update_parallel", "epoch_time"]
 
 
-def cells_of(folder) -> dict[str, pd.DataFrame]:
-    """Rows of every stored cell that is no timing, by what it is."""
+def cells_of(folder: Path) -> dict[str, pd.DataFrame]:
+    """Rows of every stored cell without its times, by what the cell is."""
     stored = Results(folder)
     found = {}
     for file in stored.cells.glob("*.parquet"):
         rows, metadata = stored.read(file.stem)
-        if "time_s" not in rows:
-            found[metadata["cell"]] = rows
+        found[metadata["cell"]] = rows.drop(columns=TIMES, errors="ignore")
     return found
 
 
-def assert_same_cells(one, other) -> None:
+def assert_same_cells(one: Path, other: Path) -> None:
     first, second = cells_of(one), cells_of(other)
     assert first.keys() == second.keys()
     for name, rows in first.items():
         pd.testing.assert_frame_equal(rows, second[name], check_exact=True)
 
 
-def untimed_table(folder) -> str:
-    table = pd.read_csv(folder / "report" / "table.csv")
-    return table[table["claim"].isin(UNTIMED)].to_csv(index=False)
+def reported(folder: Path) -> str:
+    """table.csv without what follows from times."""
+    write_tables(table(sections(Results(folder))), folder)
+    rows = pd.read_csv(folder / "table.csv", dtype=str, keep_default_na=False)
+    rows.loc[rows["claim"].isin(SPEED), EFFECT] = "of times"
+    return rows.to_csv()
 
 
-def below(process: subprocess.Popen) -> list[psutil.Process]:
+KILLED = ("--preset", "quick", "--claim", "update_sequential", *TRAINED)
+"""One call of asv, then trainings."""
+TIMED_CELLS = 3
+
+
+@pytest.fixture(scope="module")
+def longer_workload(tmp_path_factory):
+    """One with enough training to be killed in the middle of it."""
+    path = write_workload(tmp_path_factory.mktemp("longer"), "longer", epochs=60)
+    rates = "learning_rates=(0.01, 0.02, 0.03, 0.1)"
+    path.write_text(path.read_text().replace("learning_rates=(0.03, 0.1)", rates))
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, longer_workload):
+    folder = tmp_path_factory.mktemp("undisturbed") / "results"
+    assert call("run", longer_workload, *KILLED, "--results", folder).returncode == 0
+    return folder
+
+
+def started_by(scratch: Path) -> list[psutil.Process]:
+    """Every process whose environment or command names `scratch`, wherever it hangs in the tree by now."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.environ().values(), *process.cmdline()]
+        except psutil.Error:
+            continue
+        if process.status() != psutil.STATUS_ZOMBIE and any(str(scratch) in word for word in words):
+            found.append(process)
+    return found
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def asv_is_running(process: psutil.Process) -> bool:
+    """Whether a process that asv started runs below `process`."""
     try:
-        return psutil.Process(process.pid).children(recursive=True)
+        below = process.children(recursive=True)
+        return any(one.ppid() != process.pid and "asv" in " ".join(one.cmdline()) for one in below)
     except psutil.NoSuchProcess:
-        return []
-
-
-def is_of_asv(process: psutil.Process) -> bool:
-    try:
-        return any("asv" in word for word in process.cmdline())
-    except psutil.Error:
         return False
 
 
-def kill_when(process: subprocess.Popen, moment, wait_s: float) -> bool:
-    """Kill `process`, and it alone, `wait_s` after `moment(below)`; whether it was still running. What ran below
-    it must be gone within ten seconds."""
-    deadline = time.monotonic() + 120
-    while process.poll() is None and not moment(below(process)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(wait_s)
-    family = below(process)
-    running = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    alive = [survivor for survivor in alive if survivor.is_running() and survivor.status() != psutil.STATUS_ZOMBIE]
-    assert alive == []
-    return running
+@pytest.fixture
+def scratch():
+    """A folder of temporary files with a short path: a socket's is limited."""
+    with tempfile.TemporaryDirectory(prefix="killed-") as folder:
+        yield Path(folder)
 
 
-def test_killed_at_ten_moments_a_run_ends_with_what_an_undisturbed_one_gives(tmp_path, own_workload, measured):
-    """Four of the kills while asv runs, six while anything does."""
+def test_killed_at_ten_moments_a_run_ends_with_what_an_undisturbed_one_gives(
+    tmp_path, scratch, longer_workload, undisturbed
+):
+    """`suite run` alone is killed: once anywhere, four times while asv runs, five times while it trains."""
     folder = tmp_path / "results"
-    command = suite_command("run", own_workload, "--preset", "quick", "--results", folder)
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    command = suite_command("run", longer_workload, *KILLED, "--results", folder)
     moments = random.Random(0)
-    during_asv = 0
+
+    def stored() -> int:
+        return len(list(folder.glob("cells/*.parquet")))
+
+    def moment_comes() -> bool:
+        assert process.poll() is None, (tmp_path / "said").read_text()
+        return asv_is_running(process) if kill <= 4 else stored() > max(before, TIMED_CELLS)
+
     for kill in range(10):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if kill < 4:
-            during_asv += kill_when(process, lambda family: any(map(is_of_asv, family)), moments.uniform(0, 4))
-            if kill == 3:
-                keep_timings(measured, folder)
+        before = stored()
+        with (tmp_path / "said").open("w") as said:
+            process = psutil.Popen(command, env=environment, stdout=said, stderr=said)
+        if kill == 0:
+            time.sleep(moments.uniform(0, 3))
         else:
-            kill_when(process, lambda family: len(family) >= 2, moments.uniform(0, 0.8))
-    assert during_asv == 4
-    assert call("run", own_workload, "--preset", "quick", "--results", folder).returncode == 0
-    for results in (folder, measured):
-        assert call("report", "--results", results).returncode == 0
-    assert_same_cells(folder, measured)
-    assert untimed_table(folder) == untimed_table(measured)
+            wait_until(moment_comes)
+            time.sleep(moments.uniform(0, 2 if kill <= 4 else 0.1))
+            wait_until(moment_comes)
+            assert stored() < (TIMED_CELLS if kill <= 4 else len(list(undisturbed.glob("cells/*"))))
+        family = process.children(recursive=True)
+        assert family or kill == 0
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        wait_until(lambda: not started_by(scratch), timeout_s=10)
+        assert psutil.wait_procs(family, timeout=10)[1] == []
+        assert list(scratch.glob("suite-asv-*")) == []
 
-
-def keep_timings(source, folder) -> None:
-    """Spare the remaining runs asv's half a minute: timings are not compared."""
-    for file in (source / "cells").glob("*.parquet"):
-        if "time_s" in pd.read_parquet(file):
-            shutil.copy(file, folder / "cells")
+    assert call("run", longer_workload, *KILLED, "--results", folder).returncode == 0
+    assert_same_cells(folder, undisturbed)
+    assert reported(folder) == reported(undisturbed)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_any_number_of_workers_gives_the_same_bits(tmp_path, own_workload, trained, workers):
-    folder = tmp_path / "results"
-    arguments = ("run", own_workload, *TRAINED, "--preset", "quick", "--results", folder, "--workers", workers)
-    assert call(*arguments).returncode == 0
-    assert_same_cells(folder, trained)
-
-
-def test_any_order_of_cells_gives_the_same_bits(tmp_path):
-    source = str(write_workload(tmp_path, "shuffled"))
-    cells = [
-        (source, Cell(TRAINING, "shuffled", "cpu", size, 2, Protocol(rate, EqualEpochs(2))))
-        for size in (1, 4, 16)
-        for rate in (0.03, 0.1)
-    ]
-    in_order = [measure(*cell)[0] for cell in cells]
-    backwards = {index: rows for index, rows, _ in measure_all(cells[::-1], workers=2)}
-    for index, rows in enumerate(in_order):
-        pd.testing.assert_frame_equal(rows, backwards[len(cells) - 1 - index], check_exact=True)
+def test_any_order_of_cells_and_any_number_of_workers_gives_the_same_bits(own_workload, trained, workers):
+    claims = [claim for claim in all_claims() if claim.name in TRAINED]
+    (plan,) = plan_all([str(own_workload)], claims, PRESETS["quick"], ("cpu",), None)
+    planned = plan.planned()
+    random.Random(workers).shuffle(planned)
+    measured = list(measure_all([(one.source, one.cell) for one in planned], workers))
+    assert sorted(index for index, _, _ in measured) == list(range(len(planned)))
+    for index, rows, _ in measured:
+        stored = Results(trained).read(planned[index].key)[0]
+        pd.testing.assert_frame_equal(rows.reset_index(drop=True), stored[list(rows)], check_exact=True)
 
 
 def modified(folder) -> dict[str, int]:

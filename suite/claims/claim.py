@@ -172,7 +172,11 @@ def status_of(rows: pd.DataFrame) -> tuple[str, str]:
     return troubled["status"].iloc[0], reasons.iloc[0] if len(reasons) else ""
 
 
-def measured_large(facts: Facts, batch_sizes: list[int]) -> tuple[int, str]:
-    """The largest measured batch size up to Large, and a flag when that is not Large itself."""
-    large = max(size for size in batch_sizes if size <= facts.large)
-    return large, "" if large == facts.large else f"Large capped at {large}: {facts.large} takes too long"
+def measured_large(facts: Facts, rows: pd.DataFrame) -> tuple[int, str]:
+    """The largest batch size measured in `rows` up to Large, and when that is not Large itself, a flag with the
+    reason."""
+    sizes = rows.loc[rows["status"] == "ok", "batch_size"]
+    large = int(sizes[sizes <= facts.large].max())
+    if large == facts.large:
+        return large, ""
+    return large, f"Large capped at {large}: {status_of(rows[rows['batch_size'] == facts.large])[1]}"

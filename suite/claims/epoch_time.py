@@ -64,7 +64,7 @@ def judge(evidence: Evidence) -> list[Row]:
                 status, reason = status_of(measured)
                 rows.append(Row(**shared, large=facts.large, status=status, flags=reason))
                 continue
-            large, flag = measured_large(facts, list(medians))
+            large, flag = measured_large(facts, measured)
             relative = relative_times(measured[measured["status"] == "ok"])
             rows.append(
                 Row.judged(

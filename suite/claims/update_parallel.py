@@ -113,10 +113,13 @@ def _judge_backend(
     }
     measured = of_backend[of_backend["status"] == "ok"]
     medians = process_medians(measured)
-    if facts.small not in medians or sequential.empty:
+    if facts.small not in medians:
         status, reason = status_of(of_backend)
         return Row(**shared, large=facts.large, status=status, flags=reason)
-    large, flag = measured_large(facts, list(medians))
+    if sequential.empty or not np.isfinite(sequential).all():
+        status, reason = status_of(of(evidence.rows, "sequential"))
+        return Row(**shared, large=facts.large, status=status, flags=f"no B_same of sequential: {reason}")
+    large, flag = measured_large(facts, of_backend)
     same = same_time_batches(measured)
     flags = [flag, _threads(of_backend) if backend == "cpu" else ""]
     if np.isinf(same).any():

@@ -29,8 +29,9 @@ STAGES = ("at initialisation", "after a tenth of training")
 
 
 def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Gradient of the mean loss over `inputs` [B, ...], all parameters in one vector [P]."""
-    gradients = torch.autograd.grad(loss(model(inputs), targets).mean(), list(model.parameters()))
+    """Gradient of the mean loss over `inputs` [B, ...], all parameters that are trained in one vector [P]."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss(model(inputs), targets).mean(), parameters)
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
@@ -59,7 +60,7 @@ def vectorised_gradients(
     model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor, chunk_size: int
 ) -> Iterator[Tensor]:
     """The gradient of each example, [chunk_size, P] at a time. Raises RuntimeError for what vmap cannot do."""
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     buffers = dict(model.named_buffers())
 
     def example_loss(parameters: dict[str, Tensor], example: Tensor, target: Tensor) -> Tensor:
@@ -100,8 +101,9 @@ def train_a_tenth(workload: Workload, data: Data, model: nn.Module, protocol: Pr
     """Train `model` as far as the protocol's `TenthOfTraining` says."""
     optimizer = torch.optim.SGD(model.parameters(), lr=protocol.learning_rate)
     batches = endless_batches(data, protocol.budget.batch_size, replica)
-    for _ in range(protocol.budget.updates(len(data.train_inputs))):
-        update(CPU, model, workload.loss, optimizer, *next(batches))
+    with seeds.torch_seeded("dropout", protocol.budget.batch_size, replica):
+        for _ in range(protocol.budget.updates(len(data.train_inputs))):
+            update(CPU, model, workload.loss, optimizer, *next(batches))
 
 
 def sampled_batches(batch_size: int, examples: int) -> int:

@@ -11,7 +11,8 @@ from suite.results import Results
 def write_report(results: Results) -> Path:
     """Write `report/`: the page, the tables and the figures. Returns the page's path."""
     everything = sections(results)
-    results.report.mkdir(exist_ok=True)
     rows = table(everything)
-    write_tables(rows, results.report)
-    return write_page(everything, rows, results.report)
+    with results.writing():
+        results.report.mkdir(exist_ok=True)
+        write_tables(rows, results.report)
+        return write_page(everything, rows, results.report)

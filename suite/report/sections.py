@@ -39,8 +39,6 @@ class Section:
 def sections(results: Results) -> list[Section]:
     """Judge every claim of every workload in the manifest. Raises UserError when there is none."""
     manifest = results.read_manifest()
-    if not manifest["workloads"]:
-        raise UserError(f"no results in {results.folder}: run `suite run` first, or name a folder with --results")
     found = []
     for name in sorted(manifest["workloads"]):
         workload = manifest["workloads"][name]
@@ -50,6 +48,8 @@ def sections(results: Results) -> list[Section]:
                 rows, provenance = _read(results, cells)
                 evidence = Evidence(facts, rows)
                 found.append(Section(claim, evidence, claim.judge(evidence), provenance))
+    if not found:
+        raise UserError(f"no results in {results.folder}: run `suite run` first, or name a folder with --results")
     return found
 
 

@@ -17,16 +17,11 @@ from suite.training.update import update
 Batch = tuple[Tensor, Tensor]
 
 
-def shuffled_batches(examples: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Indices of each batch of one epoch: a fresh permutation of `examples`, cut every `batch_size`.
-
-    Every example appears exactly once; the last batch may be smaller.
-    """
-    return torch.randperm(examples, generator=generator).split(batch_size)
-
-
 def resident_batches(inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """The batches of one epoch, gathered on the device where `inputs` [N, ...] lies."""
+    """The batches of one epoch, gathered on the device where `inputs` [N, ...] lies.
+
+    Every example appears exactly once, in an order drawn afresh; the last batch may be smaller.
+    """
     order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
     for indices in order.split(batch_size):
         yield inputs[indices], targets[indices]

@@ -43,16 +43,17 @@ def train(
     updates_per_epoch = math.ceil(len(data.train_inputs) / batch_size)
     batches = endless_batches(data, batch_size, replica)
     rows, updates, reached = [], 0, False
-    for check in protocol.budget.checks(updates_per_epoch):
-        while updates < check:
-            update(backend, model, workload.loss, optimizer, *next(batches))
-            updates += 1
-        train_loss, train_score = evaluate(workload, model, data.train_inputs, data.train_targets)
-        test_loss, test_score = evaluate(workload, model, data.test_inputs, data.test_targets)
-        rows.append((updates, updates / updates_per_epoch, train_loss, train_score, test_loss, test_score))
-        reached = protocol.budget.reached(train_loss)
-        if reached or not math.isfinite(train_loss):
-            break
+    with seeds.torch_seeded("dropout", batch_size, replica):
+        for check in protocol.budget.checks(updates_per_epoch):
+            while updates < check:
+                update(backend, model, workload.loss, optimizer, *next(batches))
+                updates += 1
+            train_loss, train_score = evaluate(workload, model, data.train_inputs, data.train_targets)
+            test_loss, test_score = evaluate(workload, model, data.test_inputs, data.test_targets)
+            rows.append((updates, updates / updates_per_epoch, train_loss, train_score, test_loss, test_score))
+            reached = protocol.budget.reached(train_loss)
+            if reached or not math.isfinite(train_loss):
+                break
     looks = pd.DataFrame(rows, columns=["updates", "epoch", "train_loss", "train_score", "test_loss", "test_score"])
     return looks.assign(status=_status(looks["train_loss"], protocol, reached))
 

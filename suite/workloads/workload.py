@@ -113,11 +113,15 @@ class Workload:
             raise ValueError(f"workload {self.name}: batch_sizes must be positive and ascending")
         if not self.small < self.large:
             raise ValueError(f"workload {self.name}: small must be less than large")
+        for name in ("epochs", "target_loss", "max_updates"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"workload {self.name}: {name} must be positive, not {getattr(self, name)}")
+        if not min(self.learning_rates) > 0:
+            raise ValueError(f"workload {self.name}: learning_rates {self.learning_rates} must be positive")
 
     def initial_model(self, replica: int) -> nn.Module:
         """The model with the initial parameters of `replica`, the same at every batch size."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeds.derive("initialisation", replica))
+        with seeds.torch_seeded("initialisation", replica):
             return self.model()
 
     def replica_data(self, data: Data, replica: int) -> Data:

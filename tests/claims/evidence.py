@@ -15,10 +15,19 @@ def evidence(*frames: pd.DataFrame) -> Evidence:
     return Evidence(FACTS, rows.reindex(columns=dict.fromkeys([*rows, *ALWAYS])))
 
 
-def timings(measurement: str, backend: str, arm: str, times_s: dict[int, list[float]]) -> pd.DataFrame:
-    """`times_s`: by batch size, the time of each process."""
+def timings(
+    measurement: str, backend: str, arm: str, times_s: dict[int, list[float]], reference_s: dict | None = None
+) -> pd.DataFrame:
+    """`times_s`: by batch size, the time of each process; `reference_s`: the same for its reference update."""
     lines = [
-        {"batch_size": size, "process": process, "time_s": time_s, "reference_s": 1e-4, "threads": 1, "status": "ok"}
+        {
+            "batch_size": size,
+            "process": process,
+            "time_s": time_s,
+            "reference_s": reference_s[size][process] if reference_s else 1e-4,
+            "threads": 1,
+            "status": "ok",
+        }
         for size, times in times_s.items()
         for process, time_s in enumerate(times)
     ]

@@ -1,4 +1,15 @@
-from suite.claims import all_claims
+import pytest
+
+from suite.cells import Cell, Scope
+from suite.claims import all_claims, find
+from suite.errors import UserError
+from tests.conftest import tiny
+
+SCOPE = Scope((1, 4, 16), training_batch_sizes=(1, 4, 16), seeds=3, processes=9, backends=("sequential", "cpu"))
+
+
+def cells(claim: str, scope: Scope = SCOPE) -> list[Cell]:
+    return find(claim).cells(tiny(), scope)
 
 
 def test_the_six_rows_stand_in_the_order_of_the_lecture():
@@ -17,3 +28,56 @@ def test_every_rule_for_a_verdict_is_one_sentence_that_says_when_it_holds():
         assert claim.rule.startswith("Holds when ")
         assert claim.rule.endswith(".")
         assert ". " not in claim.rule.replace("1.5 ", "")
+
+
+def test_a_claim_is_found_by_its_name_and_an_unknown_one_says_what_there_is():
+    assert find("gradient").title == "Gradient"
+    with pytest.raises(UserError, match=r"^no claim 'nope': choose from update_sequential, .*generalization$"):
+        find("nope")
+
+
+def test_every_batch_size_is_trained_at_the_workloads_rate_and_the_two_of_the_table_at_every_rate():
+    trained = {(cell.protocol.learning_rate, cell.batch_size) for cell in cells("optimization")}
+    assert trained == {(0.1, 1), (0.1, 4), (0.1, 16), (0.03, 1), (0.03, 16)}
+
+
+def test_two_claims_never_train_the_same_thing_twice():
+    """Half of the trainings that generalization shows are those of optimization."""
+    shared = set(cells("generalization")) & set(cells("optimization"))
+    assert {cell.batch_size for cell in shared} == {1, 4, 16}
+    assert len(cells("generalization")) == 6
+
+
+def test_the_yardstick_of_parallel_is_timed_even_where_it_was_not_asked_for():
+    only_cpu = Scope((1, 16), (1, 16), seeds=3, processes=9, backends=("cpu",))
+    timed = {(cell.backend, cell.arm, cell.batch_size) for cell in cells("update_parallel", only_cpu)}
+    assert timed == {
+        (*fed, size)
+        for fed in [("cpu", "resident"), ("cpu", "loader"), ("sequential", "resident")]
+        for size in (1, 16)
+    }
+    assert cells("update_sequential", only_cpu) == []
+
+
+def test_updates_are_timed_once_for_all_the_speed_claims():
+    update_cells = {cell for cell in cells("epoch_time") if cell.measurement.name == "update_time"}
+    assert update_cells == set(cells("update_parallel"))
+    assert set(cells("update_sequential")) < update_cells
+
+
+def test_an_epoch_is_timed_in_six_processes_on_each_backend():
+    epochs = [cell for cell in cells("epoch_time") if cell.measurement.name == "epoch_time"]
+    assert {cell.repeats for cell in epochs} == {6}
+    assert {(cell.backend, cell.arm) for cell in epochs} == {
+        ("sequential", "resident"),
+        ("cpu", "resident"),
+        ("cpu", "loader"),
+    }
+
+
+def test_the_noise_of_every_batch_size_is_measured_after_training_with_the_middle_one():
+    workload = tiny(batch_sizes=(1, 2, 4, 8, 16))
+    own = [cell for cell in find("gradient").cells(workload, SCOPE) if cell.workload == "tiny"]
+    noise = [cell for cell in own if cell.measurement.name == "gradient_noise"]
+    assert [cell.batch_size for cell in noise] == [1, 4, 16]
+    assert {cell.protocol.budget.batch_size for cell in own} == {4}

@@ -44,6 +44,28 @@ def test_what_was_not_measured_has_its_reason():
     assert (row.status, row.verdict, row.flags) == ("out_of_memory", "", "it was too much")
 
 
+def test_a_large_batch_alone_that_was_not_measured_leaves_no_verdict():
+    values = {1: [1.0, 1.1, 0.9], 4: [0.5, 0.6, 0.4]}
+    absent = without_rows("gradient_noise", "cpu", "out_of_memory", "it was too much", (16,))
+    (row,) = gradient.judge(evidence(noise_rows(dict.fromkeys(STAGES, values)), absent))
+    assert (row.status, row.verdict, row.flags) == ("out_of_memory", "", "it was too much")
+
+
+def test_a_batch_size_in_between_that_was_not_measured_does_not_matter():
+    values = {1: [8.0, 8.8, 7.2], 16: [2.0, 2.2, 1.8]}
+    absent = without_rows("gradient_noise", "cpu", "out_of_memory", "it was too much", (4,))
+    (row,) = gradient.judge(evidence(noise_rows(dict.fromkeys(STAGES, values)), absent))
+    assert (row.status, row.verdict) == ("ok", "holds")
+    assert math.isclose(row.effect, 4)
+
+
+def test_one_seed_is_undecided():
+    values = {1: [8.0], 16: [2.0]}
+    (row,) = gradient.judge(evidence(noise_rows(dict.fromkeys(STAGES, values))))
+    assert (row.verdict, row.seeds) == ("undecided", 1)
+    assert math.isclose(row.effect, 4)
+
+
 def test_the_theory_line_goes_through_the_variance():
     variance = pd.DataFrame({"seed": [0], "stage": [STAGES[0]], "gradient_norm": [2.0], "variance": [9.0]})
     rows = variance.assign(measurement="gradient_variance", status="ok")

@@ -36,13 +36,83 @@ def test_the_interval_runs_from_the_least_to_the_greatest_ratio_of_six_processes
     assert (row.effect, row.effect_low, row.effect_high) == (4.5, 2, 7)
 
 
+SLOWNESS = {1: np.array([1, 3, 1, 2, 5, 1]), 16: np.array([2, 1, 4, 1, 1, 3])}
+"""How much slower than the fastest each process was, in all that it did."""
+
+
+@pytest.mark.parametrize(
+    ("claim", "measurement", "backend"),
+    [(update_sequential, "update_time", "sequential"), (epoch_time, "epoch_time", "cpu")],
+)
+def test_a_process_that_was_slow_in_everything_changes_nothing(claim, measurement, backend):
+    times, reference = ({size: list(slow * unit) for size, slow in SLOWNESS.items()} for unit in (2e-3, 1e-4))
+    (row,) = claim.judge(evidence(timings(measurement, backend, "resident", times, reference)))
+    np.testing.assert_allclose([row.effect, row.effect_low, row.effect_high], 1)
+
+
+def test_one_slow_sample_of_each_process_changes_nothing():
+    sample = update_times("sequential", 1e-4, 1e-4)
+    disturbed = sample.assign(time_s=100 * sample["time_s"])
+    (row,) = update_sequential.judge(evidence(sample, disturbed, sample))
+    (undisturbed,) = update_sequential.judge(evidence(sample))
+    assert row == undisturbed
+
+
 def test_a_large_batch_that_would_take_too_long_is_replaced_by_the_largest_measured():
     measured = update_times("sequential", 0, 1e-4, sizes=(1, 4))
     capped = without_rows("update_time", "sequential", "unavailable", "sequential would take over 1 s", (16,))
     (row,) = update_sequential.judge(evidence(measured, capped))
     assert row.large == 4
     assert math.isclose(row.effect, 4)
-    assert "capped" in row.flags
+    assert row.flags == "Large capped at 4: sequential would take over 1 s"
+
+
+def test_a_large_batch_that_ran_out_of_memory_does_not_count_as_too_slow():
+    measured = timings("epoch_time", "cuda", "resident", {1: list(2 * PROCESSES), 4: list(PROCESSES)})
+    (row,) = epoch_time.judge(
+        evidence(measured, without_rows("epoch_time", "cuda", "out_of_memory", "CUDA out of memory", (16,)))
+    )
+    assert (row.large, row.verdict, row.flags) == (4, "holds", "Large capped at 4: CUDA out of memory")
+
+
+def test_a_comparison_of_small_with_itself_is_undecided():
+    measured = update_times("sequential", 0, 1e-4, sizes=(1,))
+    capped = without_rows("update_time", "sequential", "unavailable", "sequential would take over 1 s", (16,))
+    (row,) = update_sequential.judge(evidence(measured, capped))
+    assert (row.large, row.effect, row.verdict) == (1, 1, "undecided")
+
+
+def test_small_must_have_been_measured():
+    measured = update_times("sequential", 0, 1e-4, sizes=(4, 16))
+    failed = without_rows("update_time", "sequential", "unavailable", "it was killed", (1,))
+    (row,) = update_sequential.judge(evidence(measured, failed))
+    assert (row.status, row.verdict, row.flags) == ("unavailable", "", "it was killed")
+
+
+def test_without_the_yardstick_there_is_no_verdict_for_parallel():
+    absent = without_rows("update_time", "sequential", "unavailable", "not measured yet")
+    (row,) = update_parallel.judge(evidence(absent, update_times("cpu", 1e-4, 1e-9)))
+    assert (row.status, row.verdict) == ("unavailable", "")
+    assert row.flags == "no B_same of sequential: not measured yet"
+
+
+def test_a_yardstick_measured_at_a_single_batch_size_is_none():
+    single = update_times("sequential", 0, 1e-4, sizes=(1,))
+    capped = without_rows("update_time", "sequential", "unavailable", "sequential would take over 1 s", (16,))
+    (row,) = update_parallel.judge(evidence(single, capped, update_times("cpu", 8e-5, 1e-5)))
+    assert (row.status, row.verdict) == ("unavailable", "")
+    assert row.flags == "no B_same of sequential: sequential would take over 1 s"
+
+
+def test_the_number_of_threads_is_said_of_the_cpu_alone():
+    rows = update_parallel.judge(
+        evidence(
+            update_times("sequential", 0, 1e-4),
+            update_times("cpu", 1e-4, 1e-4).assign(threads=2),
+            update_times("cuda", 1e-4, 1e-4),
+        )
+    )
+    assert [row.flags for row in rows] == ["2 threads, the fastest number", ""]
 
 
 def test_sequential_grows_like_a_power_of_the_batch_size():
@@ -56,7 +126,7 @@ def test_parallel_holds_where_the_time_stays_the_same_ten_times_longer():
     assert [row.verdict for row in rows] == ["holds"]
     assert math.isclose(rows[0].effect, 16 / 1.5)
     assert rows[0].effect_high == math.inf
-    assert "lower bound" in rows[0].flags
+    assert rows[0].flags == "1 thread, the fastest number; still flat at 16: effect is a lower bound"
 
 
 @pytest.mark.parametrize(("half_performance", "expected"), [(2, "fails"), (8, "fails")])
@@ -98,6 +168,7 @@ def test_an_epoch_holds_where_small_takes_longer_on_each_backend():
             without_rows("epoch_time", "cuda", "out_of_memory", "CUDA out of memory"),
         )
     )
+    assert [row.protocol for row in rows if not row.headline] == ["DataLoader"]
     found = {(row.backend, row.protocol): (row.verdict, row.status) for row in rows}
     assert found == {
         ("sequential", "data resident"): ("undecided", "ok"),

@@ -61,6 +61,26 @@ def test_the_variance_is_that_of_every_examples_own_gradient(make):
     assert math.isclose(fast, plain, rel_tol=1e-10)
 
 
+def test_single_precision_is_enough_for_the_variance():
+    torch.manual_seed(0)
+    model, data = network(), blobs()
+    fast = per_example_variance(model, cross_entropy, data.train_inputs, data.train_targets)
+    gradients = each_gradient(model.double(), data.train_inputs.double(), data.train_targets)
+    plain = (gradients - gradients.mean(dim=0)).square().sum().item() / (len(gradients) - 1)
+    assert math.isclose(fast, plain, rel_tol=1e-5)
+
+
+def test_frozen_parameters_have_no_share_in_the_noise():
+    """Freezing the first layer leaves the gradients of the second, the last 8 * 3 + 3 parameters."""
+    torch.manual_seed(0)
+    model, data = network().double(), blobs()
+    examples = (data.train_inputs.double(), data.train_targets)
+    of_the_second = each_gradient(model, *examples)[:, -27:]
+    plain = (of_the_second - of_the_second.mean(dim=0)).square().sum().item() / 39
+    model[0].requires_grad_(False)
+    assert math.isclose(per_example_variance(model, cross_entropy, *examples), plain, rel_tol=1e-10)
+
+
 @pytest.mark.parametrize("batch_size", range(1, 9))
 def test_the_theory_is_the_mean_over_all_batches_there_are(batch_size):
     torch.manual_seed(0)
@@ -99,6 +119,15 @@ def test_the_batch_gradient_is_that_of_the_mean_loss():
     torch.testing.assert_close(batch_gradient(model, cross_entropy, inputs, targets), expected)
 
 
+def test_a_sample_of_everything_is_off_by_rounding_alone():
+    torch.manual_seed(0)
+    model, data = network().double(), blobs()
+    generator = torch.Generator().manual_seed(1)
+    assert (
+        sampled_noise(model, cross_entropy, data.train_inputs.double(), data.train_targets, 40, 1, generator) < 1e-14
+    )
+
+
 def test_fewer_of_the_large_batches_are_sampled():
     assert [sampled_batches(size, 60_000) for size in (1, 1000, 10_000, 60_000)] == [200, 200, 20, 1]
 
@@ -112,3 +141,13 @@ def test_every_batch_size_is_measured_at_the_same_parameters():
     assert noise[0]["gradient_norm"].tolist() == noise[1]["gradient_norm"].tolist()
     assert noise[0]["gradient_norm"].tolist() == variance["gradient_norm"].tolist()
     assert noise[0]["gradient_norm"].nunique() == 4
+    assert noise[0]["relative_noise"].equals(noise[0]["noise"] / noise[0]["gradient_norm"])
+
+
+def test_the_parameters_are_the_same_at_every_batch_size_with_dropout_too():
+    workload = tiny(model=lambda: nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3)))
+    norms = [
+        measure_noise(workload, blobs(), Cell(GRADIENT_NOISE, "tiny", "cpu", size, 2, PROTOCOL))["gradient_norm"]
+        for size in (1, 16)
+    ]
+    assert norms[0].equals(norms[1])

@@ -1,62 +1,81 @@
 import math
+from functools import partial
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.backends import CPU
-from suite.training.epoch import epoch, loader_batches, resident_batches, shuffled_batches
+from suite.training.epoch import epoch, loader_batches, resident_batches
+from suite.training.update import update
 from tests.conftest import blobs, tiny
 
-sizes = {"examples": st.integers(1, 200), "batch_size": st.integers(1, 250), "seed": st.integers(0, 2**31)}
+sizes = {"examples": st.integers(1, 100), "batch_size": st.integers(1, 120), "seed": st.integers(0, 2**31)}
+arms = pytest.mark.parametrize(
+    "arm", [resident_batches, partial(loader_batches, device=torch.device("cpu"))], ids=["resident", "loader"]
+)
 
 
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@given(**sizes)
-def test_every_example_appears_exactly_once(examples, batch_size, seed):
-    batches = shuffled_batches(examples, batch_size, generator(seed))
-    assert sorted(torch.cat(batches).tolist()) == list(range(examples))
+def one_epoch(
+    arm, examples: int, batch_size: int, random: torch.Generator
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The batches of an epoch over examples whose input and target are both their number."""
+    numbers = torch.arange(examples)
+    return list(arm(numbers[:, None].float(), numbers, batch_size, generator=random))
 
 
+def order(arm, examples: int, batch_size: int, random: torch.Generator) -> list[int]:
+    return torch.cat([targets for _, targets in one_epoch(arm, examples, batch_size, random)]).tolist()
+
+
+@arms
 @given(**sizes)
-def test_only_the_last_batch_may_be_smaller(examples, batch_size, seed):
-    lengths = [len(batch) for batch in shuffled_batches(examples, batch_size, generator(seed))]
+def test_every_example_appears_exactly_once(arm, examples, batch_size, seed):
+    assert sorted(order(arm, examples, batch_size, generator(seed))) == list(range(examples))
+
+
+@arms
+@given(**sizes)
+def test_every_input_comes_with_its_own_target(arm, examples, batch_size, seed):
+    for inputs, targets in one_epoch(arm, examples, batch_size, generator(seed)):
+        assert torch.equal(inputs, targets[:, None].float())
+
+
+@arms
+@given(**sizes)
+def test_only_the_last_batch_may_be_smaller(arm, examples, batch_size, seed):
+    lengths = [len(targets) for _, targets in one_epoch(arm, examples, batch_size, generator(seed))]
     assert len(lengths) == math.ceil(examples / batch_size)
     assert all(length == batch_size for length in lengths[:-1])
     assert 1 <= lengths[-1] <= batch_size
 
 
+@arms
 @given(seed=st.integers(0, 2**31), batch_size=st.integers(1, 60))
-def test_every_epoch_is_shuffled_afresh(seed, batch_size):
-    one = generator(seed)
-    first, second = (torch.cat(shuffled_batches(50, batch_size, one)) for _ in range(2))
-    assert not torch.equal(first, second)
+def test_every_epoch_is_shuffled_afresh(arm, seed, batch_size):
+    random = generator(seed)
+    assert order(arm, 50, batch_size, random) != order(arm, 50, batch_size, random)
 
 
+@arms
 @given(**sizes)
-def test_a_seed_gives_the_same_order_again(examples, batch_size, seed):
-    first, second = (torch.cat(shuffled_batches(examples, batch_size, generator(seed))) for _ in range(2))
-    assert torch.equal(first, second)
-
-
-@given(examples=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 2**31))
-def test_both_arms_feed_every_example_once_with_its_own_target(examples, batch_size, seed):
-    inputs, targets = torch.arange(examples)[:, None].float(), torch.arange(examples)
-    for batches in (
-        list(resident_batches(inputs, targets, batch_size, generator(seed))),
-        list(loader_batches(inputs, targets, batch_size, generator(seed), torch.device("cpu"))),
-    ):
-        assert all(torch.equal(batch_inputs[:, 0].long(), batch_targets) for batch_inputs, batch_targets in batches)
-        assert sorted(torch.cat([batch_targets for _, batch_targets in batches]).tolist()) == list(range(examples))
-        assert [len(batch) for _, batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+def test_a_seed_gives_the_same_order_again(arm, examples, batch_size, seed):
+    assert order(arm, examples, batch_size, generator(seed)) == order(arm, examples, batch_size, generator(seed))
 
 
 @given(batch_size=st.integers(1, 50))
 def test_an_epoch_makes_one_update_from_each_batch(batch_size):
-    data, model = blobs(), tiny().initial_model(0)
+    data, workload = blobs(), tiny()
+    batches = list(resident_batches(data.train_inputs, data.train_targets, batch_size, generator(0)))
+    model, by_hand = workload.initial_model(0), workload.initial_model(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    batches = resident_batches(data.train_inputs, data.train_targets, batch_size, generator(0))
-    assert epoch(CPU, model, tiny().loss, optimizer, batches) == math.ceil(40 / batch_size)
+    assert epoch(CPU, model, workload.loss, optimizer, batches) == math.ceil(40 / batch_size)
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.1)
+    for batch in batches:
+        update(CPU, by_hand, workload.loss, optimizer, *batch)
+    assert all(map(torch.equal, model.parameters(), by_hand.parameters()))

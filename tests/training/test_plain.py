@@ -1,14 +1,16 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from suite import seeds
+from suite.backends import SEQUENTIAL
 from suite.cells import Cell
 from suite.training.evaluate import evaluate
-from suite.training.plain import TRAINING, measure, train
+from suite.training.plain import TRAINING, _status, measure, train
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from tests.conftest import blobs, tiny
 
@@ -61,6 +63,12 @@ def test_training_to_a_target_ends_at_the_first_look_below_it():
     assert set(looks["status"]) == {"ok"}
 
 
+def test_a_look_exactly_at_the_target_reaches_it():
+    looks = train(tiny(), blobs(), Protocol(0.1, TargetLoss(1e-9, 20)), batch_size=4, replica=0)
+    target = TargetLoss(looks["train_loss"].iloc[7], 20)
+    assert train(tiny(), blobs(), Protocol(0.1, target), batch_size=4, replica=0)["updates"].iloc[-1] == 7
+
+
 def test_a_target_beyond_the_cap_is_not_reached():
     looks = train(tiny(), blobs(), Protocol(0.1, TargetLoss(0.5, 3)), batch_size=16, replica=0)
     assert looks["updates"].iloc[-1] == 3
@@ -72,6 +80,44 @@ def test_a_huge_rate_diverges():
     assert set(looks["status"]) == {"diverged"}
 
 
+def test_a_training_that_ends_above_its_first_loss_diverged_however_finite():
+    looks = train(tiny(), blobs(), Protocol(3, EqualEpochs(3)), batch_size=4, replica=0)
+    assert looks["train_loss"].iloc[0] < looks["train_loss"].iloc[-1] < math.inf
+    assert len(looks) == 4
+    assert set(looks["status"]) == {"diverged"}
+
+
+@pytest.mark.parametrize(
+    ("losses", "status"),
+    [([1, 9, 0.5], "ok"), ([1, 0.5, 1], "ok"), ([1, 0.5, 1.1], "diverged"), ([1, 0.5, math.nan], "diverged")],
+)
+def test_only_the_first_and_the_last_look_say_whether_a_training_diverged(losses, status):
+    assert _status(pd.Series(losses), Protocol(0.1, EqualEpochs(2)), reached=False) == status
+
+
+@pytest.mark.parametrize("budget", [EqualEpochs(3), TargetLoss(0.5, 500)])
+def test_a_training_whose_loss_is_no_number_ends_there(budget):
+    looks = train(tiny(), blobs(), Protocol(1e30, budget), batch_size=4, replica=0)
+    assert np.isfinite(looks["train_loss"]).tolist() == [True] * (len(looks) - 1) + [False]
+    assert set(looks["status"]) == {"diverged"}
+
+
+def test_one_example_at_a_time_trains_like_the_whole_batch():
+    curves = [
+        train(tiny(), blobs(), Protocol(0.1, EqualEpochs(3)), 16, 0, *backend)["train_loss"]
+        for backend in ((), (SEQUENTIAL,))
+    ]
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
+
+
+def test_every_replica_of_a_cell_is_trained_on_its_own_split():
+    protocol = Protocol(0.1, EqualEpochs(1))
+    rows = measure(tiny(), blobs(), Cell(TRAINING, "tiny", "cpu", 4, 2, protocol))
+    for replica in (0, 1):
+        alone = train(tiny(), blobs().resplit(replica), protocol, 4, replica)
+        assert rows[rows["seed"] == replica].drop(columns="seed").equals(alone)
+
+
 def test_a_replica_starts_from_the_same_parameters_and_split_at_every_batch_size():
     cells = [Cell(TRAINING, "tiny", "cpu", size, 2, Protocol(0.1, EqualEpochs(1))) for size in (1, 16)]
     starts = [measure(tiny(), blobs(), cell).query("updates == 0").drop(columns="status") for cell in cells]
@@ -79,9 +125,31 @@ def test_a_replica_starts_from_the_same_parameters_and_split_at_every_batch_size
     assert starts[0]["train_loss"].nunique() == 2
 
 
-def test_evaluation_is_in_evaluation_mode_and_leaves_the_mode_as_it_was():
-    workload = tiny(model=lambda: nn.Sequential(nn.Dropout(0.9), nn.Linear(4, 3)))
-    model, data = workload.initial_model(0).train(), blobs()
-    first, second = (evaluate(workload, model, data.train_inputs, data.train_targets) for _ in range(2))
-    assert first == second
-    assert model.training
+def with_dropout(share: float):
+    return tiny(model=lambda: nn.Sequential(nn.Dropout(share), nn.Linear(4, 3)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_is_in_evaluation_mode_and_leaves_the_mode_as_it_was(training):
+    model, data = with_dropout(0.9).initial_model(0).train(training), blobs()
+    everything = evaluate(with_dropout(0.9), model, data.train_inputs, data.train_targets)
+    assert everything == evaluate(tiny(), model[1], data.train_inputs, data.train_targets)
+    assert model.training is training
+
+
+def test_dropout_is_at_work_between_the_looks():
+    """The first look is the same without it, the second is not."""
+    dropped, plain = (
+        train(with_dropout(share), blobs(), Protocol(0.1, EqualEpochs(1)), batch_size=4, replica=0)["train_loss"]
+        for share in (0.5, 0.0)
+    )
+    assert dropped[0] == plain[0]
+    assert dropped[1] != plain[1]
+
+
+def test_what_is_dropped_does_not_depend_on_the_order_of_work():
+    torch.manual_seed(3)
+    before, first = torch.get_rng_state(), train(with_dropout(0.5), blobs(), Protocol(0.1, EqualEpochs(2)), 4, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(100)
+    assert train(with_dropout(0.5), blobs(), Protocol(0.1, EqualEpochs(2)), 4, 0).equals(first)

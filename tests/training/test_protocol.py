@@ -14,7 +14,12 @@ def test_a_target_is_looked_for_at_growing_distances_up_to_its_cap():
     assert checks[:4] == [0, 1, 2, 3]
     assert checks[-1] == 1000
     assert all(after <= max(before + 1, 1.05 * before + 0.5) for before, after in itertools.pairwise(checks))
+    assert all(after >= 1.05 * before - 0.5 for before, after in itertools.pairwise(checks[:-1]))
     assert checks == sorted(set(checks))
+
+
+def test_the_last_look_for_a_target_is_not_taken_twice():
+    assert list(TargetLoss(0.1, max_updates=3).checks(updates_per_epoch=5)) == [0, 1, 2, 3]
 
 
 def test_a_target_is_reached_at_or_below_its_loss():

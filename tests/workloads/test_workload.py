@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from suite.workloads import fingerprint
-from suite.workloads.workload import Data, accuracy, cross_entropy
+from suite.workloads.workload import Data, accuracy, cross_entropy, data_fingerprint
 from tests.conftest import blobs, network, tiny
 
 
@@ -68,6 +68,12 @@ def test_the_fingerprint_changes_with_one_value_of_the_data():
     assert fingerprint(tiny(), changed_data()) != fingerprint(tiny(), blobs())
 
 
+def test_the_fingerprint_changes_with_the_shape_and_the_type_of_the_same_bytes():
+    zeros = torch.zeros(4, 2)
+    alike = [zeros, zeros.view(2, 4), zeros.int()]
+    assert len({data_fingerprint(Data(inputs, zeros, zeros, zeros)) for inputs in alike}) == 3
+
+
 def test_the_fingerprint_does_not_change_with_what_is_measured():
     assert fingerprint(tiny(model=network, epochs=7, batch_sizes=(1, 16)), blobs()) == fingerprint(tiny(), blobs())
 
@@ -81,6 +87,13 @@ def test_the_fingerprint_does_not_change_with_what_is_measured():
         ({"batch_sizes": (16, 4, 1)}, "ascending"),
         ({"batch_sizes": (0, 1, 16)}, "positive"),
         ({"small": 16, "large": 1}, "small must be less"),
+        ({"small": 16, "large": 16}, "small must be less"),
+        ({"batch_sizes": (1, 4, 4, 16)}, "ascending"),
+        ({"learning_rates": (0.0, 0.1)}, "learning_rates .* must be positive"),
+        ({"epochs": 0}, "epochs must be positive, not 0"),
+        ({"target_loss": 0.0}, "target_loss must be positive"),
+        ({"target_loss": float("nan")}, "target_loss must be positive"),
+        ({"max_updates": -5}, "max_updates must be positive"),
     ],
 )
 def test_a_workload_that_contradicts_itself_is_refused(change, message):

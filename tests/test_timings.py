@@ -1,0 +1,58 @@
+import itertools
+
+import pytest
+import torch
+
+from suite.backends import CPU, SEQUENTIAL
+from suite.timings import Timed
+from suite.workloads.workload import cross_entropy
+from tests.conftest import tiny
+
+ARMS = ("resident", "loader")
+
+
+def watched(arm: str, batch_size: int) -> tuple[Timed, list[list[int]]]:
+    """What is timed, and a list that gets the targets of each batch that it computes a loss of."""
+    seen = []
+
+    def loss(outputs, targets):
+        seen.append(targets.tolist())
+        return cross_entropy(outputs, targets)
+
+    return Timed(tiny(loss=loss), CPU, arm, batch_size), seen
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_timed_update_never_gets_the_smaller_batch_at_the_end_of_an_epoch(arm):
+    timed, seen = watched(arm, batch_size=16)
+    timed.updates(7)
+    assert [len(targets) for targets in seen] == [16] * 7
+
+
+@pytest.mark.parametrize(("arm", "different"), [("resident", 1), ("loader", 5)])
+def test_only_the_loader_fetches_a_new_batch_for_each_timed_update(arm, different):
+    timed, seen = watched(arm, batch_size=16)
+    timed.updates(5)
+    assert len(set(map(tuple, seen))) == different
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_timed_epoch_sees_every_example(arm):
+    timed, seen = watched(arm, batch_size=16)
+    timed.epoch()
+    assert [len(targets) for targets in seen] == [16, 16, 8]
+    assert sorted(itertools.chain(*seen)) == sorted(timed.data.train_targets.tolist())
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_what_is_timed_trains_the_model(arm):
+    timed = Timed(tiny(), CPU, arm, batch_size=4)
+    before = [parameter.clone() for parameter in timed.model.parameters()]
+    timed.updates(1)
+    assert not any(itertools.starmap(torch.equal, zip(before, timed.model.parameters(), strict=True)))
+
+
+@pytest.mark.parametrize(("backend", "threads"), [(CPU, 2), (SEQUENTIAL, 1)])
+def test_one_example_at_a_time_is_timed_on_one_thread(backend, threads):
+    Timed(tiny(), backend, "resident", batch_size=4, threads=2)
+    assert torch.get_num_threads() == threads
