@@ -46,6 +46,12 @@ class Cell:
     protocol: Protocol | None = None
     arm: str = "resident"
     """How batches are fed: `resident` on the device, or through a `loader`."""
+    replicas_per_call: int = 1
+    """How many replicas one update trains in lockstep, as an ensemble; 1 where they are trained plainly."""
+
+    @property
+    def engine(self) -> str:
+        return "plain" if self.replicas_per_call == 1 else "ensemble"
 
     def describe(self) -> dict:
         """What the cell is, in plain values: the columns that each of its rows gets."""
@@ -73,7 +79,8 @@ class Cell:
             "protocol": None if self.protocol is None else repr(self.protocol),
             "repeats": self.repeats,
             "base_seed": base_seed,
-            "engine": "plain",
+            "engine": self.engine,
+            "replicas_per_call": self.replicas_per_call,
             "dtype": "float32",
             "fingerprint": fingerprint,
             "device": device,

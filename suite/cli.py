@@ -60,6 +60,9 @@ def run(
     backend: Annotated[list[str] | None, typer.Option(help="Only these backends.", show_default="all")] = None,
     claim: Annotated[list[str] | None, typer.Option(help="Only these claims.", show_default="all")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds of each training.", show_default="the preset's")] = None,
+    engine: Annotated[
+        str, typer.Option(help="How replicas are trained: ensemble, many in one call, or plain, one after another.")
+    ] = "ensemble",
     workers: Annotated[int | None, typer.Option(help="Trainings side by side.", show_default="one a core")] = None,
     results: ResultsOption = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and measure nothing.")] = False,
@@ -67,7 +70,7 @@ def run(
     """Measure every claim's cells that are not stored yet. Killed, the same command goes on from there."""
     from suite import progress
     from suite.claims import find
-    from suite.plan import find_backends, find_preset, plan_all
+    from suite.plan import find_backends, find_engine, find_preset, plan_all
     from suite.results import Results
     from suite.run import run as run_plans
 
@@ -76,7 +79,7 @@ def run(
             raise UserError(f"{name} {number}: give a number of 1 or more")
     claims = [find(name) for name in claim or []]
     chosen, backends = find_preset(preset), find_backends(backend or [])
-    plans = plan_all(workload or ["digits"], claims, chosen, backends, seeds)
+    plans = plan_all(workload or ["digits"], claims, chosen, backends, seeds, find_engine(engine))
     stored = Results(results)
     if dry_run:
         progress.print_plan(plans, stored)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from warnings import warn
 
 from suite import machine, seeds
 from suite.backends import BACKENDS
@@ -11,6 +12,7 @@ from suite.cells import NO_BATCH_SIZE, Cell, Scope
 from suite.claims import Claim, Facts, all_claims
 from suite.errors import UserError
 from suite.quick_timings import THREADS
+from suite.training.engine import ENGINES, TRAINING, packed, why_not_ensemble
 from suite.workloads import Data, Workload, find, fingerprint
 from suite.workloads.check import load_checked
 
@@ -87,7 +89,12 @@ def plan_all(sources: list[str], claims: list[Claim], *how) -> list[WorkloadPlan
 
 
 def plan(
-    source: str, claims: list[Claim], preset: Preset, backends: tuple[str, ...], seeds_asked: int | None
+    source: str,
+    claims: list[Claim],
+    preset: Preset,
+    backends: tuple[str, ...],
+    seeds_asked: int | None,
+    engine: str = "ensemble",
 ) -> WorkloadPlan:
     """Plan one workload: check it and load it once, and ask each claim for its cells.
 
@@ -103,6 +110,8 @@ def plan(
         device = machine.gpu() if BACKENDS[cell.backend].device_type == "cuda" else machine.processor()
         of_cell = source if cell.workload == workload.name else cell.workload
         print_of = _known(of_cell)[2]
+        if cell.measurement is TRAINING and engine == "ensemble" and _fits_ensemble(of_cell):
+            cell = packed(cell, workload)
         return Planned(cell, cell.key(print_of, device, seeds.BASE_SEED), of_cell, print_of)
 
     return WorkloadPlan(
@@ -119,6 +128,22 @@ def _known(source: str) -> tuple[Workload, Data, str]:
     workload = find(source)
     data = load_checked(workload)
     return workload, data, fingerprint(workload, data)
+
+
+@cache
+def _fits_ensemble(source: str) -> bool:
+    """Whether a workload can be trained as an ensemble. Warns when it cannot."""
+    workload, data, _ = _known(source)
+    reason = why_not_ensemble(workload, data)
+    if reason:
+        warn(f"{workload.name} is trained one replica after another, an ensemble cannot: {reason}", stacklevel=2)
+    return reason is None
+
+
+def find_engine(name: str) -> str:
+    if name not in ENGINES:
+        raise UserError(f"no engine '{name}': choose from {', '.join(ENGINES)}")
+    return name
 
 
 def find_preset(name: str) -> Preset:

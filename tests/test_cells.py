@@ -8,7 +8,7 @@ import pytest
 
 from suite.cells import NO_BATCH_SIZE, Cell, Measurement
 from suite.timings import UPDATE_TIME
-from suite.training.plain import TRAINING
+from suite.training.engine import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from tests.command import ROOT
 
@@ -23,7 +23,7 @@ def key(cell: Cell, fingerprint: str = "f", device: str = "d", base_seed: int = 
     "change",
     [
         {"measurement": Measurement("other", 1)},
-        {"measurement": replace(TRAINING, version=2)},
+        {"measurement": replace(TRAINING, version=3)},
         {"backend": "cuda"},
         {"batch_size": 9},
         {"repeats": 11},

@@ -4,7 +4,7 @@ import pytest
 from suite.cells import Cell
 from suite.errors import UserError
 from suite.results import Results
-from suite.training.plain import TRAINING
+from suite.training.engine import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol
 
 CELL = Cell(TRAINING, "tiny", "cpu", 8, 2, Protocol(0.1, EqualEpochs(5)))

@@ -15,7 +15,7 @@ from suite.claims import optimization
 from suite.claims.claim import Claim, Evidence, Facts, Row
 from suite.claims.drawing import GREY, batch_size_axis, bounds, published, thousands
 from suite.statistics import mean_interval, probability_above_zero, value_at_crossing
-from suite.training.plain import TRAINING
+from suite.training.engine import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from suite.workloads import Workload
 

@@ -13,7 +13,7 @@ from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Row
 from suite.claims.drawing import GREY, batch_size_colours, bounds, thousands, three_digits
 from suite.statistics import Interval, holm, mean_interval, mean_p_value, probability_above_zero
-from suite.training.plain import TRAINING
+from suite.training.engine import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.workloads import Workload
 

@@ -25,12 +25,18 @@ class Data:
     test_inputs: Tensor
     test_targets: Tensor
 
+    def pooled(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of all examples, training before test."""
+        return torch.cat([self.train_inputs, self.test_inputs]), torch.cat([self.train_targets, self.test_targets])
+
+    def split(self, replica: int) -> tuple[Tensor, Tensor]:
+        """Which of the pooled examples `replica` trains on and which it tests on: as many as here, drawn afresh."""
+        sizes = [len(self.train_inputs), len(self.test_inputs)]
+        return torch.randperm(sum(sizes), generator=seeds.generator("split", replica)).split(sizes)
+
     def resplit(self, replica: int) -> Data:
         """The same examples, split afresh into training and test sets of the same sizes by `replica`."""
-        inputs = torch.cat([self.train_inputs, self.test_inputs])
-        targets = torch.cat([self.train_targets, self.test_targets])
-        order = torch.randperm(len(inputs), generator=seeds.generator("split", replica))
-        train, test = order.split([len(self.train_inputs), len(self.test_inputs)])
+        (inputs, targets), (train, test) = self.pooled(), self.split(replica)
         return Data(inputs[train], targets[train], inputs[test], targets[test])
 
     def to(self, device: torch.device) -> Data:

@@ -9,8 +9,10 @@ from torch import nn
 from suite import seeds
 from suite.backends import SEQUENTIAL
 from suite.cells import Cell
+from suite.training import looks
+from suite.training.engine import TRAINING, measure
 from suite.training.evaluate import evaluate
-from suite.training.plain import TRAINING, _status, measure, train
+from suite.training.plain import train
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from tests.conftest import blobs, tiny
 
@@ -92,7 +94,7 @@ def test_a_training_that_ends_above_its_first_loss_diverged_however_finite():
     [([1, 9, 0.5], "ok"), ([1, 0.5, 1], "ok"), ([1, 0.5, 1.1], "diverged"), ([1, 0.5, math.nan], "diverged")],
 )
 def test_only_the_first_and_the_last_look_say_whether_a_training_diverged(losses, status):
-    assert _status(pd.Series(losses), Protocol(0.1, EqualEpochs(2)), reached=False) == status
+    assert looks.status(pd.Series(losses), Protocol(0.1, EqualEpochs(2))) == status
 
 
 @pytest.mark.parametrize("budget", [EqualEpochs(3), TargetLoss(0.5, 500)])

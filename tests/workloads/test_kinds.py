@@ -6,7 +6,7 @@ from torch import nn
 
 from suite.cells import NO_BATCH_SIZE, Cell
 from suite.instruments.gradient_noise import GRADIENT_VARIANCE, measure_variance
-from suite.training.plain import TRAINING, measure
+from suite.training.engine import TRAINING, measure
 from suite.training.protocol import EqualEpochs, Protocol, TenthOfTraining
 from suite.workloads import Data, find
 from suite.workloads.check import load_checked

@@ -1,0 +1,66 @@
+"""Compiling a function of tensors that changes some of them in place, and capturing it as a CUDA graph."""
+
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes beside the trainings
+
+
+def no_compiler() -> str | None:
+    """Why nothing can be compiled here, or None when it can."""
+    if sys.platform == "win32":
+        return None
+    command = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    return None if shutil.which(command) else f"no C++ compiler {command}"
+
+
+def compiled(function: Callable[..., None], example: Sequence[Tensor]) -> Callable[..., None] | None:
+    """`function`, compiled for tensors like `example`, which stay as they are; None where it cannot be.
+
+    Traced with make_fx and handed to inductor. Not through torch.compile, whose guards cost more at each call
+    (30 to 45 us) than the update of a whole ensemble of small networks; the shapes here are fixed. Inductor checks
+    them.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    if no_compiler():
+        return None
+    *state, inputs, targets, indices = example
+    copies = [*(tensor.clone() for tensor in state), inputs, targets, indices]
+    try:
+        return torch._inductor.compile(make_fx(function)(*copies), copies)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[:1] or [""]
+        warnings.warn(f"not compiled ({type(error).__name__}: {reason[0]}): trains slower", stacklevel=2)
+        return None
+
+
+def captured(
+    function: Callable[..., None], state: Sequence[Tensor], data: Sequence[Tensor], indices: Tensor
+) -> Callable[[Tensor], None]:
+    """`function(*state, *data, indices)` as a CUDA graph: a function of the indices alone, which changes `state` in
+    place. Captured after three updates on a side stream, as torch's notes on CUDA ask; `state` is put back."""
+    fixed, before = indices.clone(), [tensor.clone() for tensor in state]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            function(*state, *data, fixed)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function(*state, *data, fixed)
+    for tensor, value in zip(state, before, strict=True):
+        tensor.copy_(value)
+
+    def replay(indices: Tensor) -> None:
+        fixed.copy_(indices)
+        graph.replay()
+
+    return replay

@@ -1,0 +1,100 @@
+"""Which way a cell is trained: as an ensemble, or plainly where an ensemble cannot or would be slower."""
+
+import re
+import textwrap
+import warnings
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from torch import nn
+
+from suite import seeds
+from suite.backends import BACKENDS, CPU
+from suite.cells import Cell, Measurement
+from suite.training import lockstep, plain
+from suite.training.ensemble import Ensemble
+from suite.training.packing import replicas_per_call
+from suite.training.update import update
+from suite.workloads import Data, Workload
+
+ENGINES = ("ensemble", "plain")
+
+
+def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
+    """Every replica of the cell: the table of looks at each, with a column `seed`."""
+    backend = BACKENDS[cell.backend]
+    data = data.to(backend.device)
+    if cell.replicas_per_call > 1:
+        return lockstep.train(workload, data, cell.protocol, cell.batch_size, cell.repeats, cell.replicas_per_call)
+    replicas = [
+        plain.train(workload, workload.replica_data(data, replica), cell.protocol, cell.batch_size, replica, backend)
+        for replica in range(cell.repeats)
+    ]
+    return pd.concat(replicas, keys=range(cell.repeats), names=["seed"]).reset_index("seed")
+
+
+TRAINING = Measurement("training", version=2, measure=measure)
+
+
+def packed(cell: Cell, workload: Workload) -> Cell:
+    """The training `cell` with as many replicas in a call as suit it: one where an ensemble is slower."""
+    model = workload.initial_model(0)
+    if slower_as_ensemble(model, BACKENDS[cell.backend].device_type):
+        return cell
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return replace(cell, replicas_per_call=replicas_per_call(cell.repeats, parameters, cell.batch_size))
+
+
+def slower_as_ensemble(model: nn.Module, device_type: str) -> bool:
+    """Convolutions of replicas become grouped ones, which a CPU computes slower than one after another."""
+    return device_type == "cpu" and any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
+
+
+def why_not_ensemble(workload: Workload, data: Data) -> str | None:
+    """Why `workload` cannot be trained as an ensemble, or None when it can.
+
+    Tried: an update of two replicas from up to four examples each, and an evaluation, must do what the plain twin
+    does. A model that drops at random cannot be compared, only tried.
+    """
+    with seeds.torch_seeded("trial"):
+        return _tried(workload, data)
+
+
+def _tried(workload: Workload, data: Data) -> str | None:
+    few = slice(0, min(4, len(data.train_inputs)))
+    inputs, targets = data.train_inputs[few], data.train_targets[few]
+    rate = workload.learning_rate
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "There is a performance drop")
+            ensemble = Ensemble(workload, [0, 1], rate)
+            for _ in range(2):
+                ensemble.update(inputs, targets, torch.arange(len(inputs)).expand(2, -1))
+            ensemble.evaluate(inputs, targets)
+    except Exception as error:
+        return _reason(error)
+    twins = [_twice_updated(workload, inputs, targets) for _ in range(2)]
+    if not _alike(*twins):
+        return None
+    own = {name: stacked[1] for name, stacked in (ensemble.parameters | ensemble.buffers).items()}
+    return None if _alike(own, twins[0]) else "it moves its model's parameters or buffers otherwise than a plain loop"
+
+
+def _reason(error: Exception) -> str:
+    if operation := re.search("batching rule for (\\S+)\\.", str(error)):
+        return f"torch.func.vmap knows no {operation.group(1)}"
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" ...")
+
+
+def _twice_updated(workload: Workload, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    model = workload.initial_model(1).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=workload.learning_rate)
+    for _ in range(2):
+        update(CPU, model, workload.loss, optimizer, inputs, targets)
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Equal but for rounding."""
+    return all(torch.allclose(one[name].detach(), other[name].detach(), rtol=1e-3, atol=1e-5) for name in other)

@@ -1,0 +1,178 @@
+"""Independent replicas of one model, updated in lockstep by one call.
+
+An update of a small network from a small batch is nearly all overhead; here many replicas share it. The replicas'
+parameters are stacked, `torch.func` takes each replica's gradient from its own batch, and inductor, the compiler
+behind `torch.compile`, turns gradient and step into a few kernels. The twin of it all is `suite.training.plain`.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from suite.training.compilation import captured, compiled
+from suite.training.update_rule import DESCENT, UpdateRule
+from suite.workloads import Workload
+
+EVALUATED_VALUES = 2**22
+"""Input values, over all replicas, that one pass of an evaluation takes."""
+
+
+class Ensemble:
+    """`replicas` of `workload`, each with its own initial parameters, learning rate and momentum.
+
+    `parameters` and `buffers` map names to tensors [R, ...]: views of what the next update changes in place. A
+    replica that diverges does not disturb the others.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        replicas: Sequence[int],
+        learning_rates: float | Sequence[float],
+        momenta: float | Sequence[float] = 0.0,
+        rule: UpdateRule = DESCENT,
+        device: torch.device | str = "cpu",
+    ):
+        models = [workload.initial_model(replica).to(device) for replica in replicas]
+        parameters, buffers = stack_module_state(models)
+        self.parameters = {name: stacked.detach() for name, stacked in parameters.items()}
+        self.buffers = {name: stacked.detach() for name, stacked in buffers.items()}
+        self.workload, self.rule, self.size = workload, rule, len(models)
+        dtype = next(iter(self.parameters.values())).dtype
+        rates, momenta = (
+            torch.as_tensor(values, dtype=dtype, device=device).expand(self.size).contiguous()
+            for values in (learning_rates, momenta)
+        )
+        remembered = [
+            torch.zeros_like(self.parameters[name]) for name in trained_names(workload) for _ in range(rule.memories)
+        ]
+        updates = torch.zeros((), dtype=torch.float64, device=device)
+        self.state = [*self.parameters.values(), *self.buffers.values(), *remembered, rates, momenta, updates]
+        self._fast: dict[int, Callable[[Tensor], None]] = {}
+
+    def update(self, inputs: Tensor, targets: Tensor, indices: Tensor) -> None:
+        """One update of every replica: of replica r from the examples `indices[r]` (int64 [R, B]) of `inputs`
+        [M, ...] and `targets` [M, ...]."""
+        if fast := self._fast.get(indices.shape[1]):
+            fast(indices)
+        else:
+            update_function(self.workload, self.rule)(*self.state, inputs, targets, indices)
+
+    def compile(self, inputs: Tensor, targets: Tensor, batch_size: int) -> None:
+        """Compile the update from batches of `batch_size` of these `inputs` and `targets`, from now on the only
+        ones that such an update may take. On a GPU it becomes a CUDA graph. Nothing changes without a compiler."""
+        indices = torch.zeros(self.size, batch_size, dtype=torch.int64, device=inputs.device)
+        kind = (tuple(inputs.shape), inputs.dtype, tuple(targets.shape), targets.dtype, inputs.device)
+        function = _compiled_update(self.workload, self.rule, kind, (*self.state, inputs, targets, indices))
+        if function is None:
+            return
+        if inputs.is_cuda:
+            self._fast[batch_size] = captured(function, self.state, (inputs, targets), indices)
+        else:
+            self._fast[batch_size] = lambda indices: function(*self.state, inputs, targets, indices)
+
+    def compiled_for(self, batch_size: int) -> bool:
+        return batch_size in self._fast
+
+    def evaluate(self, inputs: Tensor, targets: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean loss and mean score of every replica, each [R] in float64, in evaluation mode: over all of `inputs`
+        [N, ...], or of replica r over the examples `indices[r]` of them ([R, N])."""
+        function = evaluation_function(self.workload, own_examples=indices is not None)
+        count = len(inputs) if indices is None else indices.shape[1]
+        chunk = max(1, EVALUATED_VALUES // (self.size * math.prod(inputs.shape[1:])))
+        sums = 0
+        for start in range(0, count, chunk):
+            part = slice(start, start + chunk) if indices is None else indices[:, start : start + chunk]
+            sums = sums + torch.stack(function(self.parameters, self.buffers, inputs[part], targets[part]))
+        loss, score = sums / count
+        return loss, score
+
+
+@cache
+def trained_names(workload: Workload) -> tuple[str, ...]:
+    """Names of the parameters that are trained."""
+    model = workload.initial_model(0)
+    return tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+@cache
+def update_function(workload: Workload, rule: UpdateRule) -> Callable[..., None]:
+    """The update as a function of the ensemble's state, which it changes in place, and of inputs, targets and
+    indices."""
+    model = workload.initial_model(0).train()
+    names = [name for name, _ in model.named_parameters()]
+    buffer_names = [name for name, _ in model.named_buffers()]
+    trained = trained_names(workload)
+
+    def mean_loss(trained, frozen, buffers, inputs, targets):
+        buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+        outputs = functional_call(model, (trained, frozen, buffers), (inputs,))
+        return workload.loss(outputs, targets).mean(), buffers
+
+    gradients_of = vmap(grad(mean_loss, has_aux=True), randomness="different")
+
+    def update(*tensors: Tensor) -> None:
+        *state, inputs, targets, indices = tensors
+        *state, rates, momenta, updates = state
+        parameters = dict(zip(names, state, strict=False))
+        buffers = dict(zip(buffer_names, state[len(names) :], strict=False))
+        remembered = state[len(names) + len(buffers) :]
+        moving = {name: parameters.pop(name) for name in trained}
+        with layers_that_vmap_knows():
+            gradients, moved_buffers = gradients_of(moving, parameters, buffers, inputs[indices], targets[indices])
+        updates.add_(1)
+        for i, (name, parameter) in enumerate(moving.items()):
+            memory = remembered[i * rule.memories : (i + 1) * rule.memories]
+            each = (-1, *[1] * (parameter.dim() - 1))
+            rule.move(parameter, gradients[name], memory, rates.view(each), momenta.view(each), updates)
+        for name, buffer in buffers.items():
+            buffer.copy_(moved_buffers[name])
+
+    return update
+
+
+@cache
+def evaluation_function(workload: Workload, own_examples: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Summed losses and scores [R] of parameters and buffers [R, ...] on inputs and targets: [R, N, ...] where each
+    replica has its own examples, else [N, ...]."""
+    model = workload.initial_model(0).eval()
+
+    def sums(parameters, buffers, inputs, targets):
+        outputs = functional_call(model, (parameters, buffers), (inputs,))
+        return (
+            workload.loss(outputs, targets).sum(dtype=torch.float64),
+            workload.score(outputs, targets).sum(dtype=torch.float64),
+        )
+
+    examples = 0 if own_examples else None
+    evaluate = vmap(sums, in_dims=(0, 0, examples, examples), randomness="different")
+    return torch.no_grad()(layers_that_vmap_knows()(evaluate))
+
+
+@contextmanager
+def layers_that_vmap_knows() -> Iterator[None]:
+    """Inside, attention is computed step by step: `torch.func.vmap` has no rules for its fused forms."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+_COMPILED: dict[tuple, Callable[..., None] | None] = {}
+
+
+def _compiled_update(workload: Workload, rule: UpdateRule, kind: tuple, example: Sequence[Tensor]):
+    """The compiled update for these shapes; compiled once in a process, whatever ensemble it is for."""
+    key = (workload, rule, kind, tuple(example[-1].shape))
+    if key not in _COMPILED:
+        _COMPILED[key] = compiled(update_function(workload, rule), example)
+    return _COMPILED[key]

@@ -1,0 +1,156 @@
+"""Whole trainings in lockstep against the same trainings one after another."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from suite.cells import Cell
+from suite.training import lockstep
+from suite.training.compilation import no_compiler
+from suite.training.engine import TRAINING, measure, packed, why_not_ensemble
+from suite.training.packing import LEAST, MOST, PARAMETERS, WORK, replicas_per_call
+from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
+from tests.conftest import blobs, tiny
+from tests.workloads.test_kinds import SEQUENCES, counting
+
+VALUES = ["train_loss", "train_score", "test_loss", "test_score"]
+
+
+def cell(protocol: Protocol, batch_size: int, seeds: int = 5, replicas_per_call: int = 1) -> Cell:
+    return Cell(TRAINING, "tiny", "cpu", batch_size, seeds, protocol, replicas_per_call=replicas_per_call)
+
+
+def assert_same_training(workload, protocol, batch_size, replicas_per_call, data=None):
+    data = data or blobs()
+    plain = measure(workload, data, cell(protocol, batch_size))
+    together = measure(workload, data, cell(protocol, batch_size, replicas_per_call=replicas_per_call))
+    np.testing.assert_allclose(together[VALUES], plain[VALUES], rtol=2e-5, atol=1e-7)
+    pd.testing.assert_frame_equal(
+        together.drop(columns=VALUES).reset_index(drop=True), plain.drop(columns=VALUES).reset_index(drop=True)
+    )
+
+
+@pytest.mark.parametrize("replicas_per_call", [2, 3, 5])
+@pytest.mark.parametrize("batch_size", [1, 7, 40])
+@pytest.mark.parametrize("resplit", [True, False])
+def test_equal_epochs(resplit, batch_size, replicas_per_call):
+    assert_same_training(tiny(resplit=resplit), Protocol(0.1, EqualEpochs(3)), batch_size, replicas_per_call)
+
+
+def test_to_a_target_each_replica_ends_at_its_own_look():
+    protocol = Protocol(0.1, TargetLoss(0.5, 500))
+    ends = measure(tiny(), blobs(), cell(protocol, 4, replicas_per_call=5)).groupby("seed")["updates"].max()
+    assert ends.nunique() > 1
+    assert_same_training(tiny(), protocol, 4, 5)
+
+
+@pytest.mark.parametrize("max_updates", [3, 12])
+def test_a_target_that_some_or_none_reach(max_updates):
+    assert_same_training(tiny(), Protocol(0.1, TargetLoss(0.75, max_updates)), 4, 5)
+
+
+@pytest.mark.parametrize("rate", [3.0, 1e30])
+def test_diverging(rate):
+    plain, together = (
+        measure(tiny(), blobs(), cell(Protocol(rate, EqualEpochs(3)), 4, replicas_per_call=pack)) for pack in (1, 5)
+    )
+    assert "diverged" in set(plain["status"])
+    pd.testing.assert_frame_equal(
+        together[["seed", "updates", "status"]].reset_index(drop=True),
+        plain[["seed", "updates", "status"]].reset_index(drop=True),
+    )
+
+
+def test_a_sequence_model():
+    assert_same_training(replace(SEQUENCES, resplit=True), Protocol(0.1, EqualEpochs(2)), 4, 3, counting())
+
+
+@pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
+def test_compiled_in_the_middle(monkeypatch):
+    """After 17 calls of the ensemble; the last batch of each epoch, of 4 examples, stays eager."""
+    monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 17)
+    assert_same_training(tiny(), Protocol(0.1, TargetLoss(0.3, 500)), 6, 3)
+
+
+@pytest.mark.parametrize(("certain", "calls"), [(0, 101), (200, 101), (202, 1), (10_000, 1)])
+def test_it_compiles_when_that_is_repaid(monkeypatch, certain, calls):
+    monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 100)
+    compiling = lockstep.Compiling(certain)
+    assert next(call for call in range(1, 1000) if compiling.due()) == calls
+
+
+def test_batch_norm_has_no_batch_of_one():
+    workload = tiny(model=lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)))
+    assert why_not_ensemble(workload, blobs()) is None
+    for batch_size in (1, 3):  # 40 examples: the last of 14 batches is one example
+        for pack in (1, 5):
+            with pytest.raises(ValueError, match="more than 1 value per channel"):
+                measure(workload, blobs(), cell(Protocol(0.1, EqualEpochs(1)), batch_size, replicas_per_call=pack))
+
+
+@given(replicas=st.integers(1, 200), parameters=st.integers(1, 10**8), batch_size=st.integers(1, 10**5))
+def test_packs_hold_all_replicas_in_equal_parts_within_the_limits(replicas, parameters, batch_size):
+    size = replicas_per_call(replicas, parameters, batch_size)
+    assert LEAST <= size <= MOST
+    assert size == LEAST or size * parameters <= min(PARAMETERS, WORK // batch_size)
+    assert size * math.ceil(replicas / size) - replicas < max(LEAST, math.ceil(replicas / size))
+
+
+def test_small_updates_are_packed_more_than_large_ones():
+    sizes = [replicas_per_call(64, 4810, batch_size) for batch_size in (1, 32, 128, 1437)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == MOST
+    assert sizes[-1] == LEAST
+
+
+class Layer(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.linear, self.how = nn.Linear(4, 3), forward
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, inputs):
+        return self.how(self, inputs)
+
+
+def count(self, inputs):
+    self.calls = self.calls + 1
+    return self.linear(inputs) * self.calls
+
+
+def branch(self, inputs):
+    return self.linear(inputs) * (2 if inputs.sum() > 0 else 1)
+
+
+def recur(self, inputs):
+    return nn.LSTM(1, 3)(inputs.T[..., None])[0][-1]
+
+
+@pytest.mark.parametrize(("forward", "word"), [(branch, "vmap"), (count, "plain loop"), (recur, "vmap")])
+def test_what_an_ensemble_cannot_train_is_named_in_one_line(forward, word):
+    reason = why_not_ensemble(tiny(model=lambda: Layer(forward)), blobs())
+    assert word in reason
+    assert "\n" not in reason
+    assert len(reason) < 160
+
+
+@pytest.mark.parametrize(
+    "model",
+    [lambda: nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), lambda: nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.1))],
+)
+def test_dropout_is_no_reason_against_an_ensemble(model):
+    assert why_not_ensemble(tiny(model=model), blobs()) is None
+
+
+def test_convolutions_are_trained_plainly_on_a_cpu():
+    layers = [nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 2), nn.Flatten(), nn.Linear(6, 3)]
+    one = cell(Protocol(0.1, EqualEpochs(1)), 4)
+    assert packed(one, tiny(model=lambda: nn.Sequential(*layers))).replicas_per_call == 1
+    assert packed(one, tiny()).replicas_per_call == 5
