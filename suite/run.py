@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +27,7 @@ from suite.cells import Cell
 from suite.plan import Planned, WorkloadPlan
 from suite.quick_timings import fastest_threads
 from suite.results import Results
+from suite.training.compilation import no_compiler
 from suite.workloads import Data, Workload, find
 
 Progress = Callable[[str, int, int], None]
@@ -112,6 +114,8 @@ class _Runner:
         """Everything else, small batches first: they take longest."""
         left = list({planned.key: planned for plan in plans for planned in self._left(plan)}.values())
         left.sort(key=lambda planned: planned.cell.batch_size)
+        if (reason := no_compiler()) and any(planned.cell.engine == "ensemble" for planned in left):
+            self._say(f"{reason}: ensembles are not compiled, and small batches train several times slower")
         self._say(f"training · {len(left)} cells")
         for index, rows, duration_s in measure_all([(planned.source, planned.cell) for planned in left], workers):
             self._store(left[index], rows, duration_s)
@@ -129,6 +133,7 @@ def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[i
     left are then measured one at a time, each alone.
     """
     left = dict(enumerate(cells))
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")  # joblib renews it: it grew
     tasks = (joblib.delayed(_measure_in_worker)(os.getpid(), index, *cell) for index, cell in enumerate(cells))
     parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")
     try:

@@ -14,7 +14,7 @@ from suite.backends import BACKENDS, CPU
 from suite.cells import Cell, Measurement
 from suite.training import lockstep, plain
 from suite.training.ensemble import Ensemble
-from suite.training.packing import replicas_per_call
+from suite.training.packing import parameter_count, replicas_per_call
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
@@ -39,11 +39,10 @@ TRAINING = Measurement("training", version=2, measure=measure)
 
 def packed(cell: Cell, workload: Workload) -> Cell:
     """The training `cell` with as many replicas in a call as suit it: one where an ensemble is slower."""
-    model = workload.initial_model(0)
-    if slower_as_ensemble(model, BACKENDS[cell.backend].device_type):
+    if slower_as_ensemble(workload.initial_model(0), BACKENDS[cell.backend].device_type):
         return cell
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return replace(cell, replicas_per_call=replicas_per_call(cell.repeats, parameters, cell.batch_size))
+    together = replicas_per_call(cell.repeats, parameter_count(workload), cell.batch_size)
+    return replace(cell, replicas_per_call=together)
 
 
 def slower_as_ensemble(model: nn.Module, device_type: str) -> bool:

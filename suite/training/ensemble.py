@@ -19,7 +19,7 @@ from suite.training.compilation import captured, compiled
 from suite.training.update_rule import DESCENT, UpdateRule
 from suite.workloads import Workload
 
-EVALUATED_VALUES = 2**22
+EVALUATED_VALUES = 2**20
 """Input values, over all replicas, that one pass of an evaluation takes."""
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from suite import seeds
 from suite.training import looks
 from suite.training.ensemble import Ensemble
+from suite.training.packing import WORK, parameter_count
 from suite.training.protocol import Protocol
 from suite.workloads import Data, Workload
 
-CALLS_BEFORE_COMPILING = 2500
-"""Compiling takes as long as about so many eager updates of an ensemble lose."""
+CALLS_BEFORE_COMPILING = 2000
+"""Compiling takes about as long as so many eager calls of a small ensemble lose: 5 s, and 2 ms each."""
 
 
 class Examples:
@@ -63,7 +64,8 @@ def train(
     `seed`. `data` is not split yet."""
     packs = math.ceil(replicas / replicas_per_call)
     updates_per_epoch = math.ceil(len(data.train_inputs) / batch_size)
-    compiling = Compiling(packs * protocol.budget.certain_updates(updates_per_epoch))
+    work = replicas_per_call * batch_size * parameter_count(workload)
+    compiling = Compiling(packs * protocol.budget.certain_updates(updates_per_epoch), work)
     seen = []
     for first in range(0, packs * replicas_per_call, replicas_per_call):
         pack = range(first, first + replicas_per_call)
@@ -74,14 +76,17 @@ def train(
 
 
 class Compiling:
-    """When to compile: at once where `certain` calls to come repay it, else after as many eager ones."""
+    """When to compile: at once where `certain` calls to come repay it, else after as many eager ones.
 
-    def __init__(self, certain: int):
-        self.certain, self.made = certain, 0
+    What an eager call loses grows with its `work`, parameters times examples: it is doubled by `packing.WORK`.
+    """
+
+    def __init__(self, certain: int, work: int):
+        self.certain, self.weight, self.made = certain, 1 + work / WORK, 0
 
     def due(self) -> bool:
         self.made += 1
-        return max(self.certain / 2, self.made) > CALLS_BEFORE_COMPILING
+        return max(self.certain / 2, self.made) * self.weight > CALLS_BEFORE_COMPILING
 
 
 def _train_pack(

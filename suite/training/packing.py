@@ -6,11 +6,17 @@ would drop out of its cache.
 
 import math
 
+from suite.workloads import Workload
+
 MOST, LEAST = 64, 2
-WORK = 2**24
-"""Parameters times examples of an update, over all replicas of a call: a few milliseconds on one core."""
+WORK = 2**25
+"""Parameters times examples of an update, over all replicas of a call: some milliseconds on one core."""
 PARAMETERS = 2**22
 """Parameters over all replicas of a call: 16 MiB in float32, what a shared cache holds."""
+
+
+def parameter_count(workload: Workload) -> int:
+    return sum(parameter.numel() for parameter in workload.initial_model(0).parameters())
 
 
 def replicas_per_call(replicas: int, parameters: int, batch_size: int) -> int:

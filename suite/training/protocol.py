@@ -32,7 +32,7 @@ class EqualEpochs:
 class TargetLoss:
     """Every batch size trains until its mean training loss is `loss`, in at most `max_updates` updates.
 
-    Looked at after 0, 1, 2, ... and then every 5% more updates; the crossing is interpolated between the
+    Looked at after 0, 1, 2, ... and then every 10% more updates; the crossing is interpolated between the
     two looks around it.
     """
 
@@ -44,7 +44,7 @@ class TargetLoss:
         updates = 0
         while updates < self.max_updates:
             yield updates
-            updates = max(updates + 1, round(updates * 1.05))
+            updates = max(updates + 1, round(updates * 1.1))
         yield self.max_updates
 
     def certain_updates(self, updates_per_epoch: int) -> int:

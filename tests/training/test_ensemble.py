@@ -187,7 +187,7 @@ def test_frozen_parameters_stay_and_shared_ones_stay_shared():
 
 
 @pytest.mark.parametrize("own_examples", [True, False])
-@pytest.mark.parametrize("values_in_a_pass", [1, 10_000, 2**22])
+@pytest.mark.parametrize("values_in_a_pass", [1, 10_000, 2**20])
 def test_an_evaluation_equals_that_of_each_replica_alone(monkeypatch, own_examples, values_in_a_pass):
     monkeypatch.setattr(ensemble_module, "EVALUATED_VALUES", values_in_a_pass)
     workload, (inputs, targets) = tiny(model=normed), examples(64)

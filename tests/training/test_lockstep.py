@@ -82,8 +82,14 @@ def test_compiled_in_the_middle(monkeypatch):
 @pytest.mark.parametrize(("certain", "calls"), [(0, 101), (200, 101), (202, 1), (10_000, 1)])
 def test_it_compiles_when_that_is_repaid(monkeypatch, certain, calls):
     monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 100)
-    compiling = lockstep.Compiling(certain)
+    compiling = lockstep.Compiling(certain, work=0)
     assert next(call for call in range(1, 1000) if compiling.due()) == calls
+
+
+def test_it_compiles_sooner_where_eager_calls_lose_more(monkeypatch):
+    monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 100)
+    compiling = lockstep.Compiling(certain=0, work=4 * WORK)
+    assert next(call for call in range(1, 1000) if compiling.due()) == 21
 
 
 def test_batch_norm_has_no_batch_of_one():
@@ -104,7 +110,7 @@ def test_packs_hold_all_replicas_in_equal_parts_within_the_limits(replicas, para
 
 
 def test_small_updates_are_packed_more_than_large_ones():
-    sizes = [replicas_per_call(64, 4810, batch_size) for batch_size in (1, 32, 128, 1437)]
+    sizes = [replicas_per_call(64, 4810, batch_size) for batch_size in (1, 32, 256, 1437, 60_000)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] == MOST
     assert sizes[-1] == LEAST

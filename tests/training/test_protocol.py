@@ -13,8 +13,8 @@ def test_a_target_is_looked_for_at_growing_distances_up_to_its_cap():
     checks = list(TargetLoss(0.1, max_updates=1000).checks(updates_per_epoch=5))
     assert checks[:4] == [0, 1, 2, 3]
     assert checks[-1] == 1000
-    assert all(after <= max(before + 1, 1.05 * before + 0.5) for before, after in itertools.pairwise(checks))
-    assert all(after >= 1.05 * before - 0.5 for before, after in itertools.pairwise(checks[:-1]))
+    assert all(after <= max(before + 1, 1.1 * before + 0.5) for before, after in itertools.pairwise(checks))
+    assert all(after >= 1.1 * before - 0.5 for before, after in itertools.pairwise(checks[:-1]))
     assert checks == sorted(set(checks))
 
 
