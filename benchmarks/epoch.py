@@ -1,12 +1,13 @@
 """Seconds of one epoch over batch size, on every backend, with resident data and through a DataLoader."""
 
-from benchmarks.timed import _Timed, benchmark_of, threads_for_cpu, timed_workload
+from benchmarks.timed import THREADS, _Timed, benchmark_of, measured_threads, timed_workload
 from suite.backends import SEQUENTIAL
 from suite.timings import load
 
+if THREADS is None:
 
-def setup_cache():
-    return threads_for_cpu()
+    def setup_cache():
+        return measured_threads()
 
 
 class _Epoch(_Timed):
@@ -15,20 +16,20 @@ class _Epoch(_Timed):
     repeat = 1
     number = 1
     sequential_limit_s = 5.0
-    reference_run_time_s = 0.03
+    reference_run_time_s = 0.02
 
     def examples(self, batch_size):
         return len(load(self.workload).train_inputs)
 
     def prepare(self, threads):
-        self.timed.updates(20 if self.timed.backend is not SEQUENTIAL else 3)
+        self.timed.updates(20 if self.timed.backend is not SEQUENTIAL else 1)
 
     def teardown(self, *parameters):
         """The one epoch of a process stands between two long looks at the reference."""
         if self.references is not None:
             self.references.take(self.reference_run_time_s)
 
-    def time_epoch(self, threads, batch_size, backend, arm):
+    def time_epoch(self, *parameters):
         self.timed.epoch()
 
 

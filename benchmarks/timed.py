@@ -18,10 +18,12 @@ def timed_workload() -> Workload:
     return find(os.environ.get("SUITE_WORKLOAD", "digits"))
 
 
-def threads_for_cpu() -> int:
-    """SUITE_THREADS when it is set (`suite run` does), else the number measured fastest here and now."""
-    if threads := os.environ.get("SUITE_THREADS"):
-        return int(threads)
+THREADS = os.environ.get("SUITE_THREADS")
+"""How many threads suit the CPU, where `suite run` says so. Else a setup_cache measures it, in a process of its own;
+asv then hands it to every method as a first argument."""
+
+
+def measured_threads() -> int:
     workload = timed_workload()
     return fastest_threads(measure_threads(workload, load(workload)))
 
@@ -29,13 +31,14 @@ def threads_for_cpu() -> int:
 def setup_once(setup):
     """asv calls setup before every timed call: let only the first call of a parameter set do anything.
 
-    Two of them for each sample time the reference update: interleaved with what asv times.
+    `setup` gets the number of threads first, measured by a setup_cache or told. Two calls for each sample time the
+    reference update, interleaved with what asv times.
     """
 
     @functools.wraps(setup)
     def once(self, *parameters):
         if getattr(self, "_set_up_for", None) != parameters:
-            setup(self, *parameters)
+            setup(self, *([] if THREADS is None else [int(THREADS)]), *parameters)
             self._set_up_for, self._calls = parameters, 0
         if self._calls % max(1, self.number // 2) == 0:
             self.references.take(self.reference_run_time_s)
@@ -65,12 +68,16 @@ class _Timed:
         if chosen is SEQUENTIAL:
             if arm == "loader":
                 raise NotImplementedError("the loader feeds backends that take the whole batch at once")
-            if self.sequential_seconds(batch_size) > self.sequential_limit_s:
+            self.expected_s = self.sequential_seconds(batch_size)
+            if self.expected_s > self.sequential_limit_s:
                 raise NotImplementedError(f"sequential would take over {self.sequential_limit_s:g} s")
         self.timed = Timed(self.workload, chosen, arm, batch_size, threads)
         self.prepare(threads)
         self.references = ReferenceTimes(self.workload, chosen, [batch_size, backend, arm], self.repeat)
         torch.set_num_threads(threads if chosen is CPU else 1)
+
+    expected_s = None
+    """Of what is timed, where it is known beforehand: on `sequential`."""
 
     def sequential_seconds(self, batch_size):
         """Expected time on `sequential`, which takes a fixed time for each example."""

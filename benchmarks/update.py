@@ -3,12 +3,13 @@
 On a GPU also a hundred updates with one wait at the end: throughput, where one update shows latency.
 """
 
-from benchmarks.timed import _Timed, benchmark_of, threads_for_cpu, timed_workload
+from benchmarks.timed import THREADS, _Timed, benchmark_of, measured_threads, timed_workload
 from suite.quick_timings import update_seconds
 
+if THREADS is None:
 
-def setup_cache():
-    return threads_for_cpu()
+    def setup_cache():
+        return measured_threads()
 
 
 class _Update(_Timed):
@@ -18,14 +19,14 @@ class _Update(_Timed):
         return batch_size
 
     def prepare(self, threads):
-        """Warm up by at least 20 updates, or 4 of a slow one, and time about 4 ms of updates in each sample."""
-        seconds = update_seconds(self.timed, threads, min_run_time_s=0)
-        slow = seconds > 0.05
-        self.timed.updates(0 if slow else 20)
+        """Warm up by about 20 ms of updates, and time about 4 ms of them in each of seven samples; fewer of slow
+        ones."""
+        seconds = self.expected_s or update_seconds(self.timed, threads, min_run_time_s=0)
+        self.timed.updates(min(20, round(0.02 / seconds)))
         self.number = max(1, min(20, round(0.004 / seconds)))
-        self.repeat = 2 if slow else 15
+        self.repeat = max(2, min(7, round(0.05 / seconds)))
 
-    def time_update(self, threads, batch_size, backend, arm):
+    def time_update(self, *parameters):
         self.timed.updates(1)
 
 
@@ -36,7 +37,7 @@ class _HundredUpdates(_Timed):
     def prepare(self, threads):
         self.timed.updates(20)
 
-    def time_hundred_updates(self, threads, batch_size, backend, arm):
+    def time_hundred_updates(self, *parameters):
         self.timed.updates(100)
 
 

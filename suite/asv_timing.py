@@ -13,6 +13,8 @@ from suite.cells import Cell
 from suite.errors import UserError
 from suite.machine import ROOT, launch_method, without_paths
 from suite.reference import FOLDER_VARIABLE, ReferencedProcess, read_references
+from suite.timings import DATA_VARIABLE, load, save
+from suite.workloads import find
 
 BENCHMARKS = {"update_time": "update.{}.time_update", "epoch_time": "epoch.{}.time_epoch"}
 
@@ -46,10 +48,12 @@ def _ask_asv(source: str, cells: list[Cell], threads: int) -> tuple[list[dict], 
         raise UserError(f"no benchmarks/ beside {ROOT / 'suite'}: run from a clone of the project (pip install -e .)")
     first = cells[0]
     with tempfile.TemporaryDirectory(prefix="suite-asv-") as scratch:
-        request, answer, log, references = (
-            Path(scratch) / name for name in ("request.json", "answer.json", "log", "references")
+        request, answer, log, references, data = (
+            Path(scratch) / name for name in ("request.json", "answer.json", "log", "references", "data.pt")
         )
         references.mkdir()
+        workload = find(source)
+        save(load(workload), data)
         request.write_text(
             json.dumps(
                 {
@@ -69,6 +73,7 @@ def _ask_asv(source: str, cells: list[Cell], threads: int) -> tuple[list[dict], 
             "ASV_PYTHONPATH": str(ROOT),
             "TMPDIR": scratch,
             FOLDER_VARIABLE: str(references),
+            DATA_VARIABLE: str(data),
         }
         command = [sys.executable, "-m", "suite.asv_process", str(request), str(answer)]
         with (

@@ -103,6 +103,8 @@ class Scope:
     """How much of a workload to measure."""
 
     batch_sizes: tuple[int, ...]
+    coarse_batch_sizes: tuple[int, ...]
+    """Those of `batch_sizes` that are enough for what is slow and for what stands beside a claim."""
     training_batch_sizes: tuple[int, ...]
     """Those of `batch_sizes` that are trained with."""
     seeds: int

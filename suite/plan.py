@@ -25,16 +25,31 @@ class Preset:
     processes: int
     every: int
     """Every how many of the workload's batch sizes are measured; Small and Large always are."""
+    coarse_every: int
+    """Every how many of those are measured where it is slow."""
 
-    def batch_sizes(self, workload: Workload) -> tuple[int, ...]:
-        thinned = set(workload.batch_sizes[:: self.every]) | {workload.small, workload.large}
-        return tuple(sorted(thinned))
+    def scope(self, workload: Workload, seeds_asked: int | None, backends: tuple[str, ...]) -> Scope:
+        batch_sizes = _thinned(workload, workload.batch_sizes, self.every)
+        return Scope(
+            batch_sizes=batch_sizes,
+            coarse_batch_sizes=_thinned(workload, batch_sizes, self.coarse_every),
+            training_batch_sizes=tuple(
+                size for size in batch_sizes if size in (workload.training_batch_sizes or batch_sizes)
+            ),
+            seeds=seeds_asked or self.seeds,
+            processes=self.processes,
+            backends=backends,
+        )
+
+
+def _thinned(workload: Workload, batch_sizes: tuple[int, ...], every: int) -> tuple[int, ...]:
+    return tuple(sorted({*batch_sizes[::every], workload.small, workload.large}))
 
 
 PRESETS = {
-    "quick": Preset(seeds=3, processes=2, every=3),
-    "default": Preset(seeds=10, processes=9, every=1),
-    "full": Preset(seeds=30, processes=15, every=1),
+    "quick": Preset(seeds=3, processes=2, every=3, coarse_every=1),
+    "default": Preset(seeds=30, processes=9, every=1, coarse_every=2),
+    "full": Preset(seeds=50, processes=15, every=1, coarse_every=1),
 }
 
 
@@ -102,9 +117,7 @@ def plan(
     """
     workload, data, _ = _known(source)
     claims = claims or [claim for claim in all_claims() if workload.claims is None or claim.name in workload.claims]
-    batch_sizes = preset.batch_sizes(workload)
-    training = tuple(size for size in batch_sizes if size in (workload.training_batch_sizes or batch_sizes))
-    scope = Scope(batch_sizes, training, seeds_asked or preset.seeds, preset.processes, backends)
+    scope = preset.scope(workload, seeds_asked, backends)
 
     def keyed(cell: Cell) -> Planned:
         device = machine.gpu() if BACKENDS[cell.backend].device_type == "cuda" else machine.processor()

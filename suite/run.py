@@ -111,15 +111,23 @@ class _Runner:
                 self._store(planned, cell_rows, each)
 
     def _train(self, plans: list[WorkloadPlan], workers: int) -> None:
-        """Everything else, small batches first: they take longest."""
+        """Everything else."""
         left = list({planned.key: planned for plan in plans for planned in self._left(plan)}.values())
-        left.sort(key=lambda planned: planned.cell.batch_size)
+        left = _one_of_each_batch_size_first(left)
         if (reason := no_compiler()) and any(planned.cell.engine == "ensemble" for planned in left):
             self._say(f"{reason}: ensembles are not compiled, and small batches train several times slower")
         self._say(f"training · {len(left)} cells")
         for index, rows, duration_s in measure_all([(planned.source, planned.cell) for planned in left], workers):
             self._store(left[index], rows, duration_s)
             self._say(str(left[index].cell))
+
+
+def _one_of_each_batch_size_first(left: list[Planned]) -> list[Planned]:
+    """Ensembles before all: one of each batch size, so that what it compiles is there for the others; then those of
+    large batches, which take longest."""
+    left = sorted(left, key=lambda planned: (planned.cell.engine != "ensemble", planned.cell.batch_size))
+    first = {planned.cell.batch_size: planned for planned in reversed(left)}
+    return [*reversed(first.values()), *(planned for planned in reversed(left) if planned not in first.values())]
 
 
 def _benchmark(planned: Planned) -> tuple[str, int]:

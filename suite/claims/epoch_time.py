@@ -28,9 +28,16 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         for measurement, processes in ((EPOCH_TIME, min(6, scope.processes)), (UPDATE_TIME, scope.processes))
         for backend in scope.backends
         for arm in ARMS
-        for batch_size in scope.batch_sizes
+        for batch_size in epoch_batch_sizes(scope, backend, arm)
         if not (backend == "sequential" and arm == "loader")
     ]
+
+
+def epoch_batch_sizes(scope: Scope, backend: str, arm: str) -> tuple[int, ...]:
+    """All where an epoch is fast; fewest where it takes as long whatever the batch size is."""
+    if backend == "sequential":
+        return tuple(sorted({*scope.coarse_batch_sizes[::2], scope.coarse_batch_sizes[-1]}))
+    return scope.batch_sizes if arm == "resident" else scope.coarse_batch_sizes
 
 
 def select(rows: pd.DataFrame, measurement: str, backend: str, arm: str) -> pd.DataFrame:

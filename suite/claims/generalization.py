@@ -23,12 +23,16 @@ MEASURE = "test {score} at equal training loss, Small − Large"
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Every batch size trained to the target loss, and for equal epochs."""
-    budgets = (TargetLoss(workload.target_loss, workload.max_updates), EqualEpochs(workload.epochs))
+    """Every batch size trained for equal epochs, and a coarse choice of them to the target loss."""
+    to_target = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
+    budgets = {
+        TargetLoss(workload.target_loss, workload.max_updates): to_target,
+        EqualEpochs(workload.epochs): scope.training_batch_sizes,
+    }
     return [
         Cell(TRAINING, workload.name, "cpu", batch_size, scope.seeds, Protocol(workload.learning_rate, budget))
-        for budget in budgets
-        for batch_size in scope.training_batch_sizes
+        for budget, batch_sizes in budgets.items()
+        for batch_size in batch_sizes
     ]
 
 

@@ -24,6 +24,7 @@ from suite.claims.drawing import (
     thousands,
     times,
 )
+from suite.claims.update_sequential import sequential_batch_sizes
 from suite.statistics import (
     Interval,
     affine_fit,
@@ -46,9 +47,15 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         Cell(UPDATE_TIME, workload.name, backend, batch_size, scope.processes, arm=arm)
         for backend in (*PARALLEL, "sequential")
         for arm in ("resident", "loader")
-        for batch_size in scope.batch_sizes
+        for batch_size in batch_sizes(scope, backend, arm)
         if (backend in scope.backends if backend in PARALLEL else arm == "resident")
     ]
+
+
+def batch_sizes(scope: Scope, backend: str, arm: str) -> tuple[int, ...]:
+    if backend == "sequential":
+        return sequential_batch_sizes(scope)
+    return scope.batch_sizes if arm == "resident" else scope.coarse_batch_sizes
 
 
 def of(rows: pd.DataFrame, backend: str, arm: str = "resident") -> pd.DataFrame:

@@ -20,9 +20,14 @@ MEASURE = "time of an update, Large / Small"
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     return [
         Cell(UPDATE_TIME, workload.name, "sequential", batch_size, scope.processes)
-        for batch_size in scope.batch_sizes
+        for batch_size in sequential_batch_sizes(scope)
         if "sequential" in scope.backends
     ]
+
+
+def sequential_batch_sizes(scope: Scope) -> tuple[int, ...]:
+    """Few, as updates grow slow; with the two smallest, between which the time is no longer the same."""
+    return tuple(sorted({*scope.coarse_batch_sizes, *scope.batch_sizes[:2]}))
 
 
 def judge(evidence: Evidence) -> list[Row]:

@@ -65,7 +65,7 @@ def train(
     packs = math.ceil(replicas / replicas_per_call)
     updates_per_epoch = math.ceil(len(data.train_inputs) / batch_size)
     work = replicas_per_call * batch_size * parameter_count(workload)
-    compiling = Compiling(packs * protocol.budget.certain_updates(updates_per_epoch), work)
+    compiling = Compiling(packs * protocol.budget.expected_updates(updates_per_epoch), work)
     seen = []
     for first in range(0, packs * replicas_per_call, replicas_per_call):
         pack = range(first, first + replicas_per_call)
@@ -76,17 +76,17 @@ def train(
 
 
 class Compiling:
-    """When to compile: at once where `certain` calls to come repay it, else after as many eager ones.
+    """When to compile: at once where the `expected` calls repay it, else after as many eager ones.
 
     What an eager call loses grows with its `work`, parameters times examples: it is doubled by `packing.WORK`.
     """
 
-    def __init__(self, certain: int, work: int):
-        self.certain, self.weight, self.made = certain, 1 + work / WORK, 0
+    def __init__(self, expected: int, work: int):
+        self.expected, self.weight, self.made = expected, 1 + work / WORK, 0
 
     def due(self) -> bool:
         self.made += 1
-        return max(self.certain / 2, self.made) * self.weight > CALLS_BEFORE_COMPILING
+        return max(self.expected / 2, self.made) * self.weight > CALLS_BEFORE_COMPILING
 
 
 def _train_pack(

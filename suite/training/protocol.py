@@ -1,7 +1,7 @@
 """A protocol: which learning rate a batch size gets, and when its training stops.
 
-A budget says after how many updates to look at the model (`checks`), how many are made whatever is seen
-(`certain_updates`), and whether the training loss seen ends the training (`reached`).
+A budget says after how many updates to look at the model (`checks`), about how many there will be
+(`expected_updates`), and whether the training loss seen ends the training (`reached`).
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class EqualEpochs:
     def checks(self, updates_per_epoch: int) -> Iterator[int]:
         return iter(range(0, self.epochs * updates_per_epoch + 1, updates_per_epoch))
 
-    def certain_updates(self, updates_per_epoch: int) -> int:
+    def expected_updates(self, updates_per_epoch: int) -> int:
         return self.epochs * updates_per_epoch
 
     def reached(self, training_loss: float) -> bool:
@@ -47,8 +47,9 @@ class TargetLoss:
             updates = max(updates + 1, round(updates * 1.1))
         yield self.max_updates
 
-    def certain_updates(self, updates_per_epoch: int) -> int:
-        return 0
+    def expected_updates(self, updates_per_epoch: int) -> int:
+        """A tenth of what it is allowed."""
+        return self.max_updates // 10
 
     def reached(self, training_loss: float) -> bool:
         return training_loss <= self.loss

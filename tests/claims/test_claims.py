@@ -5,7 +5,9 @@ from suite.claims import all_claims, find
 from suite.errors import UserError
 from tests.conftest import tiny
 
-SCOPE = Scope((1, 4, 16), training_batch_sizes=(1, 4, 16), seeds=3, processes=9, backends=("sequential", "cpu"))
+SCOPE = Scope(
+    (1, 4, 16), (1, 4, 16), training_batch_sizes=(1, 4, 16), seeds=3, processes=9, backends=("sequential", "cpu")
+)
 
 
 def cells(claim: str, scope: Scope = SCOPE) -> list[Cell]:
@@ -49,7 +51,7 @@ def test_two_claims_never_train_the_same_thing_twice():
 
 
 def test_the_yardstick_of_parallel_is_timed_even_where_it_was_not_asked_for():
-    only_cpu = Scope((1, 16), (1, 16), seeds=3, processes=9, backends=("cpu",))
+    only_cpu = Scope((1, 16), (1, 16), (1, 16), seeds=3, processes=9, backends=("cpu",))
     timed = {(cell.backend, cell.arm, cell.batch_size) for cell in cells("update_parallel", only_cpu)}
     assert timed == {
         (*fed, size)

@@ -79,16 +79,16 @@ def test_compiled_in_the_middle(monkeypatch):
     assert_same_training(tiny(), Protocol(0.1, TargetLoss(0.3, 500)), 6, 3)
 
 
-@pytest.mark.parametrize(("certain", "calls"), [(0, 101), (200, 101), (202, 1), (10_000, 1)])
-def test_it_compiles_when_that_is_repaid(monkeypatch, certain, calls):
+@pytest.mark.parametrize(("expected", "calls"), [(0, 101), (200, 101), (202, 1), (10_000, 1)])
+def test_it_compiles_when_that_is_repaid(monkeypatch, expected, calls):
     monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 100)
-    compiling = lockstep.Compiling(certain, work=0)
+    compiling = lockstep.Compiling(expected, work=0)
     assert next(call for call in range(1, 1000) if compiling.due()) == calls
 
 
 def test_it_compiles_sooner_where_eager_calls_lose_more(monkeypatch):
     monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 100)
-    compiling = lockstep.Compiling(certain=0, work=4 * WORK)
+    compiling = lockstep.Compiling(expected=0, work=4 * WORK)
     assert next(call for call in range(1, 1000) if compiling.due()) == 21
 
 
