@@ -101,9 +101,8 @@ def multiplied_operations_per_second(size: int = 2048) -> float:
 def print_table() -> None:
     copied, multiplied = copied_bytes_per_second(), multiplied_operations_per_second()
     cached = copied_bytes_per_second(2**18)
-    print(
-        f"copy {copied / 1e9:.0f} GB/s (1 MiB, in the cache: {cached / 1e9:.0f}), products {multiplied / 1e9:.0f} GFLOP/s"
-    )
+    rates = f"copy {copied / 1e9:.0f} GB/s (1 MiB, in the cache: {cached / 1e9:.0f})"
+    print(f"{rates}, products {multiplied / 1e9:.0f} GFLOP/s")
     print("network batch replicas |  plain us  ensemble us  ratio | of the products' rate, GB/s of parameters")
     for network, batch_sizes in (("digits", (1, 4, 32, 256, 1437)), ("mnist", (1, 10, 100, 1000, 10_000, 60_000))):
         parameters = parameter_count(find(network))

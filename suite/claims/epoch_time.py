@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, relative_times, status_of
 from suite.claims.drawing import COLOURS, batch_size_axis, published, seconds, seconds_axis, thousands, times
+from suite.claims.update_parallel import batch_sizes
 from suite.statistics import median_interval
 from suite.timings import EPOCH_TIME, UPDATE_TIME
 from suite.workloads import Workload
@@ -23,12 +24,16 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 
     An epoch is long, and six processes are enough for an interval of the median.
     """
+    measurements = (
+        (EPOCH_TIME, min(6, scope.processes), epoch_batch_sizes),
+        (UPDATE_TIME, scope.processes, batch_sizes),
+    )
     return [
         Cell(measurement, workload.name, backend, batch_size, processes, arm=arm)
-        for measurement, processes in ((EPOCH_TIME, min(6, scope.processes)), (UPDATE_TIME, scope.processes))
+        for measurement, processes, sizes in measurements
         for backend in scope.backends
         for arm in ARMS
-        for batch_size in epoch_batch_sizes(scope, backend, arm)
+        for batch_size in sizes(scope, backend, arm)
         if not (backend == "sequential" and arm == "loader")
     ]
 

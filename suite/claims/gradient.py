@@ -97,7 +97,7 @@ def draw(evidence: Evidence) -> Figure:
     for axes, stage in zip(panels, STAGES, strict=True):
         sampled = noise(rows, stage)
         sampled = sampled[[size for size in sampled if size < examples]]
-        fine = np.geomspace(evidence.facts.small, 0.995 * examples, 400)
+        fine = np.geomspace(min([evidence.facts.small, *sampled]), 0.995 * examples, 400)
         line = [theory(rows, stage, size, examples).mean() for size in fine]
         axes.plot(fine, line, "k--", linewidth=1, label="theory, from every example's gradient")
         for _, seed in sampled.iterrows():
