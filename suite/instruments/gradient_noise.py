@@ -15,11 +15,11 @@ from collections.abc import Iterator
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from suite import seeds
 from suite.backends import CPU, PerExampleLoss
 from suite.cells import Cell, Measurement
+from suite.instruments.gradient_pass import gradient_statistics
 from suite.training.plain import endless_batches
 from suite.training.protocol import Protocol
 from suite.training.update import update
@@ -33,44 +33,6 @@ def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targe
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(loss(model(inputs), targets).mean(), parameters)
     return torch.cat([gradient.flatten() for gradient in gradients])
-
-
-def per_example_variance(
-    model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor, chunk_size: int = 256
-) -> float:
-    """S2, the sum of |g_i - G|^2 over N - 1, from every example's own gradient.
-
-    Many at once through `torch.func`, or one after another where a model does not allow that.
-    """
-    mean = batch_gradient(model, loss, inputs, targets)
-    try:
-        squares = sum(
-            (gradients - mean).double().square().sum().item()
-            for gradients in vectorised_gradients(model, loss, inputs, targets, chunk_size)
-        )
-    except RuntimeError:
-        squares = sum(
-            (batch_gradient(model, loss, inputs[i : i + 1], targets[i : i + 1]) - mean).double().square().sum().item()
-            for i in range(len(inputs))
-        )
-    return squares / (len(inputs) - 1)
-
-
-def vectorised_gradients(
-    model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor, chunk_size: int
-) -> Iterator[Tensor]:
-    """The gradient of each example, [chunk_size, P] at a time. Raises RuntimeError for what vmap cannot do."""
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    buffers = dict(model.named_buffers())
-
-    def example_loss(parameters: dict[str, Tensor], example: Tensor, target: Tensor) -> Tensor:
-        outputs = functional_call(model, (parameters, buffers), (example[None],))
-        return loss(outputs, target[None]).squeeze(0)
-
-    example_gradients = vmap(grad(example_loss), in_dims=(None, 0, 0), randomness="different")
-    for chunk in zip(inputs.split(chunk_size), targets.split(chunk_size), strict=True):
-        gradients = example_gradients(parameters, *chunk)
-        yield torch.cat([gradient.flatten(start_dim=1) for gradient in gradients.values()], dim=1)
 
 
 def sampled_noise(
@@ -144,10 +106,10 @@ def measure_variance(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame
     rows = []
     for replica, stage, split, model in stages(workload, data, cell):
         examples = (split.train_inputs, split.train_targets)
-        norm = batch_gradient(model, workload.loss, *examples).norm().item()
-        rows.append((replica, stage, norm, per_example_variance(model, workload.loss, *examples), "ok"))
+        statistics = gradient_statistics(model, workload.loss, *examples)
+        rows.append((replica, stage, math.sqrt(statistics.squared_norm), statistics.variance, "ok"))
     return pd.DataFrame(rows, columns=["seed", "stage", "gradient_norm", "variance", "status"])
 
 
 GRADIENT_NOISE = Measurement("gradient_noise", version=1, measure=measure_noise)
-GRADIENT_VARIANCE = Measurement("gradient_variance", version=1, measure=measure_variance)
+GRADIENT_VARIANCE = Measurement("gradient_variance", version=2, measure=measure_variance)
