@@ -2,21 +2,35 @@ import re
 
 import pandas as pd
 
-from tests.command import ROOT, TRAINED, call
+from suite.claims import all_claims
+from tests.command import ROOT, call
 
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_workload_of_the_readme_is_measured_as_it_stands(tmp_path):
+SEQUENCES = """
+from tests.workloads.test_kinds import SEQUENCES as workload
+"""
+
+
+def test_the_workload_of_the_readme_as_it_stands_and_a_transformer_go_through_every_claim(tmp_path):
     (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(program.splitlines()) < 30
     (tmp_path / "diabetes.py").write_text(program)
-    done = call("run", "diabetes.py", "--preset", "quick", *TRAINED, folder=tmp_path)
+    (tmp_path / "sequences.py").write_text(SEQUENCES)
+    path = {"PYTHONPATH": str(ROOT)}
+    done = call("run", "diabetes.py", "sequences.py", "--preset", "quick", folder=tmp_path, **path)
     assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
     assert call("report", folder=tmp_path).returncode == 0
-    table = pd.read_csv(tmp_path / "results" / "report" / "table.csv", index_col="claim")
-    assert table.loc["gradient", "verdict"] == "holds"
-    assert set(table["status"]) <= {"ok", "diverged", "target_not_reached"}
+    table = pd.read_csv(tmp_path / "results" / "report" / "table.csv")
+    table = table[table["backend"] != "cuda"]
+    for workload in ("diabetes", "sequences"):
+        rows = table[table["workload"] == workload]
+        assert set(rows["claim"]) == {claim.name for claim in all_claims()}
+        assert set(rows["status"]) <= {"ok", "diverged", "target_not_reached"}
+        assert rows.loc[rows["claim"] == "gradient", "verdict"].tolist() == ["holds"]
+        assert (rows.loc[rows["claim"] == "update_sequential", "effect"] > 1).all()
 
 
 def test_every_command_of_the_readme_exists():

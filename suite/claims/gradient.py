@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from suite.cells import NO_BATCH_SIZE, Cell, Scope
 from suite.claims import toy
 from suite.claims.claim import Claim, Evidence, Row, status_of
-from suite.claims.drawing import COLOURS, batch_size_axis, thousands, three_digits
+from suite.claims.drawing import COLOURS, batch_size_axis, bounds, thousands, three_digits
 from suite.instruments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES, theoretical_noise
 from suite.statistics import Interval, mean_interval
 from suite.training.protocol import Protocol, TenthOfTraining
@@ -134,8 +134,19 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"{three_digits(row.value_small)} times the length of the true gradient, that of a batch of "
         f"{thousands(row.large)} by {three_digits(row.value_large)} times. The line is what follows from every "
         f"example's own gradient; sampled batches are {np.mean(off):.3f} times as noisy as it says, on average. "
-        f"At {thousands(examples)}, the whole training set, the noise is zero."
+        f"At {thousands(examples)}, the whole training set, the noise is zero. {noise_scales(evidence.ok())}"
     )
+
+
+def noise_scales(rows: pd.DataFrame) -> str:
+    """tr(Sigma) / |G|^2 at each stage, in words (McCandlish 2018)."""
+    exact = rows[rows["measurement"] == GRADIENT_VARIANCE.name]
+    found = []
+    for stage in STAGES:
+        of_stage = exact[exact["stage"] == stage]
+        scale = geometric_mean(of_stage["variance"] / of_stage["gradient_norm"] ** 2)
+        found.append(f"{three_digits(scale.estimate)} ({bounds(scale, three_digits)}) {stage}")
+    return f"At a batch size of {' and '.join(found)} the noise is as long as the gradient itself: the noise scale."
 
 
 def numbers(evidence: Evidence) -> pd.DataFrame:
