@@ -1,0 +1,128 @@
+"""How sharp a minimum is: the Hessian's largest eigenvalue and trace, Keskar's sharpness, and a measure that
+rescaled layers leave alone.
+
+All of the mean loss over stated examples, in evaluation mode, as a function of every trained parameter.
+"""
+
+import math
+
+import numpy as np
+import torch
+from scipy import optimize
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp
+
+from suite import seeds
+from suite.backends import PerExampleLoss
+from suite.statistics import Interval, mean_interval
+from suite.training.ensemble import layers_that_vmap_knows
+
+KESKAR_REACH = 1e-3
+"""Keskar's epsilon: how far, relative to |x_i| + 1, a parameter may move."""
+
+
+class LossSurface:
+    """The mean loss over `inputs` [N, ...] and `targets` [N, ...] as a function of a vector [P] of parameters, around
+    `here`, those of `model`; computed in `dtype`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: PerExampleLoss,
+        inputs: Tensor,
+        targets: Tensor,
+        dtype: torch.dtype = torch.float64,
+    ):
+        self.model, self.loss = model, loss
+        self.was_training = model.training
+        self.inputs, self.targets = (
+            tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in (inputs, targets)
+        )
+        trained = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+        self.shapes = {name: value.shape for name, value in trained.items()}
+        self.here = torch.cat([value.flatten() for value in trained.values()]).to(dtype)
+        held = {name: value.detach() for name, value in model.named_parameters() if name not in trained}
+        self.held = {
+            name: value.to(dtype) if value.is_floating_point() else value
+            for name, value in (held | dict(model.named_buffers())).items()
+        }
+
+    def value(self, point: Tensor) -> Tensor:
+        """The mean loss [] at `point` [P]."""
+        parts = point.split([math.prod(shape) for shape in self.shapes.values()])
+        parameters = {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        self.model.eval()
+        try:
+            with layers_that_vmap_knows():
+                outputs = functional_call(self.model, (parameters, self.held), (self.inputs,))
+        finally:
+            self.model.train(self.was_training)
+        return self.loss(outputs, self.targets).mean()
+
+    def gradient(self, point: Tensor) -> Tensor:
+        """[P]."""
+        return grad(self.value)(point)
+
+    def curve(self, direction: Tensor) -> Tensor:
+        """The Hessian at `here` times `direction` [P]: the gradient's derivative along it (Pearlmutter 1994)."""
+        return jvp(grad(self.value), (self.here,), (direction,))[1]
+
+
+def largest_eigenvalue(surface: LossSurface, scale: Tensor | None = None) -> float:
+    """Largest eigenvalue of the Hessian H, or of diag(scale) H diag(scale), by Lanczos' method."""
+    scale = torch.ones_like(surface.here) if scale is None else scale
+    parameters = len(scale)
+
+    def multiply(vector: np.ndarray) -> np.ndarray:
+        direction = torch.as_tensor(vector.ravel(), dtype=scale.dtype)
+        return (scale * surface.curve(scale * direction)).numpy()
+
+    if parameters < 3:  # Lanczos wants more
+        hessian = np.stack([multiply(row) for row in np.eye(parameters)])
+        return float(np.linalg.eigvalsh(hessian)[-1])
+    operator = LinearOperator((parameters, parameters), matvec=multiply, dtype=surface.here.numpy().dtype)
+    start = torch.randn(parameters, generator=seeds.generator("lanczos"), dtype=scale.dtype).numpy()
+    return float(eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0])
+
+
+def invariant_sharpness(surface: LossSurface) -> float:
+    """Largest eigenvalue of diag|theta| H diag|theta|: unchanged when one layer is multiplied by a number and the
+    next divided by it, which changes every measure of H alone (Dinh et al. 2017)."""
+    return largest_eigenvalue(surface, surface.here.abs())
+
+
+def trace(surface: LossSurface, probes: int) -> Interval:
+    """The Hessian's trace with its interval, from `probes` random vectors of signs v: the mean of v H v (Hutchinson
+    1989)."""
+    generator = seeds.generator("hutchinson")
+    products = []
+    for _ in range(probes):
+        signs = 2.0 * torch.randint(2, surface.here.shape, generator=generator).to(surface.here) - 1
+        products.append(float(signs @ surface.curve(signs)))
+    return mean_interval(products)
+
+
+def keskar_sharpness(surface: LossSurface, restarts: int = 3, reach: float = KESKAR_REACH) -> float:
+    """phi = 100 (max f(x + z) - f(x)) / (1 + f(x)) over |z_i| <= reach (|x_i| + 1) (Keskar et al. 2017, metric 2.1,
+    in the whole space).
+
+    The maximum is sought by L-BFGS-B from `restarts` random points of the box, each also pushed into the corner that
+    the gradient points at: the greatest counts.
+    """
+    start = surface.here
+    sides = reach * (start.abs() + 1)
+    bottom = float(surface.value(start))
+
+    def descend(moved: np.ndarray) -> tuple[float, np.ndarray]:
+        point = start + torch.as_tensor(moved) * sides
+        return -float(surface.value(point)), -(surface.gradient(point) * sides).numpy().astype(float)
+
+    generator = seeds.generator("keskar")
+    highest = bottom
+    for _ in range(restarts):
+        first = (2 * torch.rand(len(start), generator=generator, dtype=start.dtype) - 1).numpy().astype(float)
+        found = optimize.minimize(descend, first, jac=True, method="L-BFGS-B", bounds=[(-1, 1)] * len(start))
+        corner = np.where(descend(found.x)[1] < 0, 1.0, -1.0)
+        highest = max(highest, -found.fun, -descend(corner)[0])
+    return 100 * (highest - bottom) / (1 + bottom)
