@@ -142,3 +142,23 @@ def value_at_crossing(losses: Sequence[float], values: Sequence[float], target: 
     before_log, after_log = np.log(losses[after - 1]), np.log(losses[after])
     share = (before_log - math.log(target)) / (before_log - after_log)
     return float(values[after - 1] + share * (values[after] - values[after - 1]))
+
+
+def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
+    """Mean of `numerators` [n] over mean of `denominators` [n], paired values, with Fieller's interval (1954).
+
+    It holds every ratio r for which Student's t test does not reject that the mean of numerator - r * denominator is
+    zero; without bounds, infinite, where the denominator cannot be told from zero; nan where n < 2.
+    """
+    pairs = np.stack([np.asarray(numerators, float), np.asarray(denominators, float)])
+    n = pairs.shape[1]
+    top, bottom = pairs.mean(axis=1)
+    estimate = float(top / bottom)
+    if n < 2:
+        return Interval(estimate, math.nan, math.nan, n)
+    allowed = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) ** 2 * np.cov(pairs) / n
+    a, b, c = bottom**2 - allowed[1, 1], top * bottom - allowed[0, 1], top**2 - allowed[0, 0]
+    if a <= 0:
+        return Interval(estimate, -math.inf, math.inf, n)
+    half = math.sqrt(max(0.0, b**2 - a * c))
+    return Interval(estimate, float((b - half) / a), float((b + half) / a), n)

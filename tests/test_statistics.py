@@ -16,6 +16,7 @@ from suite.statistics import (
     median_interval,
     power_law_exponent,
     probability_above_zero,
+    ratio_interval,
     same_time_batch,
     value_at_crossing,
     verdict,
@@ -222,6 +223,30 @@ def test_one_slow_measurement_amid_equal_ones_is_smoothed_away():
 @given(power=st.floats(0.1, 2))
 def test_a_power_is_recovered(power):
     assert math.isclose(power_law_exponent(SIZES, 3e-4 * SIZES**power), power, rel_tol=1e-9)
+
+
+def test_fiellers_interval_covers_the_ratio_of_correlated_means():
+    """2,000 experiments: 95% within three standard errors of a binomial."""
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(2000):
+        shared = random.normal(size=12)
+        interval = ratio_interval(6 + shared + random.normal(size=12), 2 + 0.5 * shared + random.normal(size=12) / 2)
+        covered += interval.low <= 3 <= interval.high
+    assert abs(covered / 2000 - 0.95) < 3 * math.sqrt(0.95 * 0.05 / 2000)
+
+
+def test_a_ratio_over_what_may_be_zero_has_no_bounds():
+    interval = ratio_interval([1, 2, 3], [-1, 1, 0.5])
+    assert interval.low == -math.inf
+    assert interval.high == math.inf
+
+
+def test_a_ratio_to_a_constant_has_students_interval():
+    values = [1.0, 2, 4, 7]
+    scaled = mean_interval(values).map(lambda value: value / 2)
+    interval = ratio_interval(values, [2, 2, 2, 2])
+    assert (interval.low, interval.high) == pytest.approx((scaled.low, scaled.high))
 
 
 def test_a_power_is_recovered_from_noisy_times():

@@ -10,8 +10,9 @@ noise is the root of the mean of |g_B - G|^2 over |G|.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from suite import seeds
 from suite.backends import CPU, PerExampleLoss
 from suite.cells import Cell, Measurement
 from suite.instruments.gradient_pass import gradient_statistics
+from suite.statistics import Interval, ratio_interval
 from suite.training.plain import endless_batches
 from suite.training.protocol import Protocol
 from suite.training.update import update
@@ -57,6 +59,26 @@ def sampled_noise(
 def theoretical_noise(variance: float, batch_size: int, examples: int) -> float:
     """Root of E|g_B - G|^2 = (S2 / B) (1 - B / N) for `variance` = S2."""
     return math.sqrt(variance / batch_size * (1 - batch_size / examples))
+
+
+def noise_scale_from_two_batch_sizes(
+    small_squares: Sequence[float],
+    large_squares: Sequence[float],
+    batch_sizes: tuple[int, int],
+    examples: int | None = None,
+) -> Interval:
+    """tr(Sigma) / |G|^2 from |g_B|^2 of sampled batches, `small_squares` [n] and `large_squares` [n] of the two
+    `batch_sizes`: where no pass over all gradients can be made (McCandlish 2018, appendix A.1).
+
+    `examples` is N where batches are drawn without replacement, None where with. The estimates of both are unbiased,
+    and averaged before one is divided by the other; nothing is clamped: a ratio below zero, or an interval without
+    bounds, says that these batches are too few.
+    """
+    small, large = batch_sizes
+    small_squares, large_squares = np.asarray(small_squares, float), np.asarray(large_squares, float)
+    variances = (small_squares - large_squares) / (1 / small - 1 / large)
+    squared_norms = (large * large_squares - small * small_squares) / (large - small)
+    return ratio_interval(variances, squared_norms + (variances / examples if examples else 0))
 
 
 def train_a_tenth(workload: Workload, data: Data, model: nn.Module, protocol: Protocol, replica: int) -> None:

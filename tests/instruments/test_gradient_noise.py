@@ -15,6 +15,7 @@ from suite.instruments.gradient_noise import (
     batch_gradient,
     measure_noise,
     measure_variance,
+    noise_scale_from_two_batch_sizes,
     sampled_batches,
     sampled_noise,
     theoretical_noise,
@@ -67,6 +68,38 @@ def test_sampled_batches_scatter_as_the_theory_says(batch_size):
     squares = [sampled_noise(model, cross_entropy, *examples, batch_size, 1, generator) ** 2 for _ in range(400)]
     half = stats.t.ppf(0.995, 399) * np.std(squares, ddof=1) / math.sqrt(400)
     assert abs(np.mean(squares) - theoretical_noise(statistics.variance, batch_size, 40) ** 2) < half
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_two_batch_sizes_tell_the_noise_scale(replaced):
+    """Both expectations are exact: over squares that are known, the estimate is the truth."""
+    torch.manual_seed(0)
+    model, data = network().double(), blobs()
+    examples = (data.train_inputs.double(), data.train_targets)
+    statistics = gradient_statistics(model, cross_entropy, *examples)
+    population = statistics.variance * (39 / 40 if replaced else 1)
+    squares = {
+        size: statistics.squared_norm + population / size * (1 if replaced else 1 - size / 40) for size in (2, 20)
+    }
+    found = noise_scale_from_two_batch_sizes([squares[2]] * 2, [squares[20]] * 2, (2, 20), None if replaced else 40)
+    assert math.isclose(found.estimate, population / statistics.squared_norm, rel_tol=1e-9)
+
+
+def test_sampled_batches_of_two_sizes_tell_it_within_its_interval():
+    torch.manual_seed(0)
+    model, data = network(), blobs()
+    examples = (data.train_inputs, data.train_targets)
+    generator = torch.Generator().manual_seed(2)
+
+    def squares(batch_size: int) -> list[float]:
+        batches = [torch.randperm(40, generator=generator)[:batch_size] for _ in range(500)]
+        return [
+            batch_gradient(model, cross_entropy, *(part[batch] for part in examples)).square().sum().item()
+            for batch in batches
+        ]
+
+    found = noise_scale_from_two_batch_sizes(squares(2), squares(20), (2, 20), examples=40)
+    assert found.low < gradient_statistics(model, cross_entropy, *examples).noise_scale < found.high
 
 
 def test_the_batch_gradient_is_that_of_the_mean_loss():

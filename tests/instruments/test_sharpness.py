@@ -1,4 +1,5 @@
 import math
+import statistics
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ from suite.instruments.sharpness import (
     trace,
 )
 from suite.training.update import update
+from suite.workloads import find
 from suite.workloads.workload import cross_entropy
-from tests.conftest import blobs, network
+from tests.conftest import blobs, network, tiny
 
 
 class Quadratic(nn.Module):
@@ -117,6 +119,26 @@ def test_only_the_invariant_measure_survives_rescaled_layers(alpha):
     assert math.isclose(after.value(after.here), value, rel_tol=1e-12)
     assert math.isclose(invariant_sharpness(after), invariant, rel_tol=1e-6)
     assert not math.isclose(largest_eigenvalue(after), largest, rel_tol=0.5)
+
+
+def test_full_batch_descent_drives_the_largest_eigenvalue_to_two_over_the_rate():
+    """Cohen et al. 2021: digits, 64-64-10, half the squared error over one-hot targets, rate 0.4."""
+    data, rate = find("digits").load(), 0.4
+    targets = nn.functional.one_hot(data.train_targets, 10).float()
+    workload = tiny(model=find("digits").model)
+    model = workload.initial_model(0)
+
+    def loss(outputs, targets):
+        return 0.5 * (outputs - targets).square().sum(dim=1)
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    sharpness = []
+    for updates in range(1, 3001):
+        update(CPU, model, loss, optimizer, data.train_inputs, targets)
+        if updates >= 1500 and updates % 150 == 0:
+            surface = LossSurface(model, loss, data.train_inputs, targets, torch.float32)
+            sharpness.append(largest_eigenvalue(surface) * rate / 2)
+    assert 0.9 < statistics.median(sharpness) < 1.1
 
 
 def test_dropout_and_batch_norm_are_in_evaluation_mode_and_the_model_is_left_as_it_was():
