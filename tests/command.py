@@ -45,7 +45,7 @@ workload = Workload(
     resplit=True,
 )
 '''
-TRAINED = ("--claim", "gradient", "--claim", "optimization", "--claim", "generalization")
+TRAINED = ("--claim", "gradient", "--claim", "optimization", "--claim", "generalization", "--claim", "sharpness")
 """The claims that need no timing."""
 
 

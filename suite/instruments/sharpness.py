@@ -7,6 +7,7 @@ All of the mean loss over stated examples, in evaluation mode, as a function of 
 import math
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import optimize
 from scipy.sparse.linalg import LinearOperator, eigsh
@@ -15,8 +16,11 @@ from torch.func import functional_call, grad, jvp
 
 from suite import seeds
 from suite.backends import PerExampleLoss
+from suite.cells import Cell, Measurement
 from suite.statistics import Interval, mean_interval
 from suite.training.ensemble import layers_that_vmap_knows
+from suite.training.plain import trained
+from suite.workloads import Data, Workload
 
 KESKAR_REACH = 1e-3
 """Keskar's epsilon: how far, relative to |x_i| + 1, a parameter may move."""
@@ -107,22 +111,52 @@ def keskar_sharpness(surface: LossSurface, restarts: int = 3, reach: float = KES
     """phi = 100 (max f(x + z) - f(x)) / (1 + f(x)) over |z_i| <= reach (|x_i| + 1) (Keskar et al. 2017, metric 2.1,
     in the whole space).
 
-    The maximum is sought by L-BFGS-B from `restarts` random points of the box, each also pushed into the corner that
-    the gradient points at: the greatest counts.
+    The maximum is sought by ten iterations of L-BFGS-B, as theirs, from `restarts` random points of the box, each
+    also pushed into the corner that the gradient points at: the greatest counts.
     """
     start = surface.here
     sides = reach * (start.abs() + 1)
     bottom = float(surface.value(start))
 
     def descend(moved: np.ndarray) -> tuple[float, np.ndarray]:
-        point = start + torch.as_tensor(moved) * sides
+        point = start + torch.as_tensor(moved, dtype=start.dtype) * sides
         return -float(surface.value(point)), -(surface.gradient(point) * sides).numpy().astype(float)
 
     generator = seeds.generator("keskar")
     highest = bottom
     for _ in range(restarts):
         first = (2 * torch.rand(len(start), generator=generator, dtype=start.dtype) - 1).numpy().astype(float)
-        found = optimize.minimize(descend, first, jac=True, method="L-BFGS-B", bounds=[(-1, 1)] * len(start))
+        found = optimize.minimize(
+            descend, first, jac=True, method="L-BFGS-B", bounds=[(-1, 1)] * len(start), options={"maxiter": 10}
+        )
         corner = np.where(descend(found.x)[1] < 0, 1.0, -1.0)
         highest = max(highest, -found.fun, -descend(corner)[0])
     return 100 * (highest - bottom) / (1 + bottom)
+
+
+EXAMPLES = 2000
+"""How many training examples, the first, the loss surface of a measurement is made of."""
+PROBES = 20
+
+
+def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
+    """A row per replica, trained to the protocol's target: `updates`, `train_loss` there, and the measures of the
+    loss surface of at most `EXAMPLES` training examples, in float32."""
+    rows = []
+    for replica in range(cell.repeats):
+        split = workload.replica_data(data, replica)
+        model, seen = trained(workload, split, cell.protocol, cell.batch_size, replica)
+        last = seen.iloc[-1]
+        row = {"seed": replica, **last[["updates", "train_loss", "status"]]}
+        if last["status"] == "ok":
+            few = (split.train_inputs[:EXAMPLES], split.train_targets[:EXAMPLES])
+            surface = LossSurface(model, workload.loss, *few, torch.float32)
+            row["largest_eigenvalue"] = largest_eigenvalue(surface)
+            row["trace"] = trace(surface, PROBES).estimate
+            row["keskar"] = keskar_sharpness(surface)
+            row["invariant"] = invariant_sharpness(surface)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+SHARPNESS = Measurement("sharpness", version=1, measure=measure)

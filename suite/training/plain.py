@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 import torch
+from torch import nn
 
 from suite import seeds
 from suite.backends import CPU, Backend
@@ -26,9 +27,16 @@ def endless_batches(data: Data, batch_size: int, replica: int) -> Iterator[Batch
 def train(
     workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
 ) -> pd.DataFrame:
-    """Train `replica` and look at it whenever the protocol's budget says so.
+    """The table of `looks` at `replica` while it is trained as `trained` does."""
+    return trained(workload, data, protocol, batch_size, replica, backend)[1]
 
-    `data` is already split for the replica, and on the backend's device. Returns the table of `looks`.
+
+def trained(
+    workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
+) -> tuple[nn.Module, pd.DataFrame]:
+    """Train `replica`, look at it whenever the protocol's budget says so, and return it with the table of `looks`.
+
+    `data` is already split for the replica, and on the backend's device.
     """
     model = workload.initial_model(replica).to(backend.device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=protocol.learning_rate)
@@ -45,4 +53,4 @@ def train(
             seen.append((updates, *train_loss_and_score, *test_loss_and_score))
             if looks.ends(seen[-1], protocol):
                 break
-    return looks.table(seen, protocol, updates_per_epoch)
+    return model, looks.table(seen, protocol, updates_per_epoch)

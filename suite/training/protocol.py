@@ -32,19 +32,20 @@ class EqualEpochs:
 class TargetLoss:
     """Every batch size trains until its mean training loss is `loss`, in at most `max_updates` updates.
 
-    Looked at after 0, 1, 2, ... and then every 10% more updates; the crossing is interpolated between the
-    two looks around it.
+    Looked at after 0, 1, 2, ... and then every `growth` times as many updates; the crossing is interpolated
+    between the two looks around it.
     """
 
     loss: float
     max_updates: int
+    growth: float = 1.1
     needs_target = True
 
     def checks(self, updates_per_epoch: int) -> Iterator[int]:
         updates = 0
         while updates < self.max_updates:
             yield updates
-            updates = max(updates + 1, round(updates * 1.1))
+            updates = max(updates + 1, round(updates * self.growth))
         yield self.max_updates
 
     def expected_updates(self, updates_per_epoch: int) -> int:

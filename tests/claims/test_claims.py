@@ -14,7 +14,7 @@ def cells(claim: str, scope: Scope = SCOPE) -> list[Cell]:
     return find(claim).cells(tiny(), scope)
 
 
-def test_the_six_rows_stand_in_the_order_of_the_lecture():
+def test_the_six_rows_stand_in_the_order_of_the_lecture_and_then_its_reason():
     assert [(claim.title, claim.small, claim.large) for claim in all_claims()] == [
         ("Speed for one update (no parallel)", "Faster", "Slower"),
         ("Speed for one update (with parallel)", "Same", "Same (not too large)"),
@@ -22,6 +22,7 @@ def test_the_six_rows_stand_in_the_order_of_the_lecture():
         ("Gradient", "Noisy", "Stable"),
         ("Optimization", "Better", "Worse"),
         ("Generalization", "Better", "Worse"),
+        ("Flat and sharp minima", "Flat", "Sharp"),
     ]
 
 
@@ -34,7 +35,9 @@ def test_every_rule_for_a_verdict_is_one_sentence_that_says_when_it_holds():
 
 def test_a_claim_is_found_by_its_name_and_an_unknown_one_says_what_there_is():
     assert find("gradient").title == "Gradient"
-    with pytest.raises(UserError, match=r"^no claim 'nope': choose from update_sequential, .*generalization$"):
+    with pytest.raises(
+        UserError, match=r"^no claim 'nope': choose from update_sequential, .*generalization, sharpness$"
+    ):
         find("nope")
 
 

@@ -39,7 +39,7 @@ def contents(folder) -> dict[str, bytes]:
 
 def test_the_same_results_give_the_same_bytes_anywhere_and_at_any_time(report, measured, tmp_path):
     first = contents(report)
-    assert len(first) == 3 + 2 * 7  # page and tables; six figures and an illustration, each as SVG and PNG
+    assert len(first) == 3 + 2 * 8  # page and tables; seven figures and an illustration, each as SVG and PNG
     (tmp_path / "matplotlibrc").write_text("font.size: 30\naxes.grid: False\nlines.linewidth: 9\n")
     moved = tmp_path / "elsewhere"
     shutil.copytree(measured, moved)
@@ -66,7 +66,7 @@ def test_the_page_stands_alone(page):
     assert not re.search(r"@import|url\(", page)
     assert 'name="viewport"' in page
     images = re.findall(r"<img[^>]*>", page)
-    assert len(images) == 7
+    assert len(images) == 8
     assert all(re.search(r'alt="[^"]+"', image) for image in images)
 
 
@@ -80,6 +80,7 @@ def test_the_page_has_all_six_rows_with_effect_or_status(page):
         "Gradient",
         "Optimization",
         "Generalization",
+        "Flat and sharp minima",
     }
     for title in ("Gradient", "Optimization", "Generalization"):
         assert titles.count(title) == 1

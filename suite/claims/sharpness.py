@@ -1,0 +1,162 @@
+"""Flat and sharp minima: the lecture's reason why a large batch should generalize worse.
+
+Keskar et al. (2017): a small batch ends in a flat minimum of the training loss, a large one in a sharp one, where a
+testing loss that is shifted a little is much higher. Here both are trained to the same training loss, and the loss
+around them is measured in four ways, three of which change when a layer is multiplied by a number and the next
+divided by it, though the model stays the same (Dinh et al. 2017).
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.cells import Cell, Scope
+from suite.claims.claim import Claim, Evidence, Facts, Row
+from suite.claims.drawing import GREY, LARGE_COLOUR, SMALL_COLOUR, bounds, thousands, three_digits
+from suite.claims.optimization import troubles
+from suite.instruments.sharpness import EXAMPLES, SHARPNESS
+from suite.statistics import Interval, mean_interval, probability_above_zero
+from suite.training.protocol import Protocol, TargetLoss
+from suite.workloads import Workload
+
+MEASURE = "largest Hessian eigenvalue, Large / Small"
+MEASURES = {
+    "largest_eigenvalue": "largest eigenvalue of the Hessian",
+    "trace": "trace of the Hessian",
+    "keskar": "Keskar's sharpness",
+    "invariant": "eigenvalue that rescaled layers leave alone",
+}
+MOST_SEEDS = 6
+LOOKS = 1.02
+"""Looked at so often that the training losses where both end are nearly equal."""
+
+
+def cells(workload: Workload, scope: Scope) -> list[Cell]:
+    """Small and Large, trained to the target loss."""
+    protocol = Protocol(workload.learning_rate, TargetLoss(workload.target_loss, workload.max_updates, LOOKS))
+    return [
+        Cell(SHARPNESS, workload.name, "cpu", batch_size, min(MOST_SEEDS, scope.seeds), protocol)
+        for batch_size in (workload.small, workload.large)
+        if batch_size in scope.training_batch_sizes
+    ]
+
+
+def ratios(evidence: Evidence, measure: str) -> np.ndarray:
+    """Log of the measure at Large over that at Small, seed by seed; measures that are not positive left out."""
+    small, large = (values(evidence, size, measure) for size in (evidence.facts.small, evidence.facts.large))
+    return np.log((large / small).where((large > 0) & (small > 0)).dropna().to_numpy())
+
+
+def values(evidence: Evidence, batch_size: int, measure: str) -> pd.Series:
+    rows = evidence.ok()
+    return rows[rows["batch_size"] == batch_size].set_index("seed")[measure].sort_index()
+
+
+def judge(evidence: Evidence) -> list[Row]:
+    """Holds when the Hessian's largest eigenvalue at Large over that at Small, both trained to the same training
+    loss, lies above 1 with its whole interval.
+
+    The geometric mean over seeds: Student's t on the differences of logs, paired by initial parameters and split.
+    """
+    facts, rows = evidence.facts, evidence.rows
+    shared = {
+        "backend": "cpu",
+        "protocol": rows["protocol"].iloc[0],
+        "small": facts.small,
+        "large": facts.large,
+        "measure": MEASURE,
+        "unit": "largest eigenvalue",
+    }
+    status, reason = troubles(rows, facts)
+    if status != "ok":
+        return [Row(**shared, status=status, flags=reason)]
+    middle = {size: np.exp(np.log(values(evidence, size, "largest_eigenvalue")).mean()) for size in sizes(facts)}
+    interval = mean_interval(ratios(evidence, "largest_eigenvalue")).map(np.exp)
+    return [
+        Row.judged(interval, **shared, value_small=float(middle[facts.small]), value_large=float(middle[facts.large]))
+    ]
+
+
+def sizes(facts: Facts) -> tuple[int, int]:
+    return facts.small, facts.large
+
+
+def effects(evidence: Evidence) -> dict[str, Interval]:
+    """Each measure at Large over that at Small, geometric mean over seeds."""
+    return {measure: mean_interval(ratios(evidence, measure)).map(np.exp) for measure in MEASURES}
+
+
+def draw(evidence: Evidence) -> Figure:
+    """The largest eigenvalue of every seed, Small beside Large; and the ratio of each of the four measures."""
+    figure = Figure(figsize=(9.6, 3.6))
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.6))
+    facts = evidence.facts
+    if troubles(evidence.rows, facts)[0] != "ok":
+        return figure
+    pair = [values(evidence, size, "largest_eigenvalue") for size in sizes(facts)]
+    for seed in pair[0].index:
+        left.plot([0, 1], [pair[0][seed], pair[1][seed]], color=GREY, alpha=0.5, linewidth=1, zorder=1)
+    for place, (one, colour) in enumerate(zip(pair, (SMALL_COLOUR, LARGE_COLOUR), strict=True)):
+        left.plot([place] * len(one), one, "o", color=colour)
+    left.set_xticks([0, 1], [f"Small\n{thousands(facts.small)}", f"Large\n{thousands(facts.large)}"])
+    left.set_xlabel("batch size (examples)")
+    left.set_xlim(-0.4, 1.4)
+    left.set_ylim(bottom=0)
+    left.set_ylabel("largest eigenvalue of the Hessian")
+    for place, interval in enumerate(effects(evidence).values()):
+        right.plot([interval.low, interval.high], [place, place], color="black", linewidth=1.5)
+        right.plot(interval.estimate, place, "o", color="black")
+    right.axvline(1, color=GREY, linewidth=1)
+    right.set_xscale("log")
+    right.set_yticks(range(len(MEASURES)), list(MEASURES.values()))
+    right.set_ylim(len(MEASURES) - 0.5, -0.5)
+    right.set_xlabel("Large / Small, mean over seeds with 95% interval")
+    return figure
+
+
+def explain(evidence: Evidence, rows: list[Row]) -> str:
+    facts, row = evidence.facts, rows[0]
+    if row.status != "ok":
+        return f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {row.flags}."
+    wins = probability_above_zero(ratios(evidence, "largest_eigenvalue"))
+    losses = [values(evidence, size, "train_loss").mean() for size in sizes(facts)]
+    invariant = effects(evidence)["invariant"]
+    return (
+        f"Trained to a training loss of {facts.target_loss:g} (they stopped at {three_digits(losses[0])} and "
+        f"{three_digits(losses[1])}), the Hessian's largest eigenvalue is {three_digits(row.value_small)} with batch "
+        f"size {thousands(row.small)} and {three_digits(row.value_large)} with {thousands(row.large)}. The large "
+        f"batch ended sharper in {wins.estimate:.0%} of {wins.n} seeds. By the measure that rescaled layers leave "
+        f"alone it is ×{three_digits(invariant.estimate)} ({bounds(invariant, three_digits)}) as sharp. All "
+        f"four are of the training loss in evaluation mode, on at most {thousands(EXAMPLES)} examples."
+    )
+
+
+def numbers(evidence: Evidence) -> pd.DataFrame:
+    table = []
+    for measure, interval in effects(evidence).items():
+        small, large = (values(evidence, size, measure) for size in sizes(evidence.facts))
+        table.append(
+            {
+                "measure": MEASURES[measure],
+                "Small": three_digits(small.median()),
+                "Large": three_digits(large.median()),
+                "Large / Small": three_digits(interval.estimate),
+                "95% interval": bounds(interval, three_digits),
+            }
+        )
+    return pd.DataFrame(table)
+
+
+claim = Claim(
+    name="sharpness",
+    row=7,
+    title="Flat and sharp minima",
+    small="Flat",
+    large="Sharp",
+    says="Trained to the same training loss, a small batch ends in a flatter minimum than a large one.",
+    cells=cells,
+    judge=judge,
+    draw=draw,
+    explain=explain,
+    numbers=numbers,
+)
