@@ -113,7 +113,7 @@ class _Runner:
     def _train(self, plans: list[WorkloadPlan], workers: int) -> None:
         """Everything else."""
         left = list({planned.key: planned for plan in plans for planned in self._left(plan)}.values())
-        left = _one_of_each_batch_size_first(left)
+        left = _in_good_order(left)
         if (reason := no_compiler()) and any(planned.cell.engine == "ensemble" for planned in left):
             self._say(f"{reason}: ensembles are not compiled, and small batches train several times slower")
         self._say(f"training · {len(left)} cells")
@@ -122,12 +122,18 @@ class _Runner:
             self._say(str(left[index].cell))
 
 
-def _one_of_each_batch_size_first(left: list[Planned]) -> list[Planned]:
-    """Ensembles before all: one of each batch size, so that what it compiles is there for the others; then those of
-    large batches, which take longest."""
-    left = sorted(left, key=lambda planned: (planned.cell.engine != "ensemble", planned.cell.batch_size))
-    first = {planned.cell.batch_size: planned for planned in reversed(left)}
-    return [*reversed(first.values()), *(planned for planned in reversed(left) if planned not in first.values())]
+def _in_good_order(left: list[Planned]) -> list[Planned]:
+    """An ensemble of each batch size first, so that what it compiles is there for the others; then what takes
+    longest, trainings to a target with large batches."""
+    ensembles = sorted((one for one in left if one.cell.engine == "ensemble"), key=lambda one: one.cell.batch_size)
+    first = {one.cell.batch_size: one for one in reversed(ensembles)}
+    leaders = [first[batch_size] for batch_size in sorted(first)]
+    others = [one for one in left if one not in leaders]
+    return [*leaders, *sorted(others, key=lambda one: (not _to_a_target(one.cell), -one.cell.batch_size))]
+
+
+def _to_a_target(cell: Cell) -> bool:
+    return cell.protocol is not None and getattr(cell.protocol.budget, "needs_target", False)
 
 
 def _benchmark(planned: Planned) -> tuple[str, int]:
