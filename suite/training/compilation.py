@@ -1,10 +1,13 @@
 """Compiling a function of tensors that changes some of them in place, and capturing it as a CUDA graph."""
 
 import os
+import platform
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,12 +15,35 @@ from torch import Tensor
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes beside the trainings
 
 
+VECTOR_FLAGS = [
+    "-mavx512f",
+    "-mavx512dq",
+    "-mavx512vl",
+    "-mavx512bw",
+    "-mavx512vnni",
+    "-mamx-tile",
+    "-mamx-bf16",
+    "-mamx-int8",
+]
+
+
+def compiler() -> str:
+    return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+
+
 def no_compiler() -> str | None:
     """Why nothing can be compiled here, or None when it can."""
-    if sys.platform == "win32":
-        return None
-    command = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    return None if shutil.which(command) else f"no C++ compiler {command}"
+    return None if sys.platform == "win32" or shutil.which(compiler()) else f"no C++ compiler {compiler()}"
+
+
+@cache
+def knows_vector_instructions() -> bool:
+    """Whether the compiler takes every flag that inductor may choose for an x86 processor. It would otherwise find
+    out by compiling and running programs, for 6 s."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    command = [compiler(), *VECTOR_FLAGS, "-fsyntax-only", "-x", "c++", os.devnull]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def compiled(function: Callable[..., None], example: Sequence[Tensor]) -> Callable[..., None] | None:
@@ -27,10 +53,13 @@ def compiled(function: Callable[..., None], example: Sequence[Tensor]) -> Callab
     (30 to 45 us) than the update of a whole ensemble of small networks; the shapes here are fixed. Inductor checks
     them.
     """
+    from torch._inductor import config
     from torch.fx.experimental.proxy_tensor import make_fx
 
     if no_compiler():
         return None
+    if knows_vector_instructions():
+        config.cpp.vec_isa_ok = True
     *state, inputs, targets, indices = example
     copies = [*(tensor.clone() for tensor in state), inputs, targets, indices]
     try:
