@@ -124,7 +124,7 @@ def plan(
         of_cell = source if cell.workload == workload.name else cell.workload
         print_of = _known(of_cell)[2]
         if cell.measurement is TRAINING and engine == "ensemble" and _fits_ensemble(of_cell):
-            cell = packed(cell, workload)
+            cell = packed(cell, _known(of_cell)[0])
         return Planned(cell, cell.key(print_of, device, seeds.BASE_SEED), of_cell, print_of)
 
     return WorkloadPlan(

@@ -16,6 +16,7 @@ from suite.timings import Timed
 from suite.workloads import Data, Workload
 
 THREAD_ROUNDS = 5
+SLOW_S = 0.1
 
 
 def update_seconds(timed: Timed, threads: int, min_run_time_s: float) -> float:
@@ -35,7 +36,8 @@ def sequential_example_seconds(workload: Workload) -> float:
 
 def measure_threads(workload: Workload, data: Data, cell: Cell | None = None) -> pd.DataFrame:
     """A row per round, batch size and number of threads: `round`, `examples` (of the batch), `threads`, `time_s`
-    of one update. Numbers of threads take turns, so that a slow moment of the machine meets all of them."""
+    of one update. Numbers of threads take turns, so that a slow moment of the machine meets all of them. The first
+    batch size whose update is slow is timed once, and is the last."""
     counts = [2**power for power in range((os.cpu_count() or 1).bit_length())]
     rows = []
     for batch_size in workload.batch_sizes:
@@ -43,6 +45,10 @@ def measure_threads(workload: Workload, data: Data, cell: Cell | None = None) ->
         for turn in range(THREAD_ROUNDS):
             for count in counts:
                 rows.append((turn, batch_size, count, update_seconds(timed[count], count, 0.005), "ok"))
+            if slow := rows[-1][3] > SLOW_S:
+                break
+        if slow:
+            break
     return pd.DataFrame(rows, columns=["round", "examples", "threads", "time_s", "status"])
 
 
@@ -60,4 +66,4 @@ def fastest_threads(rows: pd.DataFrame) -> int:
     return int(best)
 
 
-THREADS = Measurement("threads", version=2, measure=measure_threads, timed=True)
+THREADS = Measurement("threads", version=3, measure=measure_threads, timed=True)

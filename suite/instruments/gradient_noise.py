@@ -33,7 +33,7 @@ STAGES = ("at initialisation", "after a tenth of training")
 def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor) -> Tensor:
     """Gradient of the mean loss over `inputs` [B, ...], all parameters that are trained in one vector [P]."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(loss(model(inputs), targets).mean(), parameters)
+    gradients = torch.autograd.grad(loss(model(inputs), targets).mean(), parameters, materialize_grads=True)
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
@@ -133,5 +133,5 @@ def measure_variance(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame
     return pd.DataFrame(rows, columns=["seed", "stage", "gradient_norm", "variance", "status"])
 
 
-GRADIENT_NOISE = Measurement("gradient_noise", version=1, measure=measure_noise)
+GRADIENT_NOISE = Measurement("gradient_noise", version=2, measure=measure_noise)
 GRADIENT_VARIANCE = Measurement("gradient_variance", version=2, measure=measure_variance)

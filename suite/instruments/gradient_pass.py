@@ -58,15 +58,20 @@ def gradient_statistics(
     """The statistics over all of `inputs` [N, ...], N >= 2, at the model's parameters, in evaluation mode."""
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     with evaluating(model):
-        few = slice(0, TRIED)
+        few = torch.linspace(0, len(inputs) - 1, TRIED).long()
         layers = trusted_layers(model, loss, inputs[few], targets[few])
-        by_formula = formula_sums(model, layers, loss, inputs, targets)
+        by_formula = None
+        while by_formula is None:
+            try:
+                by_formula = formula_sums(model, layers, loss, inputs, targets)
+            except FormulaFailed as failed:
+                del layers[failed.layer]
         rest = {name: value for name, value in trained.items() if name not in by_formula}
         sums = by_formula | (general_sums(model, rest, loss, inputs, targets) if rest else {})
     count = len(inputs)
     mean = {name: sums[name][1] / count for name in trained}
     squares = {name: sums[name][0].item() - count * mean[name].double().square().sum().item() for name in trained}
-    return GradientStatistics(count, mean, {name: value / (count - 1) for name, value in squares.items()})
+    return GradientStatistics(count, mean, {name: max(0.0, value) / (count - 1) for name, value in squares.items()})
 
 
 @contextmanager
@@ -90,9 +95,12 @@ def formula_sums(
     totals: Sums = {}
     if not layers:
         return totals
-    chunk = max(1, CHUNK_VALUES // values_of_an_example(model, inputs[:1]))
-    with listening(model, layers, totals):
+    convolutions = [layer.weight.numel() for layer in layers.values() if isinstance(layer, nn.modules.conv._ConvNd)]
+    chunk = CHUNK_VALUES // values_of_an_example(model, inputs[:1])
+    chunk = max(1, min(chunk, PER_EXAMPLE_VALUES // max([1, *convolutions])))
+    with listening(model, layers, totals) as called:
         for some_inputs, some_targets in zip(inputs.split(chunk), targets.split(chunk), strict=True):
+            called.clear()
             loss(model(some_inputs), some_targets).sum().backward()
     return totals
 
@@ -116,28 +124,33 @@ def values_of_an_example(model: nn.Module, example: Tensor) -> int:
 
 
 @contextmanager
-def listening(model: nn.Module, layers: dict[str, nn.Module], totals: Sums) -> Iterator[None]:
+def listening(model: nn.Module, layers: dict[str, nn.Module], totals: Sums) -> Iterator[set[str]]:
     """Inside, a pass forward and back through `model` adds the gradients of `layers` to `totals`; autograd computes
-    none of a parameter."""
+    none of a parameter. Yields the names of the layers called so far, to be cleared before each pass: one called
+    twice raises FormulaFailed."""
     in_place = any(getattr(module, "inplace", False) for module in model.modules())
     parameters = [value for value in model.parameters() if value.requires_grad]
     own = {name: list(own_parameters(layer)) for name, layer in layers.items()}
+    called: set[str] = set()
 
-    def add(name: str, layer: nn.Module, a: Tensor, d: Tensor) -> None:
+    def add(name: str, layer: nn.Module, arguments: tuple, d: Tensor) -> None:
         try:
-            gradients = FORMULAS[type(layer)](layer, a, d)
+            gradients = FORMULAS[type(layer)](layer, arguments[0].detach(), d)
+            for which in own[name]:
+                add_to(totals, f"{name}.{which}".removeprefix("."), gradients[which])
         except Exception as error:
             raise FormulaFailed(name) from error
-        for which in own[name]:
-            add_to(totals, f"{name}.{which}".removeprefix("."), gradients[which])
 
     def listen(name: str):
         def hook(layer, arguments, output):
+            if name in called:
+                raise FormulaFailed(name)
+            called.add(name)
             if not output.requires_grad:  # nothing before it is trained: the pass back may end here
                 output = output.detach().requires_grad_()
-                output.register_hook(lambda d: add(name, layer, arguments[0].detach(), d))
+                output.register_hook(lambda d: add(name, layer, arguments, d))
                 return output.clone() if in_place else output
-            output.register_hook(lambda d: add(name, layer, arguments[0].detach(), d))
+            output.register_hook(lambda d: add(name, layer, arguments, d))
             return output
 
         return hook
@@ -146,7 +159,7 @@ def listening(model: nn.Module, layers: dict[str, nn.Module], totals: Sums) -> I
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        yield
+        yield called
     finally:
         for handle in handles:
             handle.remove()
@@ -183,8 +196,9 @@ def trusted_layers(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targe
 
 
 def agree(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
-    """Equal but for rounding, both the squared norms and the sum of the gradients."""
-    norms = torch.allclose(one[0], other[0], rtol=1e-3, atol=1e-12)
+    """Equal but for rounding, both the squared norms and the sum of the gradients; where all are zero, nothing is
+    known."""
+    norms = torch.allclose(one[0], other[0], rtol=1e-3, atol=0) and bool(other[0] > 0)
     return norms and bool((one[1] - other[1]).norm() <= 1e-3 * other[1].norm() + 1e-6 * other[0].sqrt())
 
 

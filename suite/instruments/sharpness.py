@@ -96,10 +96,10 @@ def invariant_sharpness(surface: LossSurface) -> float:
     return largest_eigenvalue(surface, surface.here.abs())
 
 
-def trace(surface: LossSurface, probes: int) -> Interval:
+def trace(surface: LossSurface, probes: int, replica: int = 0) -> Interval:
     """The Hessian's trace with its interval, from `probes` random vectors of signs v: the mean of v H v (Hutchinson
     1989)."""
-    generator = seeds.generator("hutchinson")
+    generator = seeds.generator("hutchinson", replica)
     products = []
     for _ in range(probes):
         signs = 2.0 * torch.randint(2, surface.here.shape, generator=generator).to(surface.here) - 1
@@ -107,7 +107,7 @@ def trace(surface: LossSurface, probes: int) -> Interval:
     return mean_interval(products)
 
 
-def keskar_sharpness(surface: LossSurface, restarts: int = 3, reach: float = KESKAR_REACH) -> float:
+def keskar_sharpness(surface: LossSurface, restarts: int = 3, reach: float = KESKAR_REACH, replica: int = 0) -> float:
     """phi = 100 (max f(x + z) - f(x)) / (1 + f(x)) over |z_i| <= reach (|x_i| + 1) (Keskar et al. 2017, metric 2.1,
     in the whole space).
 
@@ -122,7 +122,7 @@ def keskar_sharpness(surface: LossSurface, restarts: int = 3, reach: float = KES
         point = start + torch.as_tensor(moved, dtype=start.dtype) * sides
         return -float(surface.value(point)), -(surface.gradient(point) * sides).numpy().astype(float)
 
-    generator = seeds.generator("keskar")
+    generator = seeds.generator("keskar", replica)
     highest = bottom
     for _ in range(restarts):
         first = (2 * torch.rand(len(start), generator=generator, dtype=start.dtype) - 1).numpy().astype(float)
@@ -152,8 +152,8 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
             few = (split.train_inputs[:EXAMPLES], split.train_targets[:EXAMPLES])
             surface = LossSurface(model, workload.loss, *few, torch.float32)
             row["largest_eigenvalue"] = largest_eigenvalue(surface)
-            row["trace"] = trace(surface, PROBES).estimate
-            row["keskar"] = keskar_sharpness(surface)
+            row["trace"] = trace(surface, PROBES, replica).estimate
+            row["keskar"] = keskar_sharpness(surface, replica=replica)
             row["invariant"] = invariant_sharpness(surface)
         rows.append(row)
     return pd.DataFrame(rows)

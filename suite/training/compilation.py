@@ -88,7 +88,10 @@ def captured(
     for tensor, value in zip(state, before, strict=True):
         tensor.copy_(value)
 
+    kept = (*state, *data)  # the graph reads their memory
+
     def replay(indices: Tensor) -> None:
+        assert kept
         fixed.copy_(indices)
         graph.replay()
 

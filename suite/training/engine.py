@@ -5,6 +5,7 @@ import textwrap
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from suite.backends import BACKENDS, CPU
 from suite.cells import Cell, Measurement
 from suite.training import lockstep, plain
 from suite.training.ensemble import Ensemble
+from suite.training.evaluate import evaluate
 from suite.training.packing import parameter_count, replicas_per_call
 from suite.training.update import update
 from suite.workloads import Data, Workload
@@ -63,21 +65,30 @@ def why_not_ensemble(workload: Workload, data: Data) -> str | None:
 def _tried(workload: Workload, data: Data) -> str | None:
     few = slice(0, min(4, len(data.train_inputs)))
     inputs, targets = data.train_inputs[few], data.train_targets[few]
-    rate = workload.learning_rate
+    every = torch.arange(len(inputs)).expand(2, -1)
+    found = []
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "There is a performance drop")
-            ensemble = Ensemble(workload, [0, 1], rate)
-            for _ in range(2):
-                ensemble.update(inputs, targets, torch.arange(len(inputs)).expand(2, -1))
-            ensemble.evaluate(inputs, targets)
+            for indices in (None, every):
+                ensemble = Ensemble(workload, [0, 1], workload.learning_rate)
+                for _ in range(2):
+                    ensemble.update(inputs, targets, every)
+                judged = [values[1].item() for values in ensemble.evaluate(inputs, targets, indices)]
+                found.append((_tensors(ensemble.parameters | ensemble.buffers, 1), judged))
     except Exception as error:
         return _reason(error)
-    twins = [_twice_updated(workload, inputs, targets) for _ in range(2)]
-    if not _alike(*twins):
+    start = _tensors(_state(workload.initial_model(1)))
+    models = [_twice_updated(workload, inputs, targets) for _ in range(2)]
+    twins = [_tensors(_state(model)) for model in models]
+    if not _alike(start, *twins):
         return None
-    own = {name: stacked[1] for name, stacked in (ensemble.parameters | ensemble.buffers).items()}
-    return None if _alike(own, twins[0]) else "it moves its model's parameters or buffers otherwise than a plain loop"
+    for moved, judged in found:
+        if not _alike(start, moved, twins[0]):
+            return "it moves its model's parameters or buffers otherwise than a plain loop"
+        if not np.allclose(judged, evaluate(workload, models[0], inputs, targets), rtol=1e-3, equal_nan=True):
+            return "it evaluates its model otherwise than a plain loop"
+    return None
 
 
 def _reason(error: Exception) -> str:
@@ -86,14 +97,33 @@ def _reason(error: Exception) -> str:
     return textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" ...")
 
 
-def _twice_updated(workload: Workload, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+def _twice_updated(workload: Workload, inputs: torch.Tensor, targets: torch.Tensor) -> nn.Module:
     model = workload.initial_model(1).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=workload.learning_rate)
     for _ in range(2):
         update(CPU, model, workload.loss, optimizer, inputs, targets)
+    return model
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    """Equal but for rounding."""
-    return all(torch.allclose(one[name].detach(), other[name].detach(), rtol=1e-3, atol=1e-5) for name in other)
+def _tensors(state: dict[str, torch.Tensor], replica: int | None = None) -> dict[str, torch.Tensor]:
+    """Copies in double precision, of one `replica` where they are stacked."""
+    return {
+        name: (value if replica is None else value[replica]).detach().double().clone()
+        for name, value in state.items()
+    }
+
+
+def _alike(start: dict[str, torch.Tensor], one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether both moved alike from `start`, but for rounding: every tensor by itself. Where one is no number, so
+    must the other be."""
+    for name, before in start.items():
+        if not torch.equal(one[name].isfinite(), other[name].isfinite()):
+            return False
+        apart, moved = (one[name] - other[name]).nan_to_num().norm(), (other[name] - before).nan_to_num().norm()
+        if apart > 1e-2 * moved + 1e-6 * before.norm():
+            return False
+    return True

@@ -69,13 +69,14 @@ class Ensemble:
         ones that such an update may take. On a GPU it becomes a CUDA graph. Nothing changes without a compiler."""
         indices = torch.zeros(self.size, batch_size, dtype=torch.int64, device=inputs.device)
         kind = (tuple(inputs.shape), inputs.dtype, tuple(targets.shape), targets.dtype, inputs.device)
-        function = _compiled_update(self.workload, self.rule, kind, (*self.state, inputs, targets, indices))
-        if function is None:
-            return
-        if inputs.is_cuda:
-            self._fast[batch_size] = captured(function, self.state, (inputs, targets), indices)
-        else:
-            self._fast[batch_size] = lambda indices: function(*self.state, inputs, targets, indices)
+        with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):  # what is tried draws nothing
+            function = _compiled_update(self.workload, self.rule, kind, (*self.state, inputs, targets, indices))
+            if function is None:
+                return
+            if inputs.is_cuda:
+                self._fast[batch_size] = captured(function, self.state, (inputs, targets), indices)
+            else:
+                self._fast[batch_size] = lambda indices: function(*self.state, inputs, targets, indices)
 
     def compiled_for(self, batch_size: int) -> bool:
         return batch_size in self._fast

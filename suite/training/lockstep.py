@@ -70,7 +70,7 @@ def train(
     for first in range(0, packs * replicas_per_call, replicas_per_call):
         pack = range(first, first + replicas_per_call)
         with seeds.torch_seeded("dropout", batch_size, first):
-            seen += _train_pack(workload, data, protocol, batch_size, pack, compiling)
+            seen += _train_pack(workload, data, protocol, batch_size, pack, compiling, wanted=replicas - first)
     tables = [looks.table(of_replica, protocol, updates_per_epoch) for of_replica in seen[:replicas]]
     return pd.concat(tables, keys=range(replicas), names=["seed"]).reset_index("seed")
 
@@ -90,9 +90,15 @@ class Compiling:
 
 
 def _train_pack(
-    workload: Workload, data: Data, protocol: Protocol, batch_size: int, replicas: range, compiling: Compiling
+    workload: Workload,
+    data: Data,
+    protocol: Protocol,
+    batch_size: int,
+    replicas: range,
+    compiling: Compiling,
+    wanted: int,
 ) -> list[list[looks.Look]]:
-    """The looks at each of `replicas`."""
+    """The looks at each of `replicas`, of which the first `wanted` say when to stop."""
     examples = Examples(workload, data, replicas)
     ensemble = Ensemble(workload, replicas, protocol.learning_rate, device=examples.inputs.device)
     updates_per_epoch = math.ceil(examples.count / batch_size)
@@ -108,6 +114,6 @@ def _train_pack(
         for of_replica, look in zip(seen, examples.look(ensemble, updates), strict=True):
             if not (of_replica and looks.ends(of_replica[-1], protocol)):
                 of_replica.append(look)
-        if all(looks.ends(of_replica[-1], protocol) for of_replica in seen):
+        if all(looks.ends(of_replica[-1], protocol) for of_replica in seen[:wanted]):
             break
     return seen

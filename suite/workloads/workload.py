@@ -144,8 +144,21 @@ def data_fingerprint(data: Data) -> str:
     return digest.hexdigest()
 
 
+def _training_loss(workload: Workload, data: Data) -> str:
+    """Mean loss of a few examples in training mode, where dropout and the like are at work; empty where the model has
+    none for so few."""
+    few = slice(0, 8)
+    model = workload.initial_model(0).train()
+    try:
+        with seeds.torch_seeded("fingerprint"), torch.no_grad():
+            return f"{workload.loss(model(data.train_inputs[few]), data.train_targets[few]).mean().item():.5g}"
+    except ValueError:
+        return ""
+
+
 def fingerprint(workload: Workload, data: Data) -> str:
-    """Hash of what a workload computes: its data, and its losses and scores on a few examples at replica 0.
+    """Hash of what a workload computes: its data, its losses and scores on a few examples at replica 0, what its
+    model looks like, which parameters are trained, and a loss in training mode.
 
     Losses enter with five significant digits, so that the last bits of another processor do not matter.
     """
@@ -156,5 +169,7 @@ def fingerprint(workload: Workload, data: Data) -> str:
         losses = workload.loss(outputs, data.train_targets[few])
         scores = workload.score(outputs, data.train_targets[few])
     values = " ".join(f"{value:.5g}" for value in torch.cat([losses, scores]).tolist())
-    text = f"{workload.name} {workload.resplit} {data_fingerprint(data)} {values}"
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    about = f"{model} {trained} {_training_loss(workload, data)}"
+    text = f"{workload.name} {workload.resplit} {data_fingerprint(data)} {values} {about}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

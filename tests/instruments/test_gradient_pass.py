@@ -1,6 +1,7 @@
 """The one pass against every example's own gradient, by autograd, one after another."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -80,6 +81,33 @@ class Stubborn(nn.Module):
         return self.layer(inputs * self.scale) if inputs.sum().item() > -1e9 else inputs
 
 
+class OnlySometimesTwice(nn.Module):
+    """A layer that is used once or twice: the first and the last example go through it once."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, inputs):
+        hidden = self.layer(inputs)
+        return self.head(self.layer(hidden) if (inputs.abs().max() > 2).item() else hidden)
+
+
+class ByName(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, inputs):
+        return self.head(self.layer(input=inputs))
+
+
+def weight_normed() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated, and yet in use
+        return nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 4)), nn.Tanh(), nn.Linear(4, 3))
+
+
 def image(*layers: nn.Module, side: int = 8) -> nn.Module:
     """Six values made an image of two channels, `layers`, and a linear layer."""
     body = nn.Sequential(nn.Linear(6, 2 * side * side), nn.Unflatten(1, (2, side, side)), *layers, nn.Flatten())
@@ -131,6 +159,8 @@ MODELS = {
     "mixture": Scaled,
     "frozen": frozen,
     "no vmap": Stubborn,
+    "by name": ByName,
+    "weight norm": weight_normed,
 }
 
 
@@ -176,6 +206,17 @@ def test_the_pass_gives_what_every_examples_own_gradient_gives(monkeypatch, name
     monkeypatch.setattr(gradient_pass, "CHUNK_VALUES", values)
     torch.manual_seed(0)
     assert_exact(MODELS[name]().to(dtype), cross_entropy, *examples(dtype), tolerance)
+
+
+def test_a_layer_that_some_examples_use_twice_loses_its_formula(monkeypatch):
+    monkeypatch.setattr(gradient_pass, "CHUNK_VALUES", 1)
+    torch.manual_seed(0)
+    inputs, targets = examples(torch.float64)
+    inputs[[0, 8, 16]] = inputs[[0, 8, 16]].clamp(-1.9, 1.9)
+    inputs[5, 0] = 3.0
+    model = OnlySometimesTwice().double()
+    assert list(trusted_layers(model, cross_entropy, inputs[[0, 8, 16]], targets[[0, 8, 16]])) == ["layer", "head"]
+    assert_exact(model, cross_entropy, inputs, targets, 1e-10)
 
 
 def test_a_transformer_of_tokens():

@@ -15,6 +15,7 @@ from suite.cells import Cell
 from suite.training import lockstep
 from suite.training.compilation import no_compiler
 from suite.training.engine import TRAINING, measure, packed, why_not_ensemble
+from suite.training.ensemble import Ensemble
 from suite.training.packing import LEAST, MOST, PARAMETERS, WORK, replicas_per_call
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from tests.conftest import blobs, tiny
@@ -74,9 +75,28 @@ def test_a_sequence_model():
 
 @pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
 def test_compiled_in_the_middle(monkeypatch):
-    """After 17 calls of the ensemble; the last batch of each epoch, of 4 examples, stays eager."""
-    monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 17)
-    assert_same_training(tiny(), Protocol(0.1, TargetLoss(0.3, 500)), 6, 3)
+    """Before the 60th call of the ensemble; the last batch of each epoch, of 4 examples, stays eager."""
+    moved = []
+    compile_ = Ensemble.compile
+
+    def spied(self, *arguments):
+        compile_(self, *arguments)
+        moved.append((int(self.state[-1]), self.compiled_for(6)))
+
+    monkeypatch.setattr(Ensemble, "compile", spied)
+    monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 60)
+    assert_same_training(tiny(), Protocol(0.1, TargetLoss(0.3, 500)), 6, 5)
+    assert moved == [(59, True)]
+
+
+@pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
+def test_what_is_dropped_does_not_depend_on_what_is_compiled_already(monkeypatch):
+    monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 1)
+    workload = tiny(model=lambda: nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3)))
+    cold, warm = (
+        measure(workload, blobs(), cell(Protocol(0.1, EqualEpochs(2)), 4, replicas_per_call=5)) for _ in range(2)
+    )
+    pd.testing.assert_frame_equal(cold, warm, check_exact=True)
 
 
 @pytest.mark.parametrize(("expected", "calls"), [(0, 101), (200, 101), (202, 1), (10_000, 1)])
@@ -131,6 +151,17 @@ def count(self, inputs):
     return self.linear(inputs) * self.calls
 
 
+def warm_up(self, inputs):
+    """A count of Python's own: each plain replica begins it anew."""
+    self.steps = getattr(self, "steps", 0) + 1
+    return self.linear(inputs) * self.steps
+
+
+def slow_average(self, inputs):
+    self.calls = 0.9999 * self.calls + 1e-4
+    return self.linear(inputs)
+
+
 def branch(self, inputs):
     return self.linear(inputs) * (2 if inputs.sum() > 0 else 1)
 
@@ -139,7 +170,16 @@ def recur(self, inputs):
     return nn.LSTM(1, 3)(inputs.T[..., None])[0][-1]
 
 
-@pytest.mark.parametrize(("forward", "word"), [(branch, "vmap"), (count, "plain loop"), (recur, "vmap")])
+@pytest.mark.parametrize(
+    ("forward", "word"),
+    [
+        (branch, "vmap"),
+        (count, "plain loop"),
+        (warm_up, "plain loop"),
+        (slow_average, "plain loop"),
+        (recur, "vmap"),
+    ],
+)
 def test_what_an_ensemble_cannot_train_is_named_in_one_line(forward, word):
     reason = why_not_ensemble(tiny(model=lambda: Layer(forward)), blobs())
     assert word in reason

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from suite.workloads import fingerprint
 from suite.workloads.workload import Data, accuracy, cross_entropy, data_fingerprint
@@ -72,6 +73,19 @@ def test_the_fingerprint_changes_with_the_shape_and_the_type_of_the_same_bytes()
     zeros = torch.zeros(4, 2)
     alike = [zeros, zeros.view(2, 4), zeros.int()]
     assert len({data_fingerprint(Data(inputs, zeros, zeros, zeros)) for inputs in alike}) == 3
+
+
+def test_the_fingerprint_changes_with_what_acts_in_training_alone():
+    def dropping(share: float):
+        return nn.Sequential(nn.Linear(4, 8), nn.Dropout(share), nn.Linear(8, 3))
+
+    def partly_frozen():
+        model = network()
+        model[0].requires_grad_(False)
+        return model
+
+    models = [network, partly_frozen, lambda: dropping(0.1), lambda: dropping(0.5)]
+    assert len({fingerprint(tiny(model=model), blobs()) for model in models}) == 4
 
 
 def test_the_fingerprint_does_not_change_with_what_is_measured():
