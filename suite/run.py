@@ -24,6 +24,7 @@ from suite import machine, seeds
 from suite.asv_timing import time_cells
 from suite.backends import BACKENDS
 from suite.cells import Cell
+from suite.data_home import DataWarning
 from suite.plan import Planned, WorkloadPlan
 from suite.quick_timings import fastest_threads
 from suite.results import Results
@@ -194,7 +195,9 @@ def _failed(status: str, error: Exception) -> pd.DataFrame:
 @cache
 def _loaded(source: str) -> tuple[Workload, Data]:
     workload = find(source)
-    return workload, workload.load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # the plan has said so
+        return workload, workload.load()
 
 
 @cache
