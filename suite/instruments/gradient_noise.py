@@ -22,6 +22,7 @@ from suite.backends import CPU, PerExampleLoss
 from suite.cells import Cell, Measurement
 from suite.instruments.gradient_pass import gradient_statistics
 from suite.statistics import Interval, ratio_interval
+from suite.training.evaluate import chunks
 from suite.training.plain import endless_batches
 from suite.training.protocol import Protocol
 from suite.training.update import update
@@ -33,8 +34,12 @@ STAGES = ("at initialisation", "after a tenth of training")
 def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor) -> Tensor:
     """Gradient of the mean loss over `inputs` [B, ...], all parameters that are trained in one vector [P]."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(loss(model(inputs), targets).mean(), parameters, materialize_grads=True)
-    return torch.cat([gradient.flatten() for gradient in gradients])
+    total = torch.zeros(sum(parameter.numel() for parameter in parameters), dtype=parameters[0].dtype)
+    for some_inputs, some_targets in chunks(inputs, targets):
+        mean = loss(model(some_inputs), some_targets).sum() / len(inputs)
+        gradients = torch.autograd.grad(mean, parameters, materialize_grads=True)
+        total += torch.cat([gradient.flatten() for gradient in gradients])
+    return total
 
 
 def sampled_noise(

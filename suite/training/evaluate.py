@@ -1,9 +1,21 @@
 """How good a model is on a whole split."""
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from suite.workloads import Workload
+
+CHUNK_VALUES = 2**22
+"""Input values that go through a model at once: what it computes from them has to fit into memory."""
+
+
+def chunks(inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """`inputs` [N, ...] and `targets` [N, ...] in as few parts as `CHUNK_VALUES` allows."""
+    size = max(1, CHUNK_VALUES // math.prod(inputs.shape[1:]))
+    return zip(inputs.split(size), targets.split(size), strict=True)
 
 
 @torch.no_grad()
@@ -11,8 +23,10 @@ def evaluate(workload: Workload, model: nn.Module, inputs: Tensor, targets: Tens
     """Mean loss and mean score over all of `inputs` [N, ...], in evaluation mode."""
     was_training = model.training
     model.eval()
-    outputs = model(inputs)
-    loss = workload.loss(outputs, targets).mean().item()
-    score = workload.score(outputs, targets).mean().item()
+    loss = score = 0.0
+    for some_inputs, some_targets in chunks(inputs, targets):
+        outputs = model(some_inputs)
+        loss += workload.loss(outputs, some_targets).sum().item()
+        score += workload.score(outputs, some_targets).sum().item()
     model.train(was_training)
-    return loss, score
+    return loss / len(inputs), score / len(inputs)
