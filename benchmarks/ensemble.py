@@ -106,11 +106,11 @@ def print_table() -> None:
     print("network batch replicas |  plain us  ensemble us  ratio | of the products' rate, GB/s of parameters")
     for network, batch_sizes in (("digits", (1, 4, 32, 256, 1437)), ("mnist", (1, 10, 100, 1000, 10_000, 60_000))):
         parameters = parameter_count(find(network))
+        first_layer = next(find(network).initial_model(0).parameters()).numel()
         for batch_size in batch_sizes:
             found = seconds(network, batch_size)
-            # Forward 2 operations a parameter and example, backward 4 but for the first layer's inputs: 2.
-            inputs = SHAPES[network][1] * (64 if network == "digits" else 128)
-            operations = batch_size * (6 * parameters - 2 * inputs) / found["ensemble"]
+            # Forward 2 operations a parameter and example; backward 4, but 2 in the first layer.
+            operations = batch_size * (6 * parameters - 2 * first_layer) / found["ensemble"]
             moved = 12 * parameters / found["ensemble"]  # read forward; read and written by the step
             print(
                 f"{network:7} {batch_size:5} {found['together']:8} | {found['plain'] * 1e6:9.1f} "

@@ -52,8 +52,7 @@ def _ask_asv(source: str, cells: list[Cell], threads: int) -> tuple[list[dict], 
             Path(scratch) / name for name in ("request.json", "answer.json", "log", "references", "data.pt")
         )
         references.mkdir()
-        workload = find(source)
-        save(load(workload), data)
+        save(load(find(source)), data)
         request.write_text(
             json.dumps(
                 {

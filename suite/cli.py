@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -106,7 +107,12 @@ def sysinfo() -> None:
 
 
 def _show_warning(message: Warning, *_) -> None:
-    """A warning in one line."""
+    _warn(str(message))
+
+
+@cache
+def _warn(message: str) -> None:
+    """A warning in one line, the same one once."""
     print(f"suite: warning: {message}", file=sys.stderr)
 
 

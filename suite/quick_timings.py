@@ -5,6 +5,7 @@ and which batch sizes one example at a time would take too long for.
 """
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from suite.workloads import Data, Workload
 
 THREAD_ROUNDS = 5
 SLOW_S = 0.1
+"""An update that takes longer is slow."""
 
 
 def update_seconds(timed: Timed, threads: int, min_run_time_s: float) -> float:
@@ -38,18 +40,19 @@ def measure_threads(workload: Workload, data: Data, cell: Cell | None = None) ->
     """A row per round, batch size and number of threads: `round`, `examples` (of the batch), `threads`, `time_s`
     of one update. Numbers of threads take turns, so that a slow moment of the machine meets all of them. The first
     batch size whose update is slow is timed once, and is the last."""
+    rows = pd.DataFrame(_thread_rounds(workload), columns=["round", "examples", "threads", "time_s"])
+    return rows.assign(status="ok")
+
+
+def _thread_rounds(workload: Workload) -> Iterator[tuple[int, int, int, float]]:
     counts = [2**power for power in range((os.cpu_count() or 1).bit_length())]
-    rows = []
     for batch_size in workload.batch_sizes:
         timed = {count: Timed(workload, CPU, "resident", batch_size, count) for count in counts}
         for turn in range(THREAD_ROUNDS):
-            for count in counts:
-                rows.append((turn, batch_size, count, update_seconds(timed[count], count, 0.005), "ok"))
-            if slow := rows[-1][3] > SLOW_S:
-                break
-        if slow:
-            break
-    return pd.DataFrame(rows, columns=["round", "examples", "threads", "time_s", "status"])
+            times_s = {count: update_seconds(timed[count], count, 0.005) for count in counts}
+            yield from ((turn, batch_size, count, time_s) for count, time_s in times_s.items())
+            if max(times_s.values()) > SLOW_S:
+                return
 
 
 def fastest_threads(rows: pd.DataFrame) -> int:

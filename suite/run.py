@@ -134,7 +134,7 @@ def _in_good_order(left: list[Planned]) -> list[Planned]:
 
 
 def _to_a_target(cell: Cell) -> bool:
-    return cell.protocol is not None and getattr(cell.protocol.budget, "needs_target", False)
+    return cell.protocol is not None and cell.protocol.budget.needs_target
 
 
 def _benchmark(planned: Planned) -> tuple[str, int]:

@@ -44,7 +44,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 
 def ratios(evidence: Evidence, measure: str) -> np.ndarray:
     """Log of the measure at Large over that at Small, seed by seed; measures that are not positive left out."""
-    small, large = (values(evidence, size, measure) for size in (evidence.facts.small, evidence.facts.large))
+    small, large = (values(evidence, size, measure) for size in sizes(evidence.facts))
     return np.log((large / small).where((large > 0) & (small > 0)).dropna().to_numpy())
 
 
@@ -71,11 +71,9 @@ def judge(evidence: Evidence) -> list[Row]:
     status, reason = troubles(rows, facts)
     if status != "ok":
         return [Row(**shared, status=status, flags=reason)]
-    middle = {size: np.exp(np.log(values(evidence, size, "largest_eigenvalue")).mean()) for size in sizes(facts)}
-    interval = mean_interval(ratios(evidence, "largest_eigenvalue")).map(np.exp)
-    return [
-        Row.judged(interval, **shared, value_small=float(middle[facts.small]), value_large=float(middle[facts.large]))
-    ]
+    small, large = (np.exp(np.log(values(evidence, size, "largest_eigenvalue")).mean()) for size in sizes(facts))
+    interval = effects(evidence)["largest_eigenvalue"]
+    return [Row.judged(interval, **shared, value_small=float(small), value_large=float(large))]
 
 
 def sizes(facts: Facts) -> tuple[int, int]:
@@ -92,10 +90,8 @@ def draw(evidence: Evidence) -> Figure:
     figure = Figure(figsize=(9.6, 3.6))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.6))
     facts = evidence.facts
-    if troubles(evidence.rows, facts)[0] != "ok":
-        return figure
     pair = [values(evidence, size, "largest_eigenvalue") for size in sizes(facts)]
-    for seed in pair[0].index:
+    for seed in pair[0].index.intersection(pair[1].index):
         left.plot([0, 1], [pair[0][seed], pair[1][seed]], color=GREY, alpha=0.5, linewidth=1, zorder=1)
     for place, (one, colour) in enumerate(zip(pair, (SMALL_COLOUR, LARGE_COLOUR), strict=True)):
         left.plot([place] * len(one), one, "o", color=colour)
@@ -146,8 +142,8 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
         table.append(
             {
                 "measure": MEASURES[measure],
-                "Small": three_digits(small.median()),
-                "Large": three_digits(large.median()),
+                "Small, median": three_digits(small.median()),
+                "Large, median": three_digits(large.median()),
                 "Large / Small": three_digits(interval.estimate),
                 "95% interval": bounds(interval, three_digits),
             }

@@ -34,11 +34,11 @@ STAGES = ("at initialisation", "after a tenth of training")
 def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor) -> Tensor:
     """Gradient of the mean loss over `inputs` [B, ...], all parameters that are trained in one vector [P]."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    total = torch.zeros(sum(parameter.numel() for parameter in parameters), dtype=parameters[0].dtype)
+    total = torch.zeros_like(nn.utils.parameters_to_vector(parameters))
     for some_inputs, some_targets in chunks(inputs, targets):
         mean = loss(model(some_inputs), some_targets).sum() / len(inputs)
         gradients = torch.autograd.grad(mean, parameters, materialize_grads=True)
-        total += torch.cat([gradient.flatten() for gradient in gradients])
+        total += nn.utils.parameters_to_vector(gradients)
     return total
 
 

@@ -18,6 +18,7 @@ from torch.func import functional_call, grad, vmap
 from suite.backends import PerExampleLoss
 from suite.instruments.layer_gradients import FORMULAS, of_each, own_parameters
 from suite.training.ensemble import layers_that_vmap_knows
+from suite.training.evaluate import evaluating
 
 TRIED = 3
 """Examples on which every formula is tried."""
@@ -29,7 +30,7 @@ PER_EXAMPLE_VALUES = 2**26
 
 @dataclass(frozen=True)
 class GradientStatistics:
-    """Of the gradients g_i of N examples: by parameter's name, their mean G and S2 = sum_i |g_i - G|^2 / (N - 1),
+    """Of the gradients g_i of N examples: by parameter's name, their mean G (float64) and S2 = sum_i |g_i - G|^2 / (N - 1),
     the trace of their covariance, in the squared unit of the gradient."""
 
     examples: int
@@ -44,7 +45,7 @@ class GradientStatistics:
     @property
     def squared_norm(self) -> float:
         """|G|^2 over all parameters."""
-        return sum(mean.double().square().sum().item() for mean in self.mean.values())
+        return sum(mean.square().sum().item() for mean in self.mean.values())
 
     @property
     def noise_scale(self) -> float:
@@ -70,22 +71,12 @@ def gradient_statistics(
         sums = by_formula | (general_sums(model, rest, loss, inputs, targets) if rest else {})
     count = len(inputs)
     mean = {name: sums[name][1] / count for name in trained}
-    squares = {name: sums[name][0].item() - count * mean[name].double().square().sum().item() for name in trained}
+    squares = {name: sums[name][0].item() - count * mean[name].square().sum().item() for name in trained}
     return GradientStatistics(count, mean, {name: max(0.0, value) / (count - 1) for name, value in squares.items()})
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
 Sums = dict[str, tuple[Tensor, Tensor]]
-"""By parameter's name: sum of the squared norms of the gradients ([], float64), and sum of the gradients."""
+"""By parameter's name: sum of the squared norms of the gradients [], and sum of the gradients, both in float64."""
 
 
 def formula_sums(

@@ -18,14 +18,10 @@ Gradient = tuple[Tensor, Tensor]
 gradients, in the parameter's shape."""
 
 
-def squared(gradients: Tensor) -> Tensor:
-    """Sum of squares in float64, of values summed up in their own precision where that is exact enough."""
-    return gradients.flatten(1).square().sum(dim=1).sum(dtype=torch.float64)
-
-
 def of_each(gradients: Tensor) -> Gradient:
     """From the gradients of all examples, [n, ...]."""
-    return squared(gradients), gradients.sum(dim=0)
+    norms = gradients.flatten(1).square().sum(dim=1)
+    return norms.sum(dtype=torch.float64), gradients.sum(dim=0)
 
 
 def outer(a: Tensor, d: Tensor) -> Gradient:

@@ -19,11 +19,18 @@ from suite.backends import PerExampleLoss
 from suite.cells import Cell, Measurement
 from suite.statistics import Interval, mean_interval
 from suite.training.ensemble import layers_that_vmap_knows
+from suite.training.evaluate import evaluating
 from suite.training.plain import trained
 from suite.workloads import Data, Workload
 
-KESKAR_REACH = 1e-3
+EXAMPLES = 2000
+"""How many training examples, the first, the loss surface of a measurement is made of."""
+PROBES = 20
+"""Random vectors behind the trace of a measurement."""
+REACH = 1e-3
 """Keskar's epsilon: how far, relative to |x_i| + 1, a parameter may move."""
+RESTARTS = 3
+"""Points of the box from which Keskar's maximum is sought."""
 
 
 class LossSurface:
@@ -39,7 +46,6 @@ class LossSurface:
         dtype: torch.dtype = torch.float64,
     ):
         self.model, self.loss = model, loss
-        self.was_training = model.training
         self.inputs, self.targets = (
             tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in (inputs, targets)
         )
@@ -56,12 +62,8 @@ class LossSurface:
         """The mean loss [] at `point` [P]."""
         parts = point.split([math.prod(shape) for shape in self.shapes.values()])
         parameters = {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
-        self.model.eval()
-        try:
-            with layers_that_vmap_knows():
-                outputs = functional_call(self.model, (parameters, self.held), (self.inputs,))
-        finally:
-            self.model.train(self.was_training)
+        with evaluating(self.model), layers_that_vmap_knows():
+            outputs = functional_call(self.model, (parameters, self.held), (self.inputs,))
         return self.loss(outputs, self.targets).mean()
 
     def gradient(self, point: Tensor) -> Tensor:
@@ -107,15 +109,15 @@ def trace(surface: LossSurface, probes: int, replica: int = 0) -> Interval:
     return mean_interval(products)
 
 
-def keskar_sharpness(surface: LossSurface, restarts: int = 3, reach: float = KESKAR_REACH, replica: int = 0) -> float:
-    """phi = 100 (max f(x + z) - f(x)) / (1 + f(x)) over |z_i| <= reach (|x_i| + 1) (Keskar et al. 2017, metric 2.1,
+def keskar_sharpness(surface: LossSurface, replica: int = 0) -> float:
+    """phi = 100 (max f(x + z) - f(x)) / (1 + f(x)) over |z_i| <= REACH (|x_i| + 1) (Keskar et al. 2017, metric 2.1,
     in the whole space).
 
-    The maximum is sought by ten iterations of L-BFGS-B, as theirs, from `restarts` random points of the box, each
+    The maximum is sought by ten iterations of L-BFGS-B, as theirs, from RESTARTS random points of the box, each
     also pushed into the corner that the gradient points at: the greatest counts.
     """
     start = surface.here
-    sides = reach * (start.abs() + 1)
+    sides = REACH * (start.abs() + 1)
     bottom = float(surface.value(start))
 
     def descend(moved: np.ndarray) -> tuple[float, np.ndarray]:
@@ -124,7 +126,7 @@ def keskar_sharpness(surface: LossSurface, restarts: int = 3, reach: float = KES
 
     generator = seeds.generator("keskar", replica)
     highest = bottom
-    for _ in range(restarts):
+    for _ in range(RESTARTS):
         first = (2 * torch.rand(len(start), generator=generator, dtype=start.dtype) - 1).numpy().astype(float)
         found = optimize.minimize(
             descend, first, jac=True, method="L-BFGS-B", bounds=[(-1, 1)] * len(start), options={"maxiter": 10}
@@ -132,11 +134,6 @@ def keskar_sharpness(surface: LossSurface, restarts: int = 3, reach: float = KES
         corner = np.where(descend(found.x)[1] < 0, 1.0, -1.0)
         highest = max(highest, -found.fun, -descend(corner)[0])
     return 100 * (highest - bottom) / (1 + bottom)
-
-
-EXAMPLES = 2000
-"""How many training examples, the first, the loss surface of a measurement is made of."""
-PROBES = 20
 
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
@@ -153,7 +150,7 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
             surface = LossSurface(model, workload.loss, *few, torch.float32)
             row["largest_eigenvalue"] = largest_eigenvalue(surface)
             row["trace"] = trace(surface, PROBES, replica).estimate
-            row["keskar"] = keskar_sharpness(surface, replica=replica)
+            row["keskar"] = keskar_sharpness(surface, replica)
             row["invariant"] = invariant_sharpness(surface)
         rows.append(row)
     return pd.DataFrame(rows)

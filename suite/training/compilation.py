@@ -88,10 +88,8 @@ def captured(
     for tensor, value in zip(state, before, strict=True):
         tensor.copy_(value)
 
-    kept = (*state, *data)  # the graph reads their memory
-
-    def replay(indices: Tensor) -> None:
-        assert kept
+    def replay(indices: Tensor, kept=(state, data)) -> None:
+        """`kept` keeps alive what the graph reads and writes."""
         fixed.copy_(indices)
         graph.replay()
 

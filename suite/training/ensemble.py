@@ -68,9 +68,8 @@ class Ensemble:
         """Compile the update from batches of `batch_size` of these `inputs` and `targets`, from now on the only
         ones that such an update may take. On a GPU it becomes a CUDA graph. Nothing changes without a compiler."""
         indices = torch.zeros(self.size, batch_size, dtype=torch.int64, device=inputs.device)
-        kind = (tuple(inputs.shape), inputs.dtype, tuple(targets.shape), targets.dtype, inputs.device)
         with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):  # what is tried draws nothing
-            function = _compiled_update(self.workload, self.rule, kind, (*self.state, inputs, targets, indices))
+            function = _compiled_update(self.workload, self.rule, (*self.state, inputs, targets, indices))
             if function is None:
                 return
             if inputs.is_cuda:
@@ -158,7 +157,7 @@ def evaluation_function(workload: Workload, own_examples: bool) -> Callable[...,
 
 @contextmanager
 def layers_that_vmap_knows() -> Iterator[None]:
-    """Inside, attention is computed step by step: `torch.func.vmap` has no rules for its fused forms."""
+    """Inside, attention is computed step by step: `torch.func` has no rules for its fused forms."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -171,9 +170,9 @@ def layers_that_vmap_knows() -> Iterator[None]:
 _COMPILED: dict[tuple, Callable[..., None] | None] = {}
 
 
-def _compiled_update(workload: Workload, rule: UpdateRule, kind: tuple, example: Sequence[Tensor]):
-    """The compiled update for these shapes; compiled once in a process, whatever ensemble it is for."""
-    key = (workload, rule, kind, tuple(example[-1].shape))
+def _compiled_update(workload: Workload, rule: UpdateRule, example: Sequence[Tensor]):
+    """The update compiled for tensors like these; once in a process, whatever ensemble it is for."""
+    key = (workload, rule, *((tensor.shape, tensor.dtype, tensor.device) for tensor in example))
     if key not in _COMPILED:
         _COMPILED[key] = compiled(update_function(workload, rule), example)
     return _COMPILED[key]

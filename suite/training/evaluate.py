@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +19,24 @@ def chunks(inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(inputs.split(size), targets.split(size), strict=True)
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, `model` is in evaluation mode; afterwards in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 @torch.no_grad()
 def evaluate(workload: Workload, model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
     """Mean loss and mean score over all of `inputs` [N, ...], in evaluation mode."""
-    was_training = model.training
-    model.eval()
     loss = score = 0.0
-    for some_inputs, some_targets in chunks(inputs, targets):
-        outputs = model(some_inputs)
-        loss += workload.loss(outputs, some_targets).sum().item()
-        score += workload.score(outputs, some_targets).sum().item()
-    model.train(was_training)
+    with evaluating(model):
+        for some_inputs, some_targets in chunks(inputs, targets):
+            outputs = model(some_inputs)
+            loss += workload.loss(outputs, some_targets).sum().item()
+            score += workload.score(outputs, some_targets).sum().item()
     return loss / len(inputs), score / len(inputs)

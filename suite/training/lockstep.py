@@ -107,7 +107,7 @@ def _train_pack(
     for check in protocol.budget.checks(updates_per_epoch):
         for indices in itertools.islice(batches, check - updates):
             if not fast and compiling.due():
-                ensemble.compile(examples.inputs, examples.targets, min(batch_size, examples.count))
+                ensemble.compile(examples.inputs, examples.targets, batch_size)
                 fast = True
             ensemble.update(examples.inputs, examples.targets, indices)
         updates = check

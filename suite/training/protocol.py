@@ -65,6 +65,7 @@ class TenthOfTraining:
 
     epochs: int
     batch_size: int
+    needs_target = False
 
     def updates(self, examples: int) -> int:
         return max(1, round(self.epochs * examples / self.batch_size / 10))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -145,14 +146,14 @@ def data_fingerprint(data: Data) -> str:
 
 
 def _training_loss(workload: Workload, data: Data) -> str:
-    """Mean loss of a few examples in training mode, where dropout and the like are at work; empty where the model has
-    none for so few."""
+    """Mean loss of a few examples in training mode, where dropout and the like are at work; empty where the model
+    cannot be trained on them, which its training will say."""
     few = slice(0, 8)
     model = workload.initial_model(0).train()
     try:
         with seeds.torch_seeded("fingerprint"), torch.no_grad():
             return f"{workload.loss(model(data.train_inputs[few]), data.train_targets[few]).mean().item():.5g}"
-    except ValueError:
+    except Exception:
         return ""
 
 
@@ -170,6 +171,7 @@ def fingerprint(workload: Workload, data: Data) -> str:
         scores = workload.score(outputs, data.train_targets[few])
     values = " ".join(f"{value:.5g}" for value in torch.cat([losses, scores]).tolist())
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    about = f"{model} {trained} {_training_loss(workload, data)}"
+    structure = re.sub("0x[0-9a-f]+", "", str(model))  # no address of this process
+    about = f"{structure} {trained} {_training_loss(workload, data)}"
     text = f"{workload.name} {workload.resplit} {data_fingerprint(data)} {values} {about}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -42,7 +42,15 @@ def test_a_target_that_was_not_reached_leaves_no_verdict():
     (row,) = sharpness.judge(found)
     assert (row.verdict, row.status) == ("", "target_not_reached")
     assert "1 of 3 seeds at batch size 16" in sharpness.explain(found, [row])
-    sharpness.draw(found)
+    assert len(sharpness.draw(found).axes[0].lines) == 2 + 2  # two seeds that have both, and the dots of each size
+
+
+def test_one_size_alone_is_drawn_all_the_same():
+    rows = minima([10, 20, 40], [20, 44, 80])
+    rows.loc[rows["batch_size"] == 16, "status"] = "target_not_reached"
+    found = evidence(rows)
+    assert len(sharpness.draw(found).axes[0].lines) == 2
+    assert sharpness.numbers(found)["Small, median"].tolist() == ["20.0"] * 4
 
 
 def test_each_measure_has_its_own_ratio():
