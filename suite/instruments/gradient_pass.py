@@ -30,8 +30,8 @@ PER_EXAMPLE_VALUES = 2**26
 
 @dataclass(frozen=True)
 class GradientStatistics:
-    """Of the gradients g_i of N examples: by parameter's name, their mean G (float64) and S2 = sum_i |g_i - G|^2 / (N - 1),
-    the trace of their covariance, in the squared unit of the gradient."""
+    """Of the gradients g_i of N examples: by parameter's name, their mean G (float64) and the trace of their
+    covariance, S2 = sum_i |g_i - G|^2 / (N - 1), in the squared unit of the gradient."""
 
     examples: int
     mean: dict[str, Tensor]
