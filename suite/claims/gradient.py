@@ -146,7 +146,10 @@ def noise_scales(rows: pd.DataFrame) -> str:
         of_stage = exact[exact["stage"] == stage]
         scale = geometric_mean(of_stage["variance"] / of_stage["gradient_norm"] ** 2)
         found.append(f"{three_digits(scale.estimate)} ({bounds(scale, three_digits)}) {stage}")
-    return f"At a batch size of {' and '.join(found)} the noise is as long as the gradient itself: the noise scale."
+    return (
+        "The noise scale, the batch size at which the noise of batches drawn with replacement is as long as the "
+        f"gradient itself, is {' and '.join(found)}."
+    )
 
 
 def numbers(evidence: Evidence) -> pd.DataFrame:

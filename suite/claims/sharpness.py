@@ -29,7 +29,7 @@ MEASURES = {
 }
 MOST_SEEDS = 5
 LOOKS = 1.03
-"""Looked at so often that the training losses where both end are nearly equal."""
+"""Looked at so often that both end close below the target: on digits at 0.0915 and 0.0986 for 0.1."""
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
@@ -54,8 +54,8 @@ def values(evidence: Evidence, batch_size: int, measure: str) -> pd.Series:
 
 
 def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the Hessian's largest eigenvalue at Large over that at Small, both trained to the same training
-    loss, lies above 1 with its whole interval.
+    """Holds when the Hessian's largest eigenvalue at Large over that at Small, both trained until the training loss
+    falls below the same target, lies above 1 with its whole interval.
 
     The geometric mean over seeds: Student's t on the differences of logs, paired by initial parameters and split.
     """
