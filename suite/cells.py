@@ -32,6 +32,8 @@ class Measurement:
     """Makes a cell's tidy rows. None when asv measures it."""
     timed: bool = False
     """Whether it is a timing: never taken beside other work, and never twice the same."""
+    trains: bool = False
+    """Whether it trains its replicas by the engine asked for, as ensembles where they fit."""
 
 
 @dataclass(frozen=True)
@@ -112,3 +114,5 @@ class Scope:
     processes: int
     """Fresh processes of each timing."""
     backends: tuple[str, ...]
+    factorial: bool = False
+    """Whether Small and Large are compared by every learning-rate rule with every budget."""

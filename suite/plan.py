@@ -12,7 +12,7 @@ from suite.cells import NO_BATCH_SIZE, Cell, Scope
 from suite.claims import Claim, Facts, all_claims
 from suite.errors import UserError
 from suite.quick_timings import THREADS
-from suite.training.engine import ENGINES, TRAINING, packed, why_not_ensemble
+from suite.training.engine import ENGINES, packed, why_not_ensemble
 from suite.workloads import Data, Workload, find, fingerprint
 from suite.workloads.check import load_checked
 
@@ -27,6 +27,8 @@ class Preset:
     """Every how many of the workload's batch sizes are measured; Small and Large always are."""
     coarse_every: int
     """Every how many of those are measured where it is slow."""
+    factorial: bool = False
+    """Whether every learning-rate rule is crossed with every budget."""
 
     def scope(self, workload: Workload, seeds_asked: int | None, backends: tuple[str, ...]) -> Scope:
         batch_sizes = _thinned(workload, workload.batch_sizes, self.every)
@@ -39,6 +41,7 @@ class Preset:
             seeds=seeds_asked or self.seeds,
             processes=self.processes,
             backends=backends,
+            factorial=self.factorial,
         )
 
 
@@ -49,7 +52,7 @@ def _thinned(workload: Workload, batch_sizes: tuple[int, ...], every: int) -> tu
 PRESETS = {
     "quick": Preset(seeds=3, processes=2, every=3, coarse_every=1),
     "default": Preset(seeds=30, processes=9, every=1, coarse_every=2),
-    "full": Preset(seeds=50, processes=15, every=1, coarse_every=1),
+    "full": Preset(seeds=50, processes=15, every=1, coarse_every=1, factorial=True),
 }
 
 
@@ -123,7 +126,7 @@ def plan(
         device = machine.gpu() if BACKENDS[cell.backend].device_type == "cuda" else machine.processor()
         of_cell = source if cell.workload == workload.name else cell.workload
         print_of = _known(of_cell)[2]
-        if cell.measurement is TRAINING and engine == "ensemble" and _fits_ensemble(of_cell):
+        if cell.measurement.trains and engine == "ensemble" and _fits_ensemble(of_cell):
             cell = packed(cell, _known(of_cell)[0])
         return Planned(cell, cell.key(print_of, device, seeds.BASE_SEED), of_cell, print_of)
 

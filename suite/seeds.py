@@ -28,6 +28,26 @@ def generator(*names: str | int) -> torch.Generator:
 def torch_seeded(*names: str | int) -> Iterator[None]:
     """Inside, torch's own generator runs the stream called `names`, for what takes no other: initial
     parameters, dropout. Afterwards it is as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(*names))
+    with TorchStream(*names).running():
         yield
+
+
+class TorchStream:
+    """The stream called `names`, for torch's own generators to run now and then."""
+
+    def __init__(self, *names: str | int):
+        self.seed, self.states = derive(*names), None
+        self.devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Inside, torch's own generators go on with this stream; afterwards they are as they were."""
+        with torch.random.fork_rng(devices=self.devices):
+            if self.states is None:
+                torch.manual_seed(self.seed)
+            else:
+                torch.set_rng_state(self.states[0])
+                for device, state in zip(self.devices, self.states[1:], strict=True):
+                    torch.cuda.set_rng_state(state, device)
+            yield
+            self.states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self.devices)]

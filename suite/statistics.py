@@ -5,6 +5,7 @@ without bounds (nan), from which no verdict but `undecided` follows.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -81,6 +82,27 @@ def mean_p_value(values: Sequence[float]) -> float:
     if np.ptp(values) == 0:
         return 0.0 if values[0] else 1.0
     return float(stats.ttest_1samp(values, 0).pvalue)
+
+
+MOST_WANTED = 10_000
+
+
+def seeds_to_settle(values: Sequence[float], power: float = 0.8) -> float:
+    """How many fresh values a new experiment needs so that Student's t test rejects a mean of zero with probability
+    `power`, if mean and spread are those of `values` [n]: by the noncentral t distribution, infinite beyond
+    MOST_WANTED (Cohen, Statistical Power Analysis, 1988, chapter 2)."""
+    values = np.asarray(values, float)
+    spread = values.std(ddof=1) if len(values) > 1 else math.nan
+    if not spread > 0 or values.mean() == 0:
+        return math.inf
+
+    def reached(n: int) -> bool:
+        critical = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+        return stats.nct.sf(critical, n - 1, abs(values.mean()) / spread * math.sqrt(n)) >= power
+
+    if not reached(MOST_WANTED):
+        return math.inf
+    return float(2 + bisect_left(range(2, MOST_WANTED), True, key=reached))
 
 
 def probability_above_zero(values: Sequence[float]) -> Interval:

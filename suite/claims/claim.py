@@ -24,9 +24,12 @@ class Facts:
     large: int
     train_examples: int
     test_examples: int
+    middle: int
     learning_rate: float
+    learning_rates: tuple[float, ...]
     epochs: int
     target_loss: float
+    max_updates: int
     score_name: str
     resplit: bool
     published: dict[str, dict[str, float]]
@@ -42,9 +45,12 @@ class Facts:
             large=workload.large,
             train_examples=len(data.train_inputs),
             test_examples=len(data.test_inputs),
+            middle=workload.middle,
             learning_rate=workload.learning_rate,
+            learning_rates=workload.learning_rates,
             epochs=workload.epochs,
             target_loss=workload.target_loss,
+            max_updates=workload.max_updates,
             score_name=workload.score_name,
             resplit=workload.resplit,
             published={

@@ -13,6 +13,8 @@ from suite.statistics import Interval
 
 COLOURS = dict(zip(("cpu", "cuda", "sequential"), seaborn.color_palette("colorblind", 3), strict=True))
 SMALL_COLOUR, LARGE_COLOUR = seaborn.color_palette("colorblind")[0], seaborn.color_palette("colorblind")[3]
+VERDICT_COLOURS = {"holds": "#d5e9f8", "fails": "#fbdcc6", "undecided": "#ededed"}
+"""Backgrounds, as on the page."""
 GREY, LIGHT_GREY = "#6b6b6b", "#b0b0b0"
 
 

@@ -11,10 +11,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
-from suite.claims import optimization
+from suite.claims import factorial
 from suite.claims.claim import Claim, Evidence, Facts, Row
 from suite.claims.drawing import GREY, batch_size_axis, bounds, published, thousands
-from suite.statistics import mean_interval, probability_above_zero, value_at_crossing
+from suite.claims.trained import at_target, at_the_end, paired, troubles
+from suite.statistics import mean_interval, probability_above_zero
 from suite.training.engine import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from suite.workloads import Workload
@@ -23,39 +24,44 @@ MEASURE = "test {score} at equal training loss, Small − Large"
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Every batch size trained for equal epochs, and a coarse choice of them to the target loss."""
+    """Every batch size trained for equal epochs, and a coarse choice of them to the target loss; Small and Large by
+    every protocol."""
     to_target = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
     budgets = {
         TargetLoss(workload.target_loss, workload.max_updates): to_target,
         EqualEpochs(workload.epochs): scope.training_batch_sizes,
     }
-    return [
+    at_one_rate = [
         Cell(TRAINING, workload.name, "cpu", batch_size, scope.seeds, Protocol(workload.learning_rate, budget))
         for budget, batch_sizes in budgets.items()
         for batch_size in batch_sizes
     ]
+    return [*at_one_rate, *factorial.cells(workload, scope)]
 
 
 def to_target(evidence: Evidence) -> pd.DataFrame:
-    """The trainings to the target loss."""
-    equal_epochs = str(Protocol(evidence.facts.learning_rate, EqualEpochs(evidence.facts.epochs)))
-    return evidence.rows[evidence.rows["protocol"] != equal_epochs]
+    """The trainings to the target loss, at the workload's rate."""
+    facts = evidence.facts
+    return _by(evidence, Protocol(facts.learning_rate, TargetLoss(facts.target_loss, facts.max_updates)))
 
 
-def at_target(rows: pd.DataFrame, facts: Facts, column: str) -> pd.DataFrame:
-    """`column` where the training loss crosses the target: a row per seed, a column per batch size."""
-    looks = rows[rows["status"] == "ok"].sort_values("updates")
-    return pd.DataFrame(
-        {
-            batch_size: of_size.groupby("seed").apply(
-                lambda seed: value_at_crossing(
-                    seed["train_loss"].to_numpy(), seed[column].to_numpy(), facts.target_loss
-                ),
-                include_groups=False,
-            )
-            for batch_size, of_size in looks.groupby("batch_size")
-        }
-    )
+def for_equal_epochs(evidence: Evidence) -> pd.DataFrame:
+    """The trainings for equal epochs, at the workload's rate."""
+    return _by(evidence, Protocol(evidence.facts.learning_rate, EqualEpochs(evidence.facts.epochs)))
+
+
+def _by(evidence: Evidence, protocol: Protocol) -> pd.DataFrame:
+    return evidence.rows[evidence.rows["protocol"] == str(protocol)]
+
+
+def outcome(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
+    """Test score at the end, or where the training loss crosses the target: a column per batch size."""
+    if budget == factorial.TO_TARGET:
+        return at_target(rows, facts, "test_score")
+    return pd.DataFrame({size: paired(rows, size, "test_score") for size in (facts.small, facts.large)})
+
+
+OUTCOME = factorial.Outcome(of_seeds=outcome, what={"": "test score"}, ratio=False)
 
 
 def judge(evidence: Evidence) -> list[Row]:
@@ -76,7 +82,7 @@ def judge(evidence: Evidence) -> list[Row]:
         "kind": "difference",
         "null": 0,
     }
-    status, reason = optimization.troubles(rows, facts)
+    status, reason = troubles(rows, facts)
     if status != "ok":
         return [Row(**shared, status=status, flags=reason)]
     scores = at_target(rows, facts, "test_score")
@@ -102,8 +108,8 @@ def draw(evidence: Evidence) -> Figure:
     left.axhline(0, color="black", linewidth=1)
     left.set_title(f"at training loss {facts.target_loss:g}", pad=18)
     left.set_ylabel(f"test {facts.score_name} minus that of Large")
-    equal_epochs = evidence.rows.drop(to_target(evidence).index)
-    end = optimization.at_the_end(equal_epochs[equal_epochs["status"] == "ok"])
+    equal_epochs = for_equal_epochs(evidence)
+    end = at_the_end(equal_epochs[equal_epochs["status"] == "ok"])
     for column, name, colour in (("train_score", "training", "C0"), ("test_score", "test", "C3")):
         scores = end.pivot(index="seed", columns="batch_size", values=column)
         _draw_scores(right, scores, f"{name} {facts.score_name}", colour)
@@ -152,11 +158,11 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
 
 def _after_equal_epochs(evidence: Evidence) -> str:
     facts = evidence.facts
-    equal_epochs = evidence.rows.drop(to_target(evidence).index)
-    if optimization.troubles(equal_epochs, facts)[0] != "ok":
+    equal_epochs = for_equal_epochs(evidence)
+    if troubles(equal_epochs, facts)[0] != "ok":
         return ""
     train_small, train_large, test_small, test_large = (
-        optimization.paired(equal_epochs, size, f"{split}_score").mean()
+        paired(equal_epochs, size, f"{split}_score").mean()
         for split in ("train", "test")
         for size in (facts.small, facts.large)
     )

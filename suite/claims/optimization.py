@@ -10,8 +10,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
+from suite.claims import factorial
 from suite.claims.claim import Claim, Evidence, Facts, Row
 from suite.claims.drawing import GREY, batch_size_colours, bounds, thousands, three_digits
+from suite.claims.trained import at_target, at_the_end, log_loss, paired, troubles
 from suite.statistics import Interval, holm, mean_interval, mean_p_value, probability_above_zero
 from suite.training.engine import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol
@@ -21,8 +23,8 @@ MEASURE = "training loss, Large / Small"
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Every batch size at the workload's learning rate; Small and Large at its other rates."""
-    return [
+    """Every batch size at the workload's learning rate; Small and Large at its other rates, and by every protocol."""
+    at_one_rate = [
         Cell(
             TRAINING,
             workload.name,
@@ -35,47 +37,36 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         for batch_size in scope.training_batch_sizes
         if rate == workload.learning_rate or batch_size in (workload.small, workload.large)
     ]
+    return [*at_one_rate, *factorial.cells(workload, scope)]
 
 
 def protocol(facts: Facts, rate: float) -> str:
     return str(Protocol(rate, EqualEpochs(facts.epochs)))
 
 
-def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:
-    """The last look at each replica that was trained."""
-    return rows.dropna(subset=["seed"]).sort_values("updates").groupby(["batch_size", "seed"]).tail(1)
+def at_fixed_rates(evidence: Evidence) -> pd.DataFrame:
+    """The trainings for equal epochs at each of the workload's rates."""
+    wanted = [protocol(evidence.facts, rate) for rate in evidence.facts.learning_rates]
+    return evidence.rows[evidence.rows["protocol"].isin(wanted)]
 
 
-def paired(rows: pd.DataFrame, batch_size: int, column: str) -> pd.Series:
-    """`column` of each seed at the end of training with `batch_size`."""
-    end = at_the_end(rows)
-    return end[end["batch_size"] == batch_size].set_index("seed")[column].sort_index()
+def outcome(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
+    """Log of the training loss at the end, or of the epochs until the target: a column per batch size."""
+    if budget == factorial.TO_TARGET:
+        return np.log(at_target(rows, facts, "epoch"))
+    return pd.DataFrame({size: log_loss(rows, size) for size in (facts.small, facts.large)})
 
 
-def log_loss(rows: pd.DataFrame, batch_size: int) -> pd.Series:
-    """Log of each seed's training loss at the end; a loss of zero counts as 1e-12."""
-    return np.log(paired(rows, batch_size, "train_loss").clip(lower=1e-12))
+OUTCOME = factorial.Outcome(
+    of_seeds=outcome,
+    what={factorial.TO_TARGET: "epochs to the target loss", "": "training loss"},
+    ratio=True,
+)
 
 
 def log_loss_differences(rows: pd.DataFrame, facts: Facts) -> pd.Series:
     """Log of the training loss at Large minus that at Small, replica by replica."""
     return log_loss(rows, facts.large) - log_loss(rows, facts.small)
-
-
-def troubles(rows: pd.DataFrame, facts: Facts) -> tuple[str, str]:
-    """The status of the comparison of Small with Large, and how many replicas it comes from."""
-    for batch_size in (facts.small, facts.large):
-        of_size = rows[rows["batch_size"] == batch_size]
-        end = at_the_end(of_size)
-        for status in ("diverged", "target_not_reached"):
-            if count := int((end["status"] == status).sum()):
-                what = status.replace("_", " ")
-                return status, f"{count} of {len(end)} seeds at batch size {thousands(batch_size)}: {what}"
-        if end.empty:
-            reason = of_size["reason"].dropna() if "reason" in of_size else []
-            status = of_size["status"].iloc[0] if len(of_size) else "unavailable"
-            return status, reason.iloc[0] if len(reason) else "not measured"
-    return "ok", ""
 
 
 def judge(evidence: Evidence) -> list[Row]:
@@ -85,7 +76,7 @@ def judge(evidence: Evidence) -> list[Row]:
     The geometric mean over replicas, paired by initial parameters and split: Student's t on the differences
     of log losses. The row at the workload's rate stands in the table; every rate has a row in table.csv.
     """
-    facts, all_rows = evidence.facts, evidence.rows
+    facts, all_rows = evidence.facts, at_fixed_rates(evidence)
     judged = []
     for name in all_rows["protocol"].unique():
         rows = all_rows[all_rows["protocol"] == name]
@@ -112,13 +103,13 @@ def judge(evidence: Evidence) -> list[Row]:
                 flags=rates_at_which_it_holds(evidence) if headline else "",
             )
         )
-    return judged
+    return [*judged, *factorial.rows(evidence, OUTCOME, {row.protocol for row in judged})]
 
 
 def effects_by_rate(evidence: Evidence) -> pd.DataFrame:
     """A row per learning rate: effect with interval, status, and whether it holds after Holm's correction."""
     facts, table = evidence.facts, []
-    for rate, rows in evidence.rows.groupby("learning_rate"):
+    for rate, rows in at_fixed_rates(evidence).groupby("learning_rate"):
         status, reason = troubles(rows, facts)
         differences = log_loss_differences(rows, facts) if status == "ok" else []
         interval = mean_interval(differences).map(np.exp) if status == "ok" else Interval(*[np.nan] * 3, 0)
@@ -211,7 +202,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"and {scores[1]:.3f}. The small batch ended lower in {wins.estimate:.0%} of the seeds (interval of the "
         f"probability {wins.low:.0%} to {wins.high:.0%}). Equal epochs give the large batch fewer updates: the "
         f"middle panel shows the same trainings per update. Over the learning rate, with Holm's correction, the "
-        f"claim {row.flags.partition('; ')[2]}. {other}"
+        f"claim {row.flags.partition('; ')[2]}. {other} {factorial.sentence(evidence, OUTCOME)}"
     )
 
 
@@ -247,4 +238,6 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
+    illustrate=lambda evidence: factorial.draw(evidence, OUTCOME),
+    illustration_says=factorial.SAYS,
 )

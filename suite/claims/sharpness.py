@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Row
 from suite.claims.drawing import GREY, LARGE_COLOUR, SMALL_COLOUR, bounds, thousands, three_digits
-from suite.claims.optimization import troubles
+from suite.claims.trained import troubles
 from suite.instruments.sharpness import EXAMPLES, SHARPNESS
 from suite.statistics import Interval, mean_interval, probability_above_zero
 from suite.training.protocol import Protocol, TargetLoss

@@ -3,6 +3,7 @@
 import re
 import textwrap
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +14,11 @@ from torch import nn
 from suite import seeds
 from suite.backends import BACKENDS, CPU
 from suite.cells import Cell, Measurement
-from suite.training import lockstep, plain
+from suite.training import lockstep, looks, plain
 from suite.training.ensemble import Ensemble
 from suite.training.evaluate import evaluate
 from suite.training.packing import parameter_count, replicas_per_call
+from suite.training.protocol import Protocol, updates_per_epoch
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
@@ -25,18 +27,28 @@ ENGINES = ("ensemble", "plain")
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """Every replica of the cell: the table of looks at each, with a column `seed`."""
+    seen = train(workload, data, cell, [cell.protocol] * cell.repeats, range(cell.repeats))
+    return looks.tables(seen, cell.protocol, updates_per_epoch(len(data.train_inputs), cell.batch_size))
+
+
+def train(
+    workload: Workload,
+    data: Data,
+    cell: Cell,
+    protocols: Sequence[Protocol],
+    replicas: Sequence[int],
+    ended: looks.Ended = looks.ends,
+) -> list[list[looks.Look]]:
+    """Train replica `replicas[i]` by `protocols[i]` where and with the engine that the cell says: the looks at each,
+    up to that at which it has `ended`. `data` is not split yet."""
     backend = BACKENDS[cell.backend]
     data = data.to(backend.device)
     if cell.replicas_per_call > 1:
-        return lockstep.train(workload, data, cell.protocol, cell.batch_size, cell.repeats, cell.replicas_per_call)
-    replicas = [
-        plain.train(workload, workload.replica_data(data, replica), cell.protocol, cell.batch_size, replica, backend)
-        for replica in range(cell.repeats)
-    ]
-    return pd.concat(replicas, keys=range(cell.repeats), names=["seed"]).reset_index("seed")
+        return lockstep.train(workload, data, protocols, cell.batch_size, replicas, cell.replicas_per_call, ended)
+    return plain.train_in_turns(workload, data, protocols, cell.batch_size, replicas, backend, ended)
 
 
-TRAINING = Measurement("training", version=2, measure=measure)
+TRAINING = Measurement("training", version=2, measure=measure, trains=True)
 
 
 def packed(cell: Cell, workload: Workload) -> Cell:

@@ -26,8 +26,8 @@ EVALUATED_VALUES = 2**20
 class Ensemble:
     """`replicas` of `workload`, each with its own initial parameters, learning rate and momentum.
 
-    `parameters` and `buffers` map names to tensors [R, ...]: views of what the next update changes in place. A
-    replica that diverges does not disturb the others.
+    `parameters` and `buffers` map names to tensors [R, ...]: views of what the next update changes in place, as it
+    takes its rates from `learning_rates` [R]. A replica that diverges does not disturb the others.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Ensemble:
             torch.zeros_like(self.parameters[name]) for name in trained_names(workload) for _ in range(rule.memories)
         ]
         updates = torch.zeros((), dtype=torch.float64, device=device)
+        self.learning_rates = rates
         self.state = [*self.parameters.values(), *self.buffers.values(), *remembered, rates, momenta, updates]
         self._fast: dict[int, Callable[[Tensor], None]] = {}
 

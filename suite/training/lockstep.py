@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from suite import seeds
 from suite.training import looks
 from suite.training.ensemble import Ensemble
 from suite.training.packing import WORK, parameter_count
-from suite.training.protocol import Protocol
+from suite.training.protocol import Protocol, updates_per_epoch
 from suite.workloads import Data, Workload
 
 CALLS_BEFORE_COMPILING = 2000
@@ -58,21 +57,27 @@ class Examples:
 
 
 def train(
-    workload: Workload, data: Data, protocol: Protocol, batch_size: int, replicas: int, replicas_per_call: int
-) -> pd.DataFrame:
-    """Train replicas 0 ... `replicas` - 1, `replicas_per_call` at a time: the table of `looks` of each, with a column
-    `seed`. `data` is not split yet."""
-    packs = math.ceil(replicas / replicas_per_call)
-    updates_per_epoch = math.ceil(len(data.train_inputs) / batch_size)
+    workload: Workload,
+    data: Data,
+    protocols: Sequence[Protocol],
+    batch_size: int,
+    replicas: Sequence[int],
+    replicas_per_call: int,
+    ended: looks.Ended = looks.ends,
+) -> list[list[looks.Look]]:
+    """Train replica `replicas[i]` by `protocols[i]`, `replicas_per_call` of them in a call: the looks at each, up to
+    that at which it has `ended`. All protocols are alike but for their rates. `data` is not split yet."""
+    count, protocol = len(replicas), protocols[0]
     work = replicas_per_call * batch_size * parameter_count(workload)
-    compiling = Compiling(packs * protocol.budget.expected_updates(updates_per_epoch), work)
-    seen = []
-    for first in range(0, packs * replicas_per_call, replicas_per_call):
-        pack = range(first, first + replicas_per_call)
-        with seeds.torch_seeded("dropout", batch_size, first):
-            seen += _train_pack(workload, data, protocol, batch_size, pack, compiling, wanted=replicas - first)
-    tables = [looks.table(of_replica, protocol, updates_per_epoch) for of_replica in seen[:replicas]]
-    return pd.concat(tables, keys=range(replicas), names=["seed"]).reset_index("seed")
+    packs = math.ceil(count / replicas_per_call)
+    compiling = Compiling(packs * protocol.budget.expected_updates(len(data.train_inputs), batch_size), work)
+    running = {}
+    for first in range(0, count, replicas_per_call):
+        places = range(first, min(first + replicas_per_call, count))
+        full = [*places, *[places[-1]] * (replicas_per_call - len(places))]
+        pack = [replicas[place] for place in full]
+        running[places] = _looks(workload, data, [protocols[place] for place in full], batch_size, pack, compiling)
+    return looks.followed(running, protocols, ended)
 
 
 class Compiling:
@@ -89,31 +94,37 @@ class Compiling:
         return max(self.expected / 2, self.made) * self.weight > CALLS_BEFORE_COMPILING
 
 
-def _train_pack(
+def _looks(
     workload: Workload,
     data: Data,
-    protocol: Protocol,
+    protocols: Sequence[Protocol],
     batch_size: int,
-    replicas: range,
+    replicas: Sequence[int],
     compiling: Compiling,
-    wanted: int,
-) -> list[list[looks.Look]]:
-    """The looks at each of `replicas`, of which the first `wanted` say when to stop."""
+) -> Iterator[list[looks.Look]]:
+    """The looks at a pack of replicas whenever the budget says so, trained in between."""
+    protocol = protocols[0]
     examples = Examples(workload, data, replicas)
-    ensemble = Ensemble(workload, replicas, protocol.learning_rate, device=examples.inputs.device)
-    updates_per_epoch = math.ceil(examples.count / batch_size)
-    batches = examples.batches(batch_size, replicas)
-    seen, updates, fast = [[] for _ in replicas], 0, False
-    for check in protocol.budget.checks(updates_per_epoch):
-        for indices in itertools.islice(batches, check - updates):
-            if not fast and compiling.due():
-                ensemble.compile(examples.inputs, examples.targets, batch_size)
-                fast = True
-            ensemble.update(examples.inputs, examples.targets, indices)
-        updates = check
-        for of_replica, look in zip(seen, examples.look(ensemble, updates), strict=True):
-            if not (of_replica and looks.ends(of_replica[-1], protocol)):
-                of_replica.append(look)
-        if all(looks.ends(of_replica[-1], protocol) for of_replica in seen[:wanted]):
-            break
-    return seen
+    momenta = [one.momentum for one in protocols]
+    rates = _rates(protocols, examples.count, batch_size, 0)
+    ensemble = Ensemble(workload, replicas, rates, momenta, protocol.update_rule, examples.inputs.device)
+    warm_up = protocol.rate_rule.warm_up_updates(updates_per_epoch(examples.count, batch_size))
+    batches, dropout = examples.batches(batch_size, replicas), seeds.TorchStream("dropout", batch_size, replicas[0])
+    updates, fast = 0, False
+    for check in protocol.budget.checks(examples.count, batch_size):
+        with dropout.running():
+            for indices in itertools.islice(batches, check - updates):
+                if not fast and compiling.due():
+                    ensemble.compile(examples.inputs, examples.targets, batch_size)
+                    fast = True
+                if 0 < updates <= warm_up:
+                    rates = _rates(protocols, examples.count, batch_size, updates)
+                    ensemble.learning_rates.copy_(torch.tensor(rates))
+                ensemble.update(examples.inputs, examples.targets, indices)
+                updates += 1
+            found = list(examples.look(ensemble, updates))
+        yield found
+
+
+def _rates(protocols: Sequence[Protocol], examples: int, batch_size: int, updates: int) -> list[float]:
+    return [protocol.rate(examples, batch_size, updates) for protocol in protocols]

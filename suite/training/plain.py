@@ -1,10 +1,8 @@
 """Training one replica after another, with torch's own optimizer: slow and obvious."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
-import torch
 from torch import nn
 
 from suite import seeds
@@ -12,7 +10,7 @@ from suite.backends import CPU, Backend
 from suite.training import looks
 from suite.training.epoch import Batch, resident_batches
 from suite.training.evaluate import evaluate
-from suite.training.protocol import Protocol
+from suite.training.protocol import Protocol, updates_per_epoch
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
@@ -38,19 +36,49 @@ def trained(
 
     `data` is already split for the replica, and on the backend's device.
     """
+    running, seen = looks_at(workload, data, protocol, batch_size, replica, backend), []
+    while not (seen and looks.ends(0, protocol, seen)) and (found := next(running, None)):
+        model, look = found
+        seen.append(look)
+    return model, looks.table(seen, protocol, updates_per_epoch(len(data.train_inputs), batch_size))
+
+
+def looks_at(
+    workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
+) -> Iterator[tuple[nn.Module, looks.Look]]:
+    """The model of `replica` and a look at it whenever the protocol's budget says so, trained in between."""
     model = workload.initial_model(replica).to(backend.device).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=protocol.learning_rate)
-    updates_per_epoch = math.ceil(len(data.train_inputs) / batch_size)
-    batches = endless_batches(data, batch_size, replica)
-    seen, updates = [], 0
-    with seeds.torch_seeded("dropout", batch_size, replica):
-        for check in protocol.budget.checks(updates_per_epoch):
+    optimizer = protocol.update_rule.twin(model.parameters(), protocol.learning_rate, protocol.momentum)
+    examples = len(data.train_inputs)
+    batches, dropout = endless_batches(data, batch_size, replica), seeds.TorchStream("dropout", batch_size, replica)
+    updates = 0
+    for check in protocol.budget.checks(examples, batch_size):
+        with dropout.running():
             while updates < check:
+                for group in optimizer.param_groups:
+                    group["lr"] = protocol.rate(examples, batch_size, updates)
                 update(backend, model, workload.loss, optimizer, *next(batches))
                 updates += 1
             train_loss_and_score = evaluate(workload, model, data.train_inputs, data.train_targets)
             test_loss_and_score = evaluate(workload, model, data.test_inputs, data.test_targets)
-            seen.append((updates, *train_loss_and_score, *test_loss_and_score))
-            if looks.ends(seen[-1], protocol):
-                break
-    return model, looks.table(seen, protocol, updates_per_epoch)
+        yield model, (updates, *train_loss_and_score, *test_loss_and_score)
+
+
+def train_in_turns(
+    workload: Workload,
+    data: Data,
+    protocols: Sequence[Protocol],
+    batch_size: int,
+    replicas: Sequence[int],
+    backend: Backend = CPU,
+    ended: looks.Ended = looks.ends,
+) -> list[list[looks.Look]]:
+    """What `lockstep.train` does, each replica alone: the looks at each. `data` is not split yet."""
+
+    def alone(place: int) -> Iterator[list[looks.Look]]:
+        own = workload.replica_data(data, replicas[place])
+        for _, look in looks_at(workload, own, protocols[place], batch_size, replicas[place], backend):
+            yield [look]
+
+    running = {range(place, place + 1): alone(place) for place in range(len(replicas))}
+    return looks.followed(running, protocols, ended)

@@ -7,6 +7,23 @@ A budget says after how many updates to look at the model (`checks`), about how 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from suite.training.learning_rate import FIXED, RateRule
+from suite.training.update_rule import DESCENT, UpdateRule
+
+
+def updates_per_epoch(examples: int, batch_size: int) -> int:
+    """The last batch of an epoch may be smaller."""
+    return -(-examples // batch_size)
+
+
+def growing(last: int, growth: float) -> Iterator[int]:
+    """0, 1, 2, ... and then every `growth` times as many, up to `last`."""
+    updates = 0
+    while updates < last:
+        yield updates
+        updates = max(updates + 1, round(updates * growth))
+    yield last
+
 
 @dataclass(frozen=True)
 class EqualEpochs:
@@ -15,17 +32,41 @@ class EqualEpochs:
     epochs: int
     needs_target = False
 
-    def checks(self, updates_per_epoch: int) -> Iterator[int]:
-        return iter(range(0, self.epochs * updates_per_epoch + 1, updates_per_epoch))
+    def checks(self, examples: int, batch_size: int) -> Iterator[int]:
+        an_epoch = updates_per_epoch(examples, batch_size)
+        return iter(range(0, self.epochs * an_epoch + 1, an_epoch))
 
-    def expected_updates(self, updates_per_epoch: int) -> int:
-        return self.epochs * updates_per_epoch
+    def expected_updates(self, examples: int, batch_size: int) -> int:
+        return self.epochs * updates_per_epoch(examples, batch_size)
 
     def reached(self, training_loss: float) -> bool:
         return False
 
     def __str__(self) -> str:
         return f"{self.epochs} epochs"
+
+
+@dataclass(frozen=True)
+class EqualUpdates:
+    """Every batch size makes as many updates as `batch_size` does in `epochs` (Shallue 2019, section 2: a budget of
+    updates), and is looked at after 0, 1, 2, ... and then every `growth` times as many."""
+
+    epochs: int
+    batch_size: int
+    growth: float = 1.3
+    needs_target = False
+
+    def checks(self, examples: int, batch_size: int) -> Iterator[int]:
+        return growing(self.expected_updates(examples, batch_size), self.growth)
+
+    def expected_updates(self, examples: int, batch_size: int) -> int:
+        return self.epochs * updates_per_epoch(examples, self.batch_size)
+
+    def reached(self, training_loss: float) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"the updates of {self.epochs} epochs at batch size {self.batch_size}"
 
 
 @dataclass(frozen=True)
@@ -41,14 +82,10 @@ class TargetLoss:
     growth: float = 1.1
     needs_target = True
 
-    def checks(self, updates_per_epoch: int) -> Iterator[int]:
-        updates = 0
-        while updates < self.max_updates:
-            yield updates
-            updates = max(updates + 1, round(updates * self.growth))
-        yield self.max_updates
+    def checks(self, examples: int, batch_size: int) -> Iterator[int]:
+        return growing(self.max_updates, self.growth)
 
-    def expected_updates(self, updates_per_epoch: int) -> int:
+    def expected_updates(self, examples: int, batch_size: int) -> int:
         """A tenth of what it is allowed."""
         return self.max_updates // 10
 
@@ -76,10 +113,20 @@ class TenthOfTraining:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A fixed learning rate with a budget."""
+    """A learning-rate rule with a budget, and how gradients move the parameters."""
 
     learning_rate: float
-    budget: EqualEpochs | TargetLoss | TenthOfTraining
+    """The one from which the rate rule starts."""
+    budget: EqualEpochs | EqualUpdates | TargetLoss | TenthOfTraining
+    rate_rule: RateRule = FIXED
+    update_rule: UpdateRule = DESCENT
+    momentum: float = 0.0
 
     def __str__(self) -> str:
-        return f"fixed rate {self.learning_rate:g}, {self.budget}"
+        moved = "" if self.update_rule is DESCENT else f", {self.update_rule} {self.momentum:g}"
+        return f"{self.rate_rule.describe(self.learning_rate)}{moved}, {self.budget}"
+
+    def rate(self, examples: int, batch_size: int, updates: int) -> float:
+        """The learning rate of an update from a batch of `batch_size` of so many `examples`, after so many
+        `updates`."""
+        return self.rate_rule.rate(self.learning_rate, batch_size, updates, updates_per_epoch(examples, batch_size))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 Move = Callable[[Tensor, Tensor, list[Tensor], Tensor, Tensor, Tensor], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UpdateRule:
     name: str
     memories: int
@@ -24,6 +24,13 @@ class UpdateRule:
     this one makes it."""
     twin: Callable[[Iterable[nn.Parameter], float, float], torch.optim.Optimizer]
     """torch's own, from the parameters of one model, a learning rate and a momentum."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self):
+        """Taken to another process by name: every process knows the rule already."""
+        return RULES.__getitem__, (self.name,)
 
 
 def _descend(parameter, gradient, memory, learning_rate, momentum, updates):
@@ -64,3 +71,4 @@ NESTEROV = UpdateRule(
 ADAM = UpdateRule(
     "adam", 2, _adam, lambda parameters, rate, momentum: torch.optim.Adam(parameters, rate, (momentum, 0.999))
 )
+RULES = {rule.name: rule for rule in (DESCENT, MOMENTUM, NESTEROV, ADAM)}

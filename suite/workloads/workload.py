@@ -126,6 +126,12 @@ class Workload:
         if not min(self.learning_rates) > 0:
             raise ValueError(f"workload {self.name}: learning_rates {self.learning_rates} must be positive")
 
+    @property
+    def middle(self) -> int:
+        """The batch size in the middle of those that are trained with."""
+        sizes = self.training_batch_sizes or self.batch_sizes
+        return sizes[len(sizes) // 2]
+
     def initial_model(self, replica: int) -> nn.Module:
         """The model with the initial parameters of `replica`, the same at every batch size."""
         with seeds.torch_seeded("initialisation", replica):

@@ -6,11 +6,11 @@ from suite.training.protocol import EqualEpochs, TargetLoss, TenthOfTraining
 
 
 def test_equal_epochs_looks_after_every_epoch():
-    assert list(EqualEpochs(3).checks(updates_per_epoch=7)) == [0, 7, 14, 21]
+    assert list(EqualEpochs(3).checks(examples=20, batch_size=3)) == [0, 7, 14, 21]
 
 
 def test_a_target_is_looked_for_at_growing_distances_up_to_its_cap():
-    checks = list(TargetLoss(0.1, max_updates=1000).checks(updates_per_epoch=5))
+    checks = list(TargetLoss(0.1, max_updates=1000).checks(examples=20, batch_size=4))
     assert checks[:4] == [0, 1, 2, 3]
     assert checks[-1] == 1000
     assert all(after <= max(before + 1, 1.1 * before + 0.5) for before, after in itertools.pairwise(checks))
@@ -19,7 +19,7 @@ def test_a_target_is_looked_for_at_growing_distances_up_to_its_cap():
 
 
 def test_the_last_look_for_a_target_is_not_taken_twice():
-    assert list(TargetLoss(0.1, max_updates=3).checks(updates_per_epoch=5)) == [0, 1, 2, 3]
+    assert list(TargetLoss(0.1, max_updates=3).checks(examples=20, batch_size=4)) == [0, 1, 2, 3]
 
 
 def test_a_target_is_reached_at_or_below_its_loss():

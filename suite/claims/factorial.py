@@ -1,0 +1,259 @@
+"""Where the claims on training stop holding: every learning-rate rule with every budget.
+
+The lecture compares Small with Large at one learning rate and equal epochs, which gives a large batch fewer updates.
+What is left when the rate follows the batch size, or is tuned for each, and when both make as many updates or reach
+the same training loss? Published evidence disagrees (Hoffer 2017; Shallue 2019; Smith, Elsen, De 2020); here it is
+measured.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.cells import Cell, Scope
+from suite.claims.claim import Evidence, Facts, Row
+from suite.claims.drawing import VERDICT_COLOURS, bounds, three_digits
+from suite.claims.trained import troubles
+from suite.statistics import holm, mean_interval, mean_p_value, seeds_to_settle, verdict
+from suite.training.engine import TRAINING
+from suite.training.learning_rate import FIXED, LinearWarmUp, SquareRoot, Tuned
+from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol, TargetLoss
+from suite.training.tuning import TRIAL, TUNED_TRAINING
+from suite.workloads import Workload
+
+GOYAL_WARM_UP = 5 / 90
+"""The share of the epochs over which Goyal et al. (2017) let the rate rise."""
+RATES = ("fixed", "square root", "linear, warm-up", "tuned")
+BUDGETS = EPOCHS, UPDATES, TO_TARGET = ("equal epochs", "equal updates", "equal training loss")
+SAYS = (
+    "Where it holds. The rate is the same for both batch sizes, or follows the batch size from the middle one on "
+    "(like its root, or linearly after a warm-up), or is tuned for each with the same trials. Both make as many "
+    "epochs, or as many updates as the middle batch size makes in these, or train to the same loss. Every seed is a "
+    "pair with the same initial parameters; rates were tuned with other seeds."
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a claim compares once both batch sizes have spent their budget."""
+
+    of_seeds: Callable[[pd.DataFrame, Facts, str], pd.DataFrame]
+    """From the looks at all trainings of a protocol, the facts and the budget: a row per seed, a column per batch
+    size; logs where the effect is a ratio."""
+    what: dict[str, str]
+    """What is compared, by budget; of every other budget under the empty name."""
+    ratio: bool
+    """Whether the effect is Large / Small, else it is Small − Large."""
+
+    def name(self, budget: str) -> str:
+        return self.what.get(budget, self.what[""])
+
+    def measure(self, budget: str) -> str:
+        return f"{self.name(budget)}, {'Large / Small' if self.ratio else 'Small − Large'}"
+
+    def form(self, value: float) -> str:
+        return f"×{three_digits(value)}" if self.ratio else f"{value:+.4f}"
+
+
+def protocols(of: Facts | Workload) -> dict[tuple[str, str], Protocol]:
+    """The protocol of each combination of RATES and BUDGETS."""
+    rules = (FIXED, SquareRoot(of.middle), LinearWarmUp(of.middle, of.epochs * GOYAL_WARM_UP), Tuned())
+    budgets = (
+        EqualEpochs(of.epochs),
+        EqualUpdates(of.epochs, of.middle),
+        TargetLoss(of.target_loss, of.max_updates),
+    )
+    return {
+        (rate, budget): Protocol(of.learning_rate, spent, rule)
+        for rate, rule in zip(RATES, rules, strict=True)
+        for budget, spent in zip(BUDGETS, budgets, strict=True)
+    }
+
+
+def cells(workload: Workload, scope: Scope) -> list[Cell]:
+    """Small and Large by every protocol; none outside a factorial scope."""
+    return [
+        Cell(
+            TUNED_TRAINING if isinstance(protocol.rate_rule, Tuned) else TRAINING,
+            workload.name,
+            "cpu",
+            batch_size,
+            scope.seeds,
+            protocol,
+        )
+        for protocol in protocols(workload).values()
+        for batch_size in (workload.small, workload.large)
+        if scope.factorial and batch_size in scope.training_batch_sizes
+    ]
+
+
+def compared(evidence: Evidence, outcome: Outcome) -> pd.DataFrame:
+    """A row per combination measured: `rate`, `budget`, `protocol`, `status`, `reason`; `effect`, `low` and `high` of
+    Small against Large, paired by seed; its `verdict`, the same after Holm's correction over all (`safe`), the
+    `seeds` compared and how many would settle it (`wanted`); `flags`; and the means `small` and `large`."""
+    facts = evidence.facts
+    table = [
+        {"rate": rate, "budget": budget, **_comparison(_rows_of(evidence, protocol), facts, budget, outcome)}
+        | {"protocol": str(protocol)}
+        for (rate, budget), protocol in protocols(facts).items()
+        if len(_rows_of(evidence, protocol))
+    ]
+    if not any(row["rate"] == RATES[-1] for row in table):
+        return pd.DataFrame()
+    frame = pd.DataFrame(table)
+    tested = frame["status"] == "ok"
+    adjusted = pd.Series(holm(frame.loc[tested, "p"]), index=frame.index[tested]).reindex(frame.index)
+    return frame.assign(safe=frame["verdict"].where(~tested | (adjusted < 0.05), "undecided"))
+
+
+def _rows_of(evidence: Evidence, protocol: Protocol) -> pd.DataFrame:
+    return evidence.rows[evidence.rows["protocol"] == str(protocol)]
+
+
+def _comparison(rows: pd.DataFrame, facts: Facts, budget: str, outcome: Outcome) -> dict:
+    flags = _edges(rows)
+    if "stage" in rows:
+        rows = rows[rows["stage"] != TRIAL]
+    status, reason = troubles(rows, facts)
+    found = {"status": status, "reason": reason, "verdict": "", "flags": flags, "p": math.nan}
+    if status != "ok":
+        return found
+    values = outcome.of_seeds(rows, facts, budget)
+    differences = values[facts.large] - values[facts.small]
+    back = np.exp if outcome.ratio else float
+    interval = mean_interval(differences if outcome.ratio else -differences).map(back)
+    return found | {
+        "effect": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "interval": interval,
+        "verdict": verdict(interval, 1 if outcome.ratio else 0),
+        "seeds": interval.n,
+        "p": mean_p_value(differences),
+        "wanted": seeds_to_settle(differences),
+        "small": float(back(values[facts.small].mean())),
+        "large": float(back(values[facts.large].mean())),
+    }
+
+
+def _edges(rows: pd.DataFrame) -> str:
+    """The batch sizes whose best rate lies on the edge of its grid."""
+    if "on_edge" not in rows:
+        return ""
+    on_edge = rows[rows["on_edge"].eq(True)].groupby("batch_size")["learning_rate"]
+    best = rows[rows["on_edge"].eq(True) & (rows["stage"] != TRIAL)].groupby("batch_size")["learning_rate"].first()
+    return "; ".join(
+        f"best rate {best[size]:g} on the edge of its grid at batch size {size:,}" for size in on_edge.groups
+    )
+
+
+def rows(evidence: Evidence, outcome: Outcome, told: set[str]) -> list[Row]:
+    """A row of table.csv for each combination but those whose protocol is `told` already."""
+    facts, judged = evidence.facts, []
+    for _, one in compared(evidence, outcome).iterrows():
+        if one["protocol"] in told:
+            continue
+        shared = {
+            "backend": "cpu",
+            "protocol": one["protocol"],
+            "small": facts.small,
+            "large": facts.large,
+            "measure": outcome.measure(one["budget"]),
+            "unit": outcome.name(one["budget"]),
+            "headline": False,
+            "kind": "ratio" if outcome.ratio else "difference",
+            "null": 1 if outcome.ratio else 0,
+            "flags": "; ".join(filter(None, (one["reason"], one["flags"]))),
+        }
+        if one["status"] != "ok":
+            judged.append(Row(**shared, status=one["status"]))
+        else:
+            judged.append(Row.judged(one["interval"], **shared, value_small=one["small"], value_large=one["large"]))
+    return judged
+
+
+def sentence(evidence: Evidence, outcome: Outcome) -> str:
+    """What follows from all combinations together, after Holm's correction over them; empty where they were not
+    measured."""
+    table = compared(evidence, outcome)
+    if table.empty:
+        return ""
+    return f"{_drawn(table)} {_unsettled(table)}".strip()
+
+
+def _drawn(table: pd.DataFrame) -> str:
+    count = len(table)
+    holding = table[table["safe"] == "holds"]
+    failing = table[table["safe"] == "fails"]
+    said = f"Over all {count} combinations of rate and budget (second figure), with Holm's correction, the claim "
+    if len(holding) == count:
+        return f"{said}holds in every one."
+    told = [_where("holds", table, holding), _where("fails", table, failing)]
+    rest = count - len(holding) - len(failing)
+    if rest:
+        told.append(f"cannot be told in {rest}")
+    return f"{said}{', '.join(filter(None, told))}."
+
+
+def _where(does: str, table: pd.DataFrame, those: pd.DataFrame) -> str:
+    """Where it `does`: by rates or budgets alone if these say it exactly, else one by one."""
+    if those.empty:
+        return f"{does} in none" if does == "holds" else ""
+    for column, phrase in (("rate", "when the rate is {}"), ("budget", "at {}")):
+        chosen = list(dict.fromkeys(those[column]))
+        if len(those) == table[column].isin(chosen).sum():
+            only = "only " if does == "holds" else ""
+            return f"{does} {only}{phrase.format(' or '.join(chosen))}"
+    pairs = [f"{rate} rate at {budget}" for rate, budget in zip(those["rate"], those["budget"], strict=True)]
+    return f"{does} in {len(those)} ({'; '.join(pairs)})"
+
+
+def _unsettled(table: pd.DataFrame) -> str:
+    undecided = table[table["verdict"] == "undecided"]
+    if undecided.empty:
+        return ""
+    wanted = ", ".join(
+        f"{_count(row['wanted'])} for {row['rate']} at {row['budget']}" for _, row in undecided.iterrows()
+    )
+    return f"To settle what is undecided, if the truth is what was seen, would take that many fresh seeds: {wanted}."
+
+
+def _count(seeds: float) -> str:
+    return f"{seeds:,.0f}" if math.isfinite(seeds) else "more than 10,000"
+
+
+def draw(evidence: Evidence, outcome: Outcome) -> Figure | None:
+    """Rates down, budgets across: the effect with its interval, coloured by its verdict. None where they were not
+    measured."""
+    table = compared(evidence, outcome)
+    if table.empty:
+        return None
+    figure = Figure(figsize=(9.6, 3.9))
+    axes = figure.subplots()
+    for _, row in table.iterrows():
+        across, down = BUDGETS.index(row["budget"]), RATES.index(row["rate"])
+        colour = VERDICT_COLOURS.get(row["verdict"], "white")
+        axes.fill_between([across - 0.49, across + 0.49], down - 0.47, down + 0.47, color=colour, linewidth=0)
+        axes.text(across, down, _in_words(row, outcome), ha="center", va="center", fontsize=9, linespacing=1.35)
+    axes.set_xticks(range(len(BUDGETS)), [f"{budget}\n{outcome.measure(budget)}" for budget in BUDGETS])
+    axes.set_yticks(range(len(RATES)), [f"{rate} rate" for rate in RATES])
+    axes.set_xlim(-0.5, len(BUDGETS) - 0.5)
+    axes.set_ylim(len(RATES) - 0.5, -0.5)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def _in_words(row: pd.Series, outcome: Outcome) -> str:
+    mark = " (edge of the grid)" if row["flags"] else ""
+    if row["status"] != "ok":
+        return f"{row['status'].replace('_', ' ')}\n{row['reason'].split(':')[0]}{mark}"
+    interval = f"{outcome.form(row['effect'])} ({bounds(row['interval'], outcome.form)})"
+    return f"{row['verdict']}{mark}\n{interval}"

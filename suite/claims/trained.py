@@ -1,0 +1,56 @@
+"""What claims read off the looks at trainings: how each ended, and where it crossed its target."""
+
+import numpy as np
+import pandas as pd
+
+from suite.claims.claim import Facts
+from suite.claims.drawing import thousands
+from suite.statistics import value_at_crossing
+
+
+def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:
+    """The last look at each replica that was trained."""
+    return rows.dropna(subset=["seed"]).sort_values("updates").groupby(["batch_size", "seed"]).tail(1)
+
+
+def paired(rows: pd.DataFrame, batch_size: int, column: str) -> pd.Series:
+    """`column` of each seed at the end of training with `batch_size`."""
+    end = at_the_end(rows)
+    return end[end["batch_size"] == batch_size].set_index("seed")[column].sort_index()
+
+
+def log_loss(rows: pd.DataFrame, batch_size: int) -> pd.Series:
+    """Log of each seed's training loss at the end; a loss of zero counts as 1e-12."""
+    return np.log(paired(rows, batch_size, "train_loss").clip(lower=1e-12))
+
+
+def at_target(rows: pd.DataFrame, facts: Facts, column: str) -> pd.DataFrame:
+    """`column` where the training loss crosses the target: a row per seed, a column per batch size."""
+    looks = rows[rows["status"] == "ok"].sort_values("updates")
+    return pd.DataFrame(
+        {
+            batch_size: of_size.groupby("seed").apply(
+                lambda seed: value_at_crossing(
+                    seed["train_loss"].to_numpy(), seed[column].to_numpy(), facts.target_loss
+                ),
+                include_groups=False,
+            )
+            for batch_size, of_size in looks.groupby("batch_size")
+        }
+    )
+
+
+def troubles(rows: pd.DataFrame, facts: Facts) -> tuple[str, str]:
+    """The status of the comparison of Small with Large, and how many replicas it comes from."""
+    for batch_size in (facts.small, facts.large):
+        of_size = rows[rows["batch_size"] == batch_size]
+        end = at_the_end(of_size)
+        for status in ("diverged", "target_not_reached"):
+            if count := int((end["status"] == status).sum()):
+                what = status.replace("_", " ")
+                return status, f"{count} of {len(end)} seeds at batch size {thousands(batch_size)}: {what}"
+        if end.empty:
+            reason = of_size["reason"].dropna() if "reason" in of_size else []
+            status = of_size["status"].iloc[0] if len(of_size) else "unavailable"
+            return status, reason.iloc[0] if len(reason) else "not measured"
+    return "ok", ""

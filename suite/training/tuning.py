@@ -1,0 +1,130 @@
+"""Tuning the learning rate of a batch size, and training with the best.
+
+Every rate of a log-spaced grid is tried with the same few replicas, all of them in turns; replicas that were never
+tried are trained with the rate that won. A grid whose best lies on its edge grows there, to a stated limit.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from suite.cells import Cell, Measurement
+from suite.statistics import value_at_crossing
+from suite.training import looks
+from suite.training.engine import train
+from suite.training.learning_rate import FIXED, Tuned
+from suite.training.protocol import Protocol, updates_per_epoch
+from suite.workloads import Data, Workload
+
+FIRST_TRIED = 1_000_000
+"""The replicas that rates are tried with are numbered from here: none of them is trained in the end."""
+TRIAL, FINAL = "trial", "final"
+
+
+def first_grid(learning_rate: float, rule: Tuned) -> list[float]:
+    """The rates tried first, ascending: `each_way` below the workload's, it, and as many above."""
+    return [learning_rate * rule.factor**power for power in range(-rule.each_way, rule.each_way + 1)]
+
+
+def beyond(grid: Sequence[float], best: float, rule: Tuned) -> list[float]:
+    """The rates by which `grid`, ascending, grows when `best` lies on its edge; none when it does not."""
+    if best == grid[-1]:
+        return [best * rule.factor**power for power in range(1, rule.each_way + 1)]
+    if best == grid[0]:
+        return [best / rule.factor**power for power in range(rule.each_way, 0, -1)]
+    return []
+
+
+def cost(protocol: Protocol, seen: Sequence[looks.Look]) -> tuple[float, float]:
+    """What a training costs, less being better: updates to the target, infinite where it was not reached, and then
+    the last training loss, infinite where it is no number. Without a target the loss alone."""
+    losses = [look[1] for look in seen]
+    last = losses[-1] if math.isfinite(losses[-1]) else math.inf
+    if not protocol.budget.needs_target:
+        return 0.0, last
+    updates = value_at_crossing(losses, [look[0] for look in seen], protocol.budget.loss)
+    return (math.inf if math.isnan(updates) else updates), last
+
+
+def mean_costs(trials: pd.DataFrame) -> pd.DataFrame:
+    """Mean cost of each rate (index, ascending) over its replicas, columns `updates` and `loss`."""
+    return trials.groupby("learning_rate")[["cost_updates", "cost_loss"]].mean()
+
+
+def best_rate(trials: pd.DataFrame) -> float:
+    """The rate of least mean updates to the target, then of least mean loss, then the lowest."""
+    return float(mean_costs(trials).sort_values(["cost_updates", "cost_loss"], kind="stable").index[0])
+
+
+class Race:
+    """Trials to a target, which end once their rate can no longer win.
+
+    The mean over a rate's replicas is at least that of the updates they made so far; a rate is lost when that is no
+    less than the mean of one whose replicas have all reached the target.
+    """
+
+    def __init__(self, replicas: int):
+        self.replicas = replicas
+        self.made: dict[float, dict[int, float]] = {}
+        self.reached: dict[float, dict[int, float]] = {}
+
+    def ended(self, place: int, protocol: Protocol, seen: Sequence[looks.Look]) -> bool:
+        """`looks.Ended`: whether one trial is over, or its rate lost."""
+        if not protocol.budget.needs_target:
+            return looks.ends(place, protocol, seen)
+        rate = protocol.learning_rate
+        self.made.setdefault(rate, {})[place] = seen[-1][0]
+        if looks.ends(place, protocol, seen):
+            self.reached.setdefault(rate, {})[place] = cost(protocol, seen)[0]
+            return True
+        complete = (sum(costs.values()) for costs in self.reached.values() if len(costs) == self.replicas)
+        so_far = {**self.made[rate], **self.reached.get(rate, {})}
+        return sum(so_far.values()) >= min(complete, default=math.inf)
+
+
+def try_rates(workload: Workload, data: Data, cell: Cell, rates: Sequence[float], race: Race) -> pd.DataFrame:
+    """A row per rate and replica: how its training went, and `cost_updates` and `cost_loss`."""
+    rule = cell.protocol.rate_rule
+    tried = range(FIRST_TRIED, FIRST_TRIED + rule.seeds)
+    places = [(rate, replica) for rate in rates for replica in tried]
+    protocols = [replace(cell.protocol, learning_rate=rate, rate_rule=FIXED) for rate, _ in places]
+    seen = train(workload, data, cell, protocols, [replica for _, replica in places], race.ended)
+    an_epoch = updates_per_epoch(len(data.train_inputs), cell.batch_size)
+    rows = []
+    for (rate, replica), protocol, of_trial in zip(places, protocols, seen, strict=True):
+        updates, loss = cost(protocol, of_trial)
+        last = looks.table(of_trial, protocol, an_epoch).tail(1)
+        rows.append(last.assign(seed=replica, learning_rate=rate, cost_updates=updates, cost_loss=loss))
+    return pd.concat(rows, ignore_index=True)
+
+
+def tune(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
+    """Every trial of the cell's batch size, a row each, `best` where its rate won and `on_edge` (the same in each)
+    whether that lies on the edge of the grid even after it grew."""
+    rule, race = cell.protocol.rate_rule, Race(cell.protocol.rate_rule.seeds)
+    trials = try_rates(workload, data, cell, first_grid(cell.protocol.learning_rate, rule), race)
+    more = beyond(sorted(trials["learning_rate"].unique()), best_rate(trials), rule)
+    for _ in range(rule.growths):
+        if more:
+            trials = pd.concat([trials, try_rates(workload, data, cell, more, race)], ignore_index=True)
+            more = beyond(sorted(trials["learning_rate"].unique()), best_rate(trials), rule)
+    return trials.assign(best=np.isclose(trials["learning_rate"], best_rate(trials)), on_edge=bool(more))
+
+
+def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
+    """The rows of every trial's end, `stage` trial, and of all looks at replicas 0 ... repeats - 1 trained with the
+    rate that won, `stage` final. `learning_rate` is each row's own."""
+    trials = tune(workload, data, cell)
+    rate = best_rate(trials)
+    final = replace(cell.protocol, learning_rate=rate, rate_rule=FIXED)
+    seen = train(workload, data, cell, [final] * cell.repeats, range(cell.repeats))
+    an_epoch = updates_per_epoch(len(data.train_inputs), cell.batch_size)
+    finals = looks.tables(seen, final, an_epoch)
+    finals = finals.assign(learning_rate=rate, on_edge=bool(trials["on_edge"].iloc[0]))
+    return pd.concat([trials.assign(stage=TRIAL), finals.assign(stage=FINAL)], ignore_index=True)
+
+
+TUNED_TRAINING = Measurement("tuned_training", version=1, measure=measure, trains=True)
