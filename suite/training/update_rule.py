@@ -30,7 +30,7 @@ class UpdateRule:
 
     def __reduce__(self):
         """Taken to another process by name: every process knows the rule already."""
-        return RULES.__getitem__, (self.name,)
+        return rule_named, (self.name,)
 
 
 def _descend(parameter, gradient, memory, learning_rate, momentum, updates):
@@ -71,4 +71,7 @@ NESTEROV = UpdateRule(
 ADAM = UpdateRule(
     "adam", 2, _adam, lambda parameters, rate, momentum: torch.optim.Adam(parameters, rate, (momentum, 0.999))
 )
-RULES = {rule.name: rule for rule in (DESCENT, MOMENTUM, NESTEROV, ADAM)}
+
+
+def rule_named(name: str) -> UpdateRule:
+    return next(rule for rule in (DESCENT, MOMENTUM, NESTEROV, ADAM) if rule.name == name)
