@@ -27,7 +27,7 @@ from suite.workloads import Workload
 
 GOYAL_WARM_UP = 5 / 90
 """The share of the epochs over which Goyal et al. (2017) let the rate rise."""
-RATES = ("fixed", "square root", "linear, warm-up", "tuned")
+RATES = ("fixed", "square-root", "warmed-up linear", "tuned")
 BUDGETS = EPOCHS, UPDATES, TO_TARGET = ("equal epochs", "equal updates", "equal training loss")
 SAYS = (
     "Where it holds. The rate is the same for both batch sizes, or follows the batch size from the middle one on "
@@ -186,30 +186,33 @@ def sentence(evidence: Evidence, outcome: Outcome) -> str:
 
 
 def _drawn(table: pd.DataFrame) -> str:
-    count = len(table)
-    holding = table[table["safe"] == "holds"]
-    failing = table[table["safe"] == "fails"]
-    said = f"Over all {count} combinations of rate and budget (second figure), with Holm's correction, the claim "
-    if len(holding) == count:
-        return f"{said}holds in every one."
-    told = [_where("holds", table, holding), _where("fails", table, failing)]
-    rest = count - len(holding) - len(failing)
-    if rest:
-        told.append(f"cannot be told in {rest}")
-    return f"{said}{', '.join(filter(None, told))}."
+    compared = table[table["status"] == "ok"]
+    said = f"Over the {len(table)} combinations of rate and budget (second figure), with Holm's correction, the claim"
+    left_out = len(table) - len(compared)
+    rest = f" {left_out} could not be compared." if left_out else ""
+    return f"{said} {_where(compared)}.{rest}" if len(compared) else f"{said} could be compared in none."
 
 
-def _where(does: str, table: pd.DataFrame, those: pd.DataFrame) -> str:
-    """Where it `does`: by rates or budgets alone if these say it exactly, else one by one."""
-    if those.empty:
-        return f"{does} in none" if does == "holds" else ""
-    for column, phrase in (("rate", "when the rate is {}"), ("budget", "at {}")):
-        chosen = list(dict.fromkeys(those[column]))
-        if len(those) == table[column].isin(chosen).sum():
-            only = "only " if does == "holds" else ""
-            return f"{does} {only}{phrase.format(' or '.join(chosen))}"
-    pairs = [f"{rate} rate at {budget}" for rate, budget in zip(those["rate"], those["budget"], strict=True)]
-    return f"{does} in {len(those)} ({'; '.join(pairs)})"
+DOES = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}
+
+
+def _where(compared: pd.DataFrame) -> str:
+    """What is found where: by the budget alone or the rate alone if that settles it, else one by one."""
+    if compared["safe"].nunique() == 1:
+        return f"{DOES[compared['safe'].iloc[0]]} in every one compared"
+    for column, other, phrase in (("budget", "rate", "at {}"), ("rate", "budget", "with the {} rate")):
+        if (compared.groupby(column)["safe"].nunique() == 1).all():
+            found = compared.groupby(column, sort=False)["safe"].first()
+            return f"{_listed(found.rename(phrase.format))}, whatever the {other}"
+    pairs = compared["rate"] + " rate at " + compared["budget"]
+    return _listed(pd.Series(compared["safe"].to_numpy(), index=pairs))
+
+
+def _listed(found: pd.Series) -> str:
+    """Verdicts with the places (index) that each is found in."""
+    return "; ".join(
+        f"{DOES[verdict]} {', '.join(places.index)}" for verdict, places in found.groupby(found, sort=False)
+    )
 
 
 def _unsettled(table: pd.DataFrame) -> str:

@@ -84,16 +84,16 @@ def judge(evidence: Evidence) -> list[Row]:
     }
     status, reason = troubles(rows, facts)
     if status != "ok":
-        return [Row(**shared, status=status, flags=reason)]
+        row = Row(**shared, status=status, flags=reason)
+        return [row, *factorial.rows(evidence, OUTCOME, {row.protocol})]
     scores = at_target(rows, facts, "test_score")
-    return [
-        Row.judged(
-            mean_interval(scores[facts.small] - scores[facts.large]),
-            **shared,
-            value_small=float(scores[facts.small].mean()),
-            value_large=float(scores[facts.large].mean()),
-        )
-    ]
+    row = Row.judged(
+        mean_interval(scores[facts.small] - scores[facts.large]),
+        **shared,
+        value_small=float(scores[facts.small].mean()),
+        value_large=float(scores[facts.large].mean()),
+    )
+    return [row, *factorial.rows(evidence, OUTCOME, {row.protocol})]
 
 
 def draw(evidence: Evidence) -> Figure:
@@ -152,7 +152,8 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"{thousands(row.large)}. The gap, Small minus Large, is {row.effect:+.4f} "
         f"({bounds(difference_interval, '{:+.4f}'.format)}), {told}. The small batch tested better in "
         f"{wins.estimate:.0%} of {row.seeds} seeds, a tie counting half (interval of the probability "
-        f"{wins.low:.0%} to {wins.high:.0%}). {split}{_after_equal_epochs(evidence)}"
+        f"{wins.low:.0%} to {wins.high:.0%}). {split}{_after_equal_epochs(evidence)} "
+        f"{factorial.sentence(evidence, OUTCOME)}"
     )
 
 
@@ -205,4 +206,6 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
+    illustrate=lambda evidence: factorial.draw(evidence, OUTCOME),
+    illustration_says=factorial.SAYS,
 )
