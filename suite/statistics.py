@@ -151,6 +151,20 @@ def power_law_exponent(batch_sizes: Sequence[float], times_s: Sequence[float]) -
     return float(np.polyfit(np.log(batch_sizes), np.log(times_s), 1)[0])
 
 
+def critical_batch(batch_sizes: Sequence[float], updates: Sequence[float]) -> tuple[float, float]:
+    """S_min and B_crit of S(B) = S_min (1 + B_crit / B), updates to a target over the batch size, by least squares of
+    log S (McCandlish 2018, equation 2.11 with E = B S)."""
+    sizes, logs = np.asarray(batch_sizes, float), np.log(np.asarray(updates, float))
+
+    def off(logs_of_both: np.ndarray) -> np.ndarray:
+        return logs_of_both[0] + np.log1p(np.exp(logs_of_both[1]) / sizes) - logs
+
+    start = [logs.min(), float(np.median(np.log(sizes)))]
+    bounds = ([-np.inf, math.log(sizes.min()) - 10], [np.inf, math.log(sizes.max()) + 10])
+    least, critical = np.exp(optimize.least_squares(off, start, bounds=bounds).x)
+    return float(least), float(critical)
+
+
 def value_at_crossing(losses: Sequence[float], values: Sequence[float], target: float) -> float:
     """`values` [n] where the log of `losses` [n] first comes down to the log of `target`, interpolated
     between the two looks around it; nan where it never does."""

@@ -44,7 +44,7 @@ def workload(name: str, inputs: Tensor, start, outputs, **fields) -> Workload:
 
 def quadratic(curvatures: Tensor, **fields) -> Workload:
     """64 equal examples: sum_j h_j x_j^2 / 2 from ones, without noise."""
-    loss = lambda vector, inputs: (curvatures * vector.square()).sum() / 2 + inputs[:, 0]  # noqa: E731
+    loss = lambda vector, inputs: (curvatures.to(inputs.device) * vector.square()).sum() / 2 + inputs[:, 0]  # noqa: E731
     return workload("quadratic", torch.zeros(64, 1), torch.ones(len(curvatures)), loss, **fields)
 
 
@@ -54,7 +54,7 @@ def noisy_quadratic(**fields) -> Workload:
     curvatures = torch.logspace(-2, 0, 10)
     centres = torch.randn(64, 10, generator=generator)
     centres -= centres.mean(dim=0)
-    loss = lambda vector, inputs: (curvatures * (vector - inputs).square()).sum(dim=1) / 2  # noqa: E731
+    loss = lambda vector, inputs: (curvatures.to(inputs.device) * (vector - inputs).square()).sum(dim=1) / 2  # noqa: E731
     return workload("noisy_quadratic", centres, torch.full((10,), 3.0), loss, **fields)
 
 

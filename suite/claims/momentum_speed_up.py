@@ -1,0 +1,287 @@
+"""Momentum: fewer updates to the target, the more so the larger the batch.
+
+The lecture has momentum carry the parameters past where plain descent stops. With the rate tuned for each, published
+evidence finds that it hardly helps a small batch, whose updates are limited by noise, and helps a large one (Shallue
+et al. 2019, section 4.5; Kidambi et al. 2018). Both are trained to the same loss here, at a few batch sizes; the
+same trainings show how far a larger batch saves updates at all, and, with the measured time of an update, time.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from suite.cells import Cell, Scope
+from suite.claims.claim import Claim, Evidence, Facts, Row, process_medians
+from suite.claims.drawing import (
+    GREY,
+    LARGE_COLOUR,
+    SMALL_COLOUR,
+    batch_size_axis,
+    bounds,
+    seconds_axis,
+    thousands,
+    three_digits,
+)
+from suite.claims.trained import at_target, at_the_end
+from suite.statistics import Interval, critical_batch, mean_interval
+from suite.timings import UPDATE_TIME
+from suite.training.learning_rate import Tuned
+from suite.training.protocol import Protocol, TargetLoss
+from suite.training.tuning import TRIAL, TUNED_TRAINING
+from suite.training.update_rule import DESCENT, MOMENTUM
+from suite.workloads import Workload
+
+MEASURE = "updates to the target, without / with momentum"
+LAMBDA = 0.9
+PLAIN, WITH = "without", "with"
+COLOURS = {PLAIN: SMALL_COLOUR, WITH: LARGE_COLOUR}
+MOST_SEEDS = 10
+"""Outside the full preset."""
+
+
+def protocols(of: Facts | Workload) -> dict[str, Protocol]:
+    """To the target at a tuned rate, without and with momentum. A movement with momentum adds up to 1 / (1 - lambda)
+    gradients: its grid of rates starts that much lower."""
+    target = TargetLoss(of.target_loss, of.max_updates)
+    return {
+        PLAIN: Protocol(of.learning_rate, target, Tuned(), DESCENT),
+        WITH: Protocol(of.learning_rate * (1 - LAMBDA), target, Tuned(), MOMENTUM, LAMBDA),
+    }
+
+
+def cells(workload: Workload, scope: Scope) -> list[Cell]:
+    """Both at every other of the coarse batch sizes, at all of them in a full run; and the time of an update."""
+    sizes = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
+    if not scope.factorial:
+        sizes = sorted({*sizes[::2], workload.small, workload.large} & set(sizes))
+    seeds = scope.seeds if scope.factorial else min(MOST_SEEDS, scope.seeds)
+    trained = [
+        Cell(TUNED_TRAINING, workload.name, "cpu", size, seeds, protocol)
+        for protocol in protocols(workload).values()
+        for size in sizes
+    ]
+    timed = [
+        Cell(UPDATE_TIME, workload.name, "cpu", size, scope.processes) for size in sizes if "cpu" in scope.backends
+    ]
+    return [*trained, *timed]
+
+
+def finals(evidence: Evidence, which: str) -> pd.DataFrame:
+    """The looks at what was trained in the end, without or with momentum."""
+    rows = evidence.rows[evidence.rows["protocol"] == str(protocols(evidence.facts)[which])]
+    return rows[rows["stage"] != TRIAL]
+
+
+def updates(evidence: Evidence, which: str) -> pd.DataFrame:
+    """Updates at the crossing of the target: a row per seed, a column per batch size."""
+    return at_target(finals(evidence, which), evidence.facts, "updates")
+
+
+def speed_ups(evidence: Evidence) -> dict[int, Interval]:
+    """By batch size, updates without over updates with momentum: geometric mean over the seeds that reached the
+    target with both."""
+    plain, momentum = updates(evidence, PLAIN), updates(evidence, WITH)
+    return {
+        size: mean_interval((np.log(plain[size]) - np.log(momentum[size])).dropna()).map(np.exp)
+        for size in plain
+        if size in momentum
+    }
+
+
+def judge(evidence: Evidence) -> list[Row]:
+    """Holds when the updates to the target loss without momentum over those with it, at Large and the rate tuned for
+    each, lie above 1 with their whole interval.
+
+    The geometric mean over seeds, paired by initial parameters and split; Student's t on the differences of logs.
+    """
+    facts, judged = evidence.facts, []
+    for size in (facts.large, facts.small):
+        shared = {
+            "backend": "cpu",
+            "protocol": str(protocols(facts)[WITH]),
+            "small": size,
+            "large": size,
+            "measure": MEASURE,
+            "unit": "updates",
+            "headline": size == facts.large,
+        }
+        status, reason = troubles(evidence, size)
+        if status != "ok":
+            judged.append(Row(**shared, status=status, flags=reason))
+            continue
+        values = [np.exp(np.log(updates(evidence, which)[size]).mean()) for which in (PLAIN, WITH)]
+        judged.append(
+            Row.judged(
+                speed_ups(evidence)[size],
+                **shared,
+                value_small=float(values[0]),
+                value_large=float(values[1]),
+                flags=f"at batch size {thousands(size)}",
+            )
+        )
+    return judged
+
+
+def troubles(evidence: Evidence, size: int) -> tuple[str, str]:
+    """The status of the comparison at one batch size, and how many seeds it comes from."""
+    for which in (PLAIN, WITH):
+        rows = finals(evidence, which)
+        rows = rows[rows["batch_size"] == size]
+        end = at_the_end(rows)
+        for status in ("diverged", "target_not_reached"):
+            if count := int((end["status"] == status).sum()):
+                what = status.replace("_", " ")
+                return status, f"{count} of {len(end)} seeds {which} momentum: {what}"
+        if end.empty:
+            return (
+                (rows["status"].iloc[0], str(rows["reason"].iloc[0]))
+                if len(rows)
+                else ("unavailable", "not measured")
+            )
+    return "ok", ""
+
+
+def draw(evidence: Evidence) -> Figure:
+    """Updates to the target over the batch size, and what momentum saves."""
+    figure = Figure(figsize=(9.6, 4.2))
+    left, right = figure.subplots(1, 2)
+    for which, colour in COLOURS.items():
+        _draw_updates(left, updates(evidence, which), which, colour)
+    left.set_yscale("log")
+    left.set_ylabel(f"updates to training loss {evidence.facts.target_loss:g}")
+    found = speed_ups(evidence)
+    sizes, intervals = list(found), list(found.values())
+    bars = [[one.estimate - one.low for one in intervals], [one.high - one.estimate for one in intervals]]
+    right.axhline(1, color=GREY, linewidth=1)
+    right.errorbar(sizes, [one.estimate for one in intervals], yerr=bars, fmt="o-", color="black", capsize=3)
+    right.set_ylabel("updates without / with momentum")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        batch_size_axis(axes, evidence.facts)
+    left.legend(loc="best")
+    return figure
+
+
+def _draw_updates(axes: Axes, found: pd.DataFrame, which: str, colour: tuple) -> None:
+    """Every seed as a dot, their geometric mean, and the hyperbola through it."""
+    for _, seed in found.iterrows():
+        axes.plot(found.columns, seed, ".", color=colour, alpha=0.3, markersize=4)
+    means = np.exp(np.log(found).mean())
+    axes.plot(means.index, means, "o", color=colour, markersize=5, label=f"{which} momentum, rate tuned")
+    if len(means) > 2:
+        least, critical = critical_batch(means.index, means)
+        fine = np.geomspace(means.index.min(), means.index.max(), 200)
+        axes.plot(fine, least * (1 + critical / fine), "-", color=colour, linewidth=1)
+        if which == PLAIN:
+            axes.plot(
+                fine,
+                least * critical / fine,
+                ":",
+                color=GREY,
+                linewidth=1.2,
+                label="twice the batch, half the updates",
+            )
+            axes.axhline(least, color=GREY, linestyle="--", linewidth=1, label="no gain from a larger batch")
+            axes.set_ylim(bottom=least / 3)
+
+
+def draw_times(evidence: Evidence) -> Figure | None:
+    """Updates to the target times the measured time of one; None where updates were not timed."""
+    timed = evidence.ok()
+    timed = timed[timed["measurement"] == UPDATE_TIME.name]
+    if timed.empty:
+        return None
+    update_s = process_medians(timed).median()
+    figure = Figure(figsize=(5.2, 4.2))
+    axes = figure.subplots()
+    for which, colour in COLOURS.items():
+        found = updates(evidence, which)
+        found = found[[size for size in found if size in update_s]]
+        if found.empty:
+            continue
+        spent = found * update_s[found.columns]
+        for _, seed in spent.iterrows():
+            axes.plot(spent.columns, seed, ".", color=colour, alpha=0.3, markersize=4)
+        axes.plot(spent.columns, np.exp(np.log(spent).mean()), "o-", color=colour, label=f"{which} momentum")
+    seconds_axis(axes, f"time to training loss {evidence.facts.target_loss:g}")
+    batch_size_axis(axes, evidence.facts)
+    axes.legend(loc="best")
+    return figure
+
+
+def critical_interval(found: pd.DataFrame) -> Interval:
+    """The critical batch from each seed's updates, geometric mean over seeds."""
+    complete = found.dropna()
+    return mean_interval([np.log(critical_batch(found.columns, seed)[1]) for _, seed in complete.iterrows()]).map(
+        np.exp
+    )
+
+
+def explain(evidence: Evidence, rows: list[Row]) -> str:
+    facts, large = evidence.facts, rows[0]
+    if large.status != "ok":
+        return f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {large.flags}."
+    return (
+        f"To a training loss of {facts.target_loss:g}, each at its own tuned rate, batch size "
+        f"{thousands(facts.large)} takes {three_digits(large.value_small)} updates without momentum, "
+        f"{three_digits(large.value_large)} with lambda {LAMBDA:g}{_at_small(evidence)}. A small batch is held up by "
+        "the noise of its gradients, which momentum only averages as a lower rate would; a large one by curvature, "
+        f"where momentum helps.{_critical(evidence)}"
+    )
+
+
+def _at_small(evidence: Evidence) -> str:
+    size = evidence.facts.small
+    found = speed_ups(evidence).get(size)
+    if found is None:
+        return ""
+    return f"; at batch size {thousands(size)} ×{three_digits(found.estimate)} ({bounds(found, three_digits)})"
+
+
+def _critical(evidence: Evidence) -> str:
+    found = updates(evidence, PLAIN)
+    if found.shape[1] < 3 or len(found.dropna()) < 2:
+        return ""
+    critical = critical_interval(found)
+    return (
+        " Without momentum the updates follow S (1 + b / B) with a critical batch b of "
+        f"{three_digits(critical.estimate)} ({bounds(critical, three_digits)}): far below it twice the batch takes "
+        "half the updates, far above it as many."
+    )
+
+
+def numbers(evidence: Evidence) -> pd.DataFrame:
+    table, found = [], speed_ups(evidence)
+    for size, speed_up in found.items():
+        line = {"batch size": thousands(size)}
+        for which in (PLAIN, WITH):
+            rows = finals(evidence, which)
+            rates = rows.loc[rows["batch_size"] == size, "learning_rate"]
+            line[f"tuned rate, {which}"] = f"{rates.iloc[0]:.3g}"
+            line[f"updates, {which}"] = three_digits(np.exp(np.log(updates(evidence, which)[size]).mean()))
+        line |= {
+            "without / with": f"×{three_digits(speed_up.estimate)}",
+            "95% interval": bounds(speed_up, three_digits),
+        }
+        table.append(line)
+    return pd.DataFrame(table)
+
+
+claim = Claim(
+    name="momentum_speed_up",
+    row=11,
+    title="Momentum saves updates",
+    small="More updates",
+    large="Fewer updates",
+    says="Trained to the same loss at tuned rates, a large batch needs fewer updates with momentum than without.",
+    cells=cells,
+    judge=judge,
+    draw=draw,
+    explain=explain,
+    numbers=numbers,
+    illustrate=draw_times,
+    illustration_says=(
+        "Where speed and optimization meet: updates to the target times the measured time of one update on the CPU."
+    ),
+)
