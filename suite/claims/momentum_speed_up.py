@@ -51,10 +51,10 @@ def protocols(of: Facts | Workload) -> dict[str, Protocol]:
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Both at every other of the coarse batch sizes, at all of them in a full run; and the time of an update."""
+    """Both at every third of the coarse batch sizes, at all of them in a full run; and the time of an update."""
     sizes = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
     if not scope.factorial:
-        sizes = sorted({*sizes[::2], workload.small, workload.large} & set(sizes))
+        sizes = sorted({*sizes[::3], workload.small, workload.large} & set(sizes))
     seeds = scope.seeds if scope.factorial else min(MOST_SEEDS, scope.seeds)
     trained = [
         Cell(TUNED_TRAINING, workload.name, "cpu", size, seeds, protocol)
@@ -146,8 +146,11 @@ def draw(evidence: Evidence) -> Figure:
     """Updates to the target over the batch size, and what momentum saves."""
     figure = Figure(figsize=(9.6, 4.2))
     left, right = figure.subplots(1, 2)
-    for which, colour in COLOURS.items():
-        _draw_updates(left, updates(evidence, which), which, colour)
+    by_rule = {which: updates(evidence, which) for which in COLOURS}
+    for which, found in by_rule.items():
+        _draw_updates(left, found, which)
+    _draw_limits(left, by_rule[PLAIN])
+    left.set_ylim(bottom=0.6 * min(found.min().min() for found in by_rule.values() if not found.empty))
     left.set_yscale("log")
     left.set_ylabel(f"updates to training loss {evidence.facts.target_loss:g}")
     found = speed_ups(evidence)
@@ -163,27 +166,27 @@ def draw(evidence: Evidence) -> Figure:
     return figure
 
 
-def _draw_updates(axes: Axes, found: pd.DataFrame, which: str, colour: tuple) -> None:
+def _draw_updates(axes: Axes, found: pd.DataFrame, which: str) -> None:
     """Every seed as a dot, their geometric mean, and the hyperbola through it."""
     for _, seed in found.iterrows():
-        axes.plot(found.columns, seed, ".", color=colour, alpha=0.3, markersize=4)
+        axes.plot(found.columns, seed, ".", color=COLOURS[which], alpha=0.3, markersize=4)
     means = np.exp(np.log(found).mean())
-    axes.plot(means.index, means, "o", color=colour, markersize=5, label=f"{which} momentum, rate tuned")
+    axes.plot(means.index, means, "o", color=COLOURS[which], markersize=5, label=f"{which} momentum")
     if len(means) > 2:
         least, critical = critical_batch(means.index, means)
         fine = np.geomspace(means.index.min(), means.index.max(), 200)
-        axes.plot(fine, least * (1 + critical / fine), "-", color=colour, linewidth=1)
-        if which == PLAIN:
-            axes.plot(
-                fine,
-                least * critical / fine,
-                ":",
-                color=GREY,
-                linewidth=1.2,
-                label="twice the batch, half the updates",
-            )
-            axes.axhline(least, color=GREY, linestyle="--", linewidth=1, label="no gain from a larger batch")
-            axes.set_ylim(bottom=least / 3)
+        axes.plot(fine, least * (1 + critical / fine), "-", color=COLOURS[which], linewidth=1)
+
+
+def _draw_limits(axes: Axes, found: pd.DataFrame) -> None:
+    """What the hyperbola comes down to for small and for large batches, and the critical batch where these meet."""
+    if found.shape[1] < 3:
+        return
+    least, critical = critical_batch(found.columns, np.exp(np.log(found).mean()))
+    sizes = np.array([found.columns.min(), critical, found.columns.max()])
+    axes.plot(sizes[:2], least * critical / sizes[:2], ":", color=GREY, label="twice the batch, half the updates")
+    axes.plot(sizes[1:], [least, least], "--", color=GREY, label="a larger batch saves no updates")
+    axes.plot(critical, least, "D", color=GREY, markersize=5, label=f"critical batch, {three_digits(critical)}")
 
 
 def draw_times(evidence: Evidence) -> Figure | None:

@@ -21,6 +21,8 @@ from suite.workloads import Data, Workload
 
 FIRST_TRIED = 1_000_000
 """The replicas that rates are tried with are numbered from here: none of them is trained in the end."""
+MOST_OF_TRIALS = 10
+"""A training to the target is given up after so many times the updates of its trials: it is stuck."""
 TRIAL, FINAL = "trial", "final"
 
 
@@ -119,12 +121,21 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     rate that won, `stage` final. `learning_rate` is each row's own."""
     trials = tune(workload, data, cell)
     rate = best_rate(trials)
-    final = replace(cell.protocol, learning_rate=rate, rate_rule=FIXED)
+    final = replace(cell.protocol, learning_rate=rate, rate_rule=FIXED, budget=_capped(cell.protocol.budget, trials))
     seen = train(workload, data, cell, [final] * cell.repeats, range(cell.repeats))
     an_epoch = updates_per_epoch(len(data.train_inputs), cell.batch_size)
     finals = looks.tables(seen, final, an_epoch)
     finals = finals.assign(learning_rate=rate, on_edge=bool(trials["on_edge"].iloc[0]))
     return pd.concat([trials.assign(stage=TRIAL), finals.assign(stage=FINAL)], ignore_index=True)
+
+
+def _capped(budget, trials: pd.DataFrame):
+    """The budget of the final trainings: to a target, MOST_OF_TRIALS times the updates that trials took at the rate
+    that won, where they reached it."""
+    updates = mean_costs(trials)["cost_updates"].min()
+    if not (budget.needs_target and math.isfinite(updates)):
+        return budget
+    return replace(budget, max_updates=min(budget.max_updates, math.ceil(MOST_OF_TRIALS * updates)))
 
 
 TUNED_TRAINING = Measurement("tuned_training", version=1, measure=measure, trains=True)
