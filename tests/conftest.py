@@ -12,6 +12,8 @@ from torch import nn
 from suite.workloads import Data, Workload
 from tests.command import TRAINED, call, write_workload
 
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+
 settings.register_profile("suite", deadline=None)  # the first call of torch in a process takes seconds
 settings.load_profile("suite")
 
