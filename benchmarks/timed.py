@@ -2,15 +2,18 @@
 
 import functools
 import os
+import sys
 
 import torch
-import torch._dynamo
 
 from suite.backends import BACKENDS, CPU, SEQUENTIAL
 from suite.quick_timings import fastest_threads, measure_threads, sequential_example_seconds
 from suite.reference import ReferenceTimes
 from suite.timings import Timed, load
 from suite.workloads import Workload, find
+
+if "run_server" in sys.argv:  # asv's fork server: torch.optim has every process import this, for two seconds
+    import torch._dynamo
 
 
 def timed_workload() -> Workload:

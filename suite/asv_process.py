@@ -1,4 +1,4 @@
-"""The process in which asv runs one benchmark: `python -m suite.asv_process REQUEST ANSWER`.
+"""The process in which asv runs benchmarks: `python -m suite.asv_process REQUEST`.
 
 asv starts processes of its own and saves only at its end, so it runs below a process that ends them all
 when `suite run` dies: standard input is a pipe from there, and its end of file is the sign.
@@ -14,6 +14,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -51,13 +52,11 @@ def _end_all_at_end_of_input(scratch: Path, ending: threading.Event) -> None:
     os._exit(1)
 
 
-def run(request: dict) -> list[dict]:
-    """Have asv run one benchmark in this interpreter, each parameter combination in fresh processes.
+def run(request: dict) -> Iterator[list[dict]]:
+    """Have asv find the benchmarks in this interpreter, once, and run one after another of those asked for.
 
-    `request` holds `benchmark_dir`, `scratch`, `benchmark` (its full name), `parameters` (the combinations
-    wanted), `processes` (how many for each) and `launch_method`. The answer has an entry a combination, in
-    order: `samples_s` (seconds, those of one process after another) or, where there are none, `skipped`
-    (whether the benchmark itself declined) and `reason`.
+    `request` holds `benchmark_dir`, `scratch`, `launch_method` and `benchmarks`, the keyword arguments of
+    `run_one` for each.
     """
     config = Config()
     config.project = "batch-size-suite"
@@ -66,20 +65,39 @@ def run(request: dict) -> list[dict]:
     config.environment_type, config.dvcs, config.branches = "existing", "none", []
     environment = ExistingEnvironment(config, sys.executable, {}, {})
 
-    name = request["benchmark"]
-    benchmarks = Benchmarks.discover(config, NoRepository(), [environment], [None])
-    benchmarks = benchmarks.filter_out(set(benchmarks) - {name})
+    found = Benchmarks.discover(config, NoRepository(), [environment], [None])
+    for asked in request["benchmarks"]:
+        yield run_one(found, environment, request["launch_method"], **asked)
+
+
+def run_one(
+    found: Benchmarks,
+    environment: ExistingEnvironment,
+    launch_method: str,
+    name: str,
+    parameters: list[list],
+    processes: int,
+    variables: dict[str, str],
+) -> list[dict]:
+    """Run the benchmark called `name` with each of the combinations `parameters`, in so many fresh processes that
+    see the environment `variables`.
+
+    The answer has an entry a combination, in order: `samples_s` (seconds, those of one process after another) or,
+    where there are none, `skipped` (whether the benchmark itself declined) and `reason`.
+    """
+    benchmarks = found.filter_out(set(found) - {name})
     params = benchmarks[name]["params"]
     combinations = list(itertools.product(*params))
-    wanted = [combinations.index(tuple(map(repr, values))) for values in request["parameters"]]
+    wanted = [combinations.index(tuple(map(repr, values))) for values in parameters]
     benchmarks.benchmark_selection[name] = wanted
 
+    os.environ.update(variables)
     results = run_benchmarks(
         benchmarks,
         environment,
-        extra_params={"rounds": request["processes"]},
+        extra_params={"rounds": processes},
         record_samples=True,
-        launch_method=request["launch_method"],
+        launch_method=launch_method,
     )
     values = results.get_result_value(name, params)
     samples = results.get_result_samples(name, params)
@@ -98,10 +116,13 @@ def _entry(value: float | None, samples: list[float] | None, said: str, combinat
 
 
 if __name__ == "__main__":
-    request_file, answer_file = map(Path, sys.argv[1:])
+    request_file = Path(sys.argv[1])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what asv prints goes to the log; only answers to standard output
     ending = end_with_parent(request_file.parent)
     try:
-        answer_file.write_text(json.dumps(run(json.loads(request_file.read_text()))))
+        for answer in run(json.loads(request_file.read_text())):
+            print(json.dumps(answer), file=answers, flush=True)
     finally:
         while ending.is_set():
             time.sleep(1)

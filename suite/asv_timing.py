@@ -1,10 +1,11 @@
-"""Have asv time the cells of one benchmark, and read its samples as tidy rows."""
+"""Have asv time cells, and read its samples as tidy rows."""
 
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -22,18 +23,33 @@ LONGEST_SCRATCH = 72
 """Characters of the longest folder in which asv's fork server can open its socket, whose path may have 103."""
 
 
-def time_cells(source: str, cells: list[Cell], threads: int) -> list[pd.DataFrame]:
-    """Time `cells`, all of one workload and measurement, in one call of asv.
+def time_groups(source: str, groups: list[list[Cell]], threads: int) -> Iterator[list[pd.DataFrame]]:
+    """Time each of `groups`, whose cells are of one workload, measurement and number of processes, one after another
+    in one process of asv's, which finds its benchmarks once.
 
-    Returns each cell's rows: `process`, `sample`, `time_s` and `reference_s` (seconds; of the reference
-    update in the same process), `threads` and `status`; a cell that
-    asv could not time is one row with `status` and `reason`.
+    Yields each group's rows as soon as it is timed, a frame a cell: `process`, `sample`, `time_s` and `reference_s`
+    (seconds; of the reference update in the same process), `threads` and `status`; a cell that asv could not time
+    is one row with `status` and `reason`.
     """
-    answers, references = _ask_asv(source, cells, threads)
-    return [
-        _rows(cell, answer, references.get(json.dumps(_parameters(cell)), []), threads)
-        for cell, answer in zip(cells, answers, strict=True)
-    ]
+    benchmarks = ROOT / "benchmarks"
+    if not benchmarks.is_dir():
+        raise UserError(f"no benchmarks/ beside {ROOT / 'suite'}: run from a clone of the project (pip install -e .)")
+    with tempfile.TemporaryDirectory(prefix="suite-asv-") as scratch:
+        folders = [Path(scratch) / f"references-{number}" for number in range(len(groups))]
+        for folder in folders:
+            folder.mkdir()
+        request = {
+            "benchmark_dir": str(benchmarks),
+            "scratch": scratch,
+            "launch_method": launch_method() if len(scratch) <= LONGEST_SCRATCH else "spawn",
+            "benchmarks": [_asked(*group) for group in zip(groups, folders, strict=True)],
+        }
+        for cells, folder, answers in zip(groups, folders, _ask_asv(source, request, threads), strict=True):
+            references = read_references(folder)
+            yield [
+                _rows(cell, answer, references.get(json.dumps(_parameters(cell)), []), threads)
+                for cell, answer in zip(cells, answers, strict=True)
+            ]
 
 
 def _parameters(cell: Cell) -> list:
@@ -41,56 +57,43 @@ def _parameters(cell: Cell) -> list:
     return [cell.batch_size, cell.backend, cell.arm]
 
 
-def _ask_asv(source: str, cells: list[Cell], threads: int) -> tuple[list[dict], dict[str, list[ReferencedProcess]]]:
-    """Run `suite.asv_process`, which ends with everything below it when this process does."""
-    benchmarks = ROOT / "benchmarks"
-    if not benchmarks.is_dir():
-        raise UserError(f"no benchmarks/ beside {ROOT / 'suite'}: run from a clone of the project (pip install -e .)")
+def _asked(cells: list[Cell], references: Path) -> dict:
+    """What `suite.asv_process` is to run for `cells`."""
     first = cells[0]
-    with tempfile.TemporaryDirectory(prefix="suite-asv-") as scratch:
-        request, answer, log, references, data = (
-            Path(scratch) / name for name in ("request.json", "answer.json", "log", "references", "data.pt")
-        )
-        references.mkdir()
-        save(load(find(source)), data)
-        request.write_text(
-            json.dumps(
-                {
-                    "benchmark_dir": str(benchmarks),
-                    "scratch": scratch,
-                    "benchmark": BENCHMARKS[first.measurement.name].format(first.workload),
-                    "parameters": list(map(_parameters, cells)),
-                    "processes": first.repeats,
-                    "launch_method": launch_method() if len(scratch) <= LONGEST_SCRATCH else "spawn",
-                }
-            )
-        )
-        environment = {
-            **os.environ,
-            "SUITE_WORKLOAD": str(Path(source).resolve()) if source.endswith(".py") else source,
-            "SUITE_THREADS": str(threads),
-            "ASV_PYTHONPATH": str(ROOT),
-            "TMPDIR": scratch,
-            FOLDER_VARIABLE: str(references),
-            DATA_VARIABLE: str(data),
-        }
-        command = [sys.executable, "-m", "suite.asv_process", str(request), str(answer)]
-        with (
-            log.open("w") as output,
-            subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                cwd=ROOT,
-            ) as process,
-        ):
-            process.wait()
-        if process.returncode != 0 or not answer.exists():
-            last = log.read_text().strip().splitlines()[-1:] or ["it said nothing"]
-            raise UserError(f"asv could not run {first.measurement.name} of {first.workload}: {last[0]}")
-        return json.loads(answer.read_text()), read_references(references)
+    return {
+        "name": BENCHMARKS[first.measurement.name].format(first.workload),
+        "parameters": list(map(_parameters, cells)),
+        "processes": first.repeats,
+        "variables": {FOLDER_VARIABLE: str(references)},
+    }
+
+
+def _ask_asv(source: str, request: dict, threads: int) -> Iterator[list[dict]]:
+    """The answers of `suite.asv_process`, which ends with everything below it when this process does."""
+    scratch = Path(request["scratch"])
+    request_file, log, data = (scratch / name for name in ("request.json", "log", "data.pt"))
+    request_file.write_text(json.dumps(request))
+    save(load(find(source)), data)
+    environment = {
+        **os.environ,
+        "SUITE_WORKLOAD": str(Path(source).resolve()) if source.endswith(".py") else source,
+        "SUITE_THREADS": str(threads),
+        "ASV_PYTHONPATH": str(ROOT),
+        "TMPDIR": str(scratch),
+        DATA_VARIABLE: str(data),
+    }
+    command = [sys.executable, "-m", "suite.asv_process", str(request_file)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        log.open("w") as said,
+        subprocess.Popen(command, **pipes, stderr=said, env=environment, cwd=ROOT) as process,
+    ):
+        for benchmark in request["benchmarks"]:
+            if not (answer := process.stdout.readline()):
+                process.wait()
+                *_, last = ["it said nothing", *log.read_text().strip().splitlines()]
+                raise UserError(f"asv could not run {benchmark['name']}: {last}")
+            yield json.loads(answer)
 
 
 def _rows(cell: Cell, answer: dict, processes: list[ReferencedProcess], threads: int) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from suite import machine, seeds
-from suite.asv_timing import time_cells
+from suite.asv_timing import time_groups
 from suite.backends import BACKENDS
 from suite.cells import Cell
 from suite.data_home import DataWarning
@@ -102,14 +102,16 @@ class _Runner:
             return
         counted = self.results.read(plan.threads.key)[0]
         threads = fastest_threads(counted) if "threads" in counted else 1
-        for (name, _), group in groupby(sorted(timed, key=_benchmark), key=_benchmark):
-            cells = list(group)
-            self._say(f"asv: {name} · {plan.facts.name} · {len(cells)} cells")
-            started = time.monotonic()
-            rows = time_cells(plan.source, [planned.cell for planned in cells], threads)
-            each = (time.monotonic() - started) / len(cells)
-            for planned, cell_rows in zip(cells, rows, strict=True):
+        groups = [list(group) for _, group in groupby(sorted(timed, key=_benchmark), key=_benchmark)]
+        answers = time_groups(plan.source, [[planned.cell for planned in group] for group in groups], threads)
+        self._say(f"asv · {plan.facts.name} · {len(timed)} cells")
+        started = time.monotonic()
+        for group, rows in zip(groups, answers, strict=True):
+            each = (time.monotonic() - started) / len(group)
+            for planned, cell_rows in zip(group, rows, strict=True):
                 self._store(planned, cell_rows, each)
+            self._say(f"{group[0].cell.measurement.name} · {plan.facts.name} · {len(group)} cells")
+            started = time.monotonic()
 
     def _train(self, plans: list[WorkloadPlan], workers: int) -> None:
         """Everything else."""

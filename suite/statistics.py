@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+import scipy
 
 CONFIDENCE = 0.95
 
@@ -35,7 +35,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
     if n < 2:
         return Interval(mean, math.nan, math.nan, n)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
     return Interval(mean, float(mean - half), float(mean + half), n)
 
 
@@ -49,7 +49,7 @@ def median_interval(values: Sequence[float]) -> Interval:
     values = np.sort(np.asarray(values, float))
     n = len(values)
     median = float(np.median(values)) if n else math.nan
-    rank = int(stats.binom.ppf((1 - CONFIDENCE) / 2, n, 0.5)) if n else 0
+    rank = int(scipy.stats.binom.ppf((1 - CONFIDENCE) / 2, n, 0.5)) if n else 0
     if rank == 0:
         return Interval(median, math.nan, math.nan, n)
     return Interval(median, float(values[rank - 1]), float(values[n - rank]), n)
@@ -81,7 +81,7 @@ def mean_p_value(values: Sequence[float]) -> float:
         return 1.0
     if np.ptp(values) == 0:
         return 0.0 if values[0] else 1.0
-    return float(stats.ttest_1samp(values, 0).pvalue)
+    return float(scipy.stats.ttest_1samp(values, 0).pvalue)
 
 
 MOST_WANTED = 10_000
@@ -97,8 +97,8 @@ def seeds_to_settle(values: Sequence[float], power: float = 0.8) -> float:
         return math.inf
 
     def reached(n: int) -> bool:
-        critical = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
-        return stats.nct.sf(critical, n - 1, abs(values.mean()) / spread * math.sqrt(n)) >= power
+        critical = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+        return scipy.stats.nct.sf(critical, n - 1, abs(values.mean()) / spread * math.sqrt(n)) >= power
 
     if not reached(MOST_WANTED):
         return math.inf
@@ -110,7 +110,7 @@ def probability_above_zero(values: Sequence[float]) -> Interval:
     interval of Clopper and Pearson (1934)."""
     values = np.asarray(values, float)
     above = int(np.sum(values > 0) + np.sum(values == 0) // 2)
-    exact = stats.binomtest(above, len(values)).proportion_ci(CONFIDENCE)
+    exact = scipy.stats.binomtest(above, len(values)).proportion_ci(CONFIDENCE)
     return Interval(above / len(values), float(exact.low), float(exact.high), len(values))
 
 
@@ -119,7 +119,7 @@ def affine_fit(batch_sizes: Sequence[float], times_s: Sequence[float]) -> tuple[
     relative error: a time of 0.1 ms and one of 1 s weigh the same."""
     batch_sizes, times_s = np.asarray(batch_sizes, float), np.asarray(times_s, float)
     design = np.stack([np.ones_like(batch_sizes), batch_sizes], axis=1) / times_s[:, None]
-    (a, b), _ = optimize.nnls(design, np.ones_like(times_s))
+    (a, b), _ = scipy.optimize.nnls(design, np.ones_like(times_s))
     return float(a), float(b)
 
 
@@ -136,7 +136,7 @@ def same_time_batch(batch_sizes: Sequence[float], times_s: Sequence[float], fact
     Interpolated linearly in log B and log t. Infinite where it never crosses.
     """
     log_sizes = np.log(np.asarray(batch_sizes, float))
-    smooth = optimize.isotonic_regression(np.log(np.asarray(times_s, float))).x
+    smooth = scipy.optimize.isotonic_regression(np.log(np.asarray(times_s, float))).x
     level = smooth[0] + math.log(factor)
     above = np.flatnonzero(smooth >= level)
     if len(above) == 0:
@@ -161,7 +161,7 @@ def critical_batch(batch_sizes: Sequence[float], updates: Sequence[float]) -> tu
 
     start = [logs.min(), float(np.median(np.log(sizes)))]
     bounds = ([-np.inf, math.log(sizes.min()) - 10], [np.inf, math.log(sizes.max()) + 10])
-    least, critical = np.exp(optimize.least_squares(off, start, bounds=bounds).x)
+    least, critical = np.exp(scipy.optimize.least_squares(off, start, bounds=bounds).x)
     return float(least), float(critical)
 
 
@@ -192,7 +192,7 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
     estimate = float(top / bottom)
     if n < 2:
         return Interval(estimate, math.nan, math.nan, n)
-    allowed = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) ** 2 * np.cov(pairs) / n
+    allowed = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) ** 2 * np.cov(pairs) / n
     a, b, c = bottom**2 - allowed[1, 1], top * bottom - allowed[0, 1], top**2 - allowed[0, 0]
     if a <= 0:
         return Interval(estimate, -math.inf, math.inf, n)

@@ -47,6 +47,8 @@ workload = Workload(
 '''
 TRAINED = ("--claim", "gradient", "--claim", "optimization", "--claim", "generalization", "--claim", "sharpness")
 """The claims that need no timing."""
+QUICK = ("--preset", "quick", "--workers", "1", *TRAINED)
+"""Measured in the calling process itself, which spares workers their start."""
 
 
 def write_workload(folder: Path, name: str = "tiny", epochs: int = 3) -> Path:

@@ -1,16 +1,29 @@
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from torch import nn
 
 from suite.workloads import Data, Workload
 from tests.command import TRAINED, call, write_workload
 
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+
 settings.register_profile("suite", deadline=None)  # the first call of torch in a process takes seconds
 settings.load_profile("suite")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What asv times is judged by some tests: no two processes of pytest have it timed at once."""
+    for item in items:
+        if "measured" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("asv"))
 
 
 @pytest.fixture(autouse=True)
@@ -53,27 +66,50 @@ def tiny(**changes) -> Workload:
 
 
 @pytest.fixture(scope="session")
-def own_workload(tmp_path_factory):
+def shared(tmp_path_factory):
+    """`shared(name, make)`: the folder `name`, filled by `make(folder)` once for all processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder = root / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                (half := root / f"{name}.half").mkdir()
+                make(half)
+                half.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def own_workload(shared):
     """A user's own workload file."""
-    return write_workload(tmp_path_factory.mktemp("own"))
+    return shared("own", write_workload) / "tiny.py"
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, own_workload):
+def trained(shared, own_workload):
     """A results folder with every cell that needs no timing."""
-    folder = tmp_path_factory.mktemp("trained") / "results"
-    done = call("run", own_workload, "--preset", "quick", "--results", folder, *TRAINED)
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def make(folder: Path) -> None:
+        done = call("run", own_workload, "--preset", "quick", "--results", folder, *TRAINED)
+        assert done.returncode == 0, done.stderr
+
+    return shared("trained", make)
 
 
 @pytest.fixture(scope="session")
-def measured(tmp_path_factory, own_workload):
-    """A results folder of a whole quick run, asv's timings too."""
-    folder = tmp_path_factory.mktemp("measured") / "results"
-    done = call("run", own_workload, "--preset", "quick", "--results", folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+def measured(shared, own_workload, trained):
+    """A results folder of a whole quick run: `trained`, and then asv's timings."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(trained, folder, dirs_exist_ok=True)
+        done = call("run", own_workload, "--preset", "quick", "--results", folder)
+        assert done.returncode == 0, done.stderr
+
+    return shared("measured", make)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from suite.results import METADATA_KEY, Results
-from tests.command import ROOT, TRAINED, assert_refused, call, call_here, suite_command, write_workload
+from tests.command import QUICK, ROOT, TRAINED, assert_refused, call, call_here, suite_command, write_workload
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ()])
@@ -93,12 +93,9 @@ def test_a_workload_named_twice_is_measured_once(tmp_path, own_workload):
 def test_a_broken_workload_is_named_before_anything_is_measured(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("from tests.conftest import tiny\nworkload = tiny(batch_sizes=(1, 16, 64))")
-    done = call("run", path, "--results", tmp_path / "results", PYTHONPATH=os.getcwd())
+    done = call_here("run", path, "--results", tmp_path / "results")
     assert_refused(done, "workload tiny: batch size 64 is more than its 40 training examples")
     assert not (tmp_path / "results").exists()
-
-
-QUICK = ("--preset", "quick", "--workers", "1", *TRAINED)
 
 
 def test_a_results_folder_that_cannot_be_written_is_named(tmp_path, own_workload):
@@ -236,7 +233,7 @@ def test_a_manifest_of_older_facts_is_mended_by_another_run(copied, own_workload
 
 
 def test_a_dry_run_names_every_cell_and_writes_nothing(tmp_path, own_workload):
-    done = call("run", own_workload, "--preset", "quick", "--dry-run", "--results", tmp_path / "results")
+    done = call_here("run", own_workload, "--preset", "quick", "--dry-run", "--results", tmp_path / "results")
     assert done.returncode == 0
     assert "update_time · tiny · sequential" in done.stdout
     assert "time unknown" in done.stdout
@@ -245,13 +242,13 @@ def test_a_dry_run_names_every_cell_and_writes_nothing(tmp_path, own_workload):
 
 def test_a_dry_run_knows_what_is_stored_and_how_long_more_of_it_takes(trained, own_workload):
     arguments = ("run", own_workload, *TRAINED, "--preset", "quick", "--dry-run", "--results", trained)
-    assert "0 to measure" in call(*arguments).stdout
-    more_seeds = call(*arguments, "--seeds", "4").stdout
+    assert "0 to measure" in call_here(*arguments).stdout
+    more_seeds = call_here(*arguments, "--seeds", "4").stdout
     assert "gradient_noise" in more_seeds
     assert "about" in more_seeds
 
 
 def test_list_and_sysinfo_say_what_there_is():
-    listed = call("list").stdout
+    listed = call_here("list").stdout
     assert all(word in listed for word in ("digits", "generalization", "sequential", "default"))
-    assert all(word in call("sysinfo").stdout for word in ("machine", "torch", "commit"))
+    assert all(word in call_here("sysinfo").stdout for word in ("machine", "torch", "commit"))

@@ -1,6 +1,8 @@
 """Imports point down the list of rooms only."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,11 @@ def test_a_room_imports_from_none_above_it(room):
 def test_only_the_entry_point_imports_the_command_line():
     importers = [file.name for file in ROOT.rglob("*.py") if "cli" in imported(file)]
     assert importers == ["__main__.py"]
+
+
+def test_what_draws_or_computes_statistics_is_not_imported_to_measure():
+    """Every worker of a run imports what the run does: each of these would take it up to a second."""
+    program = "import sys, suite.run; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    assert not {"matplotlib", "seaborn", "sklearn", "scipy.stats", "scipy.optimize"} & set(done.stdout.split())

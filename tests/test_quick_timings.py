@@ -1,6 +1,9 @@
+import math
+
 import pandas as pd
 import pytest
 
+from suite import quick_timings
 from suite.quick_timings import THREAD_ROUNDS, fastest_threads, measure_threads
 from tests.conftest import blobs, tiny
 
@@ -29,7 +32,8 @@ def test_more_threads_must_win_over_all_batch_sizes(times, fastest):
     assert fastest_threads(rows(times)) == fastest
 
 
-def test_every_number_of_threads_is_timed_at_every_batch_size():
+def test_every_number_of_threads_is_timed_at_every_batch_size(monkeypatch):
+    monkeypatch.setattr(quick_timings, "SLOW_S", math.inf)  # on a busy machine anything may be
     timed = measure_threads(tiny(), blobs())
     assert (timed.groupby(["examples", "threads"]).size() == THREAD_ROUNDS).all()
     assert set(timed["examples"]) == {1, 4, 16}

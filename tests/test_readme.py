@@ -1,9 +1,10 @@
 import re
 
 import pandas as pd
+import pytest
 
 from suite.claims import all_claims
-from tests.command import ROOT, call
+from tests.command import ROOT, call, call_here
 
 README = (ROOT / "README.md").read_text()
 
@@ -13,6 +14,7 @@ from tests.workloads.test_kinds import SEQUENCES as workload
 """
 
 
+@pytest.mark.xdist_group("asv")
 def test_the_workload_of_the_readme_as_it_stands_and_a_transformer_go_through_every_claim(tmp_path):
     (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(program.splitlines()) < 30
@@ -22,7 +24,7 @@ def test_the_workload_of_the_readme_as_it_stands_and_a_transformer_go_through_ev
     done = call("run", "diabetes.py", "sequences.py", "--preset", "quick", folder=tmp_path, **path)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
-    assert call("report", folder=tmp_path).returncode == 0
+    assert call_here("report", folder=tmp_path).returncode == 0
     table = pd.read_csv(tmp_path / "results" / "report" / "table.csv")
     table = table[table["backend"] != "cuda"]
     for workload in ("diabetes", "sequences"):
@@ -36,5 +38,5 @@ def test_the_workload_of_the_readme_as_it_stands_and_a_transformer_go_through_ev
 def test_every_command_of_the_readme_exists():
     for line in re.findall(r"^    suite (.*?)(?:  .*)?$", README, re.MULTILINE):
         command, *options = line.split()
-        helped = call(command, "--help").stdout
+        helped = call_here(command, "--help").stdout
         assert all(option in helped for option in options if option.startswith("--"))

@@ -19,7 +19,7 @@ from suite.report.sections import sections
 from suite.report.table import table, write_tables
 from suite.results import Results
 from suite.run import measure_all
-from tests.command import TRAINED, call, suite_command, write_workload
+from tests.command import QUICK, TRAINED, call, call_here, suite_command, write_workload
 
 TIMES = ["time_s", "reference_s"]
 EFFECT = ["value_small", "value_large", "effect", "effect_low", "effect_high", "verdict"]
@@ -27,11 +27,14 @@ SPEED = ["update_sequential", "update_parallel", "epoch_time"]
 
 
 def cells_of(folder: Path) -> dict[str, pd.DataFrame]:
-    """Rows of every stored cell without its times, by what the cell is."""
+    """Rows of every stored cell without its times, by what the cell is. How many samples a process took depends on
+    how long they took: of each the first is kept."""
     stored = Results(folder)
     found = {}
     for file in stored.cells.glob("*.parquet"):
         rows, metadata = stored.read(file.stem)
+        if "sample" in rows:
+            rows = rows[rows["sample"] == 0].reset_index(drop=True)
         found[metadata["cell"]] = rows.drop(columns=TIMES, errors="ignore")
     return found
 
@@ -58,8 +61,8 @@ TIMED_CELLS = 3
 
 @pytest.fixture(scope="module")
 def longer_workload(tmp_path_factory):
-    """One with enough training to be killed in the middle of it."""
-    path = write_workload(tmp_path_factory.mktemp("longer"), "longer", epochs=60)
+    """One with enough training to be killed in the middle of it, and too little to compile."""
+    path = write_workload(tmp_path_factory.mktemp("longer"), "longer", epochs=45)
     rates = "learning_rates=(0.01, 0.02, 0.03, 0.1)"
     path.write_text(path.read_text().replace("learning_rates=(0.03, 0.1)", rates))
     return path
@@ -167,7 +170,7 @@ def modified(folder) -> dict[str, int]:
 
 def test_a_second_run_measures_nothing(copied, own_workload):
     before = modified(copied)
-    assert call("run", own_workload, *TRAINED, "--preset", "quick", "--results", copied).returncode == 0
+    assert call_here("run", own_workload, *QUICK, "--results", copied).returncode == 0
     assert modified(copied) == before
 
 
@@ -177,7 +180,7 @@ def test_only_what_is_missing_is_measured_and_half_written_files_are_swept_away(
     content, rows = lost.name, pd.read_parquet(lost)
     lost.unlink()
     (copied / "cells" / "half.tmp").write_bytes(b"half")
-    assert call("run", own_workload, *TRAINED, "--preset", "quick", "--results", copied).returncode == 0
+    assert call_here("run", own_workload, *QUICK, "--results", copied).returncode == 0
     after = modified(copied)
     assert {name for name in after if after[name] != before.get(name)} == {content}
     pd.testing.assert_frame_equal(pd.read_parquet(lost), rows, check_exact=True)
@@ -189,18 +192,20 @@ def test_a_cell_that_fails_is_a_row_with_its_reason_and_others_go_on(tmp_path):
     batch_norm = "nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU()"
     path.write_text(path.read_text().replace("nn.Linear(4, 8), nn.ReLU()", batch_norm))
     folder = tmp_path / "results"
-    done = call("run", path, "--claim", "optimization", "--preset", "quick", "--results", folder)
+    done = call_here(
+        "run", path, "--claim", "optimization", "--preset", "quick", "--workers", "1", "--results", folder
+    )
     assert done.returncode == 0, done.stderr
     rows = pd.concat(cells_of(folder).values())
     failed = rows[rows["status"] == "unavailable"]
     assert set(failed["batch_size"]) == {1}
     assert failed["reason"].str.contains("more than 1 value per channel").all()
     assert rows.loc[rows["batch_size"] == 16, "train_loss"].notna().all()
-    assert call("report", "--results", folder).returncode == 0
+    assert call_here("report", "--results", folder).returncode == 0
 
 
 def test_every_cell_says_where_it_comes_from_and_nothing_of_whom(measured):
-    assert call("report", "--results", measured).returncode == 0
+    assert call_here("report", "--results", measured).returncode == 0
     for file in Results(measured).cells.glob("*.parquet"):
         metadata = Results(measured).read(file.stem)[1]
         wanted = "schema_version key commit machine gpu torch python threads base_seed fingerprint duration_s cell"

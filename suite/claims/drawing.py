@@ -1,21 +1,36 @@
-"""What the claims' figures share: the batch-size axis, Small and Large marked on it, and colours."""
+"""What the claims' figures share: the batch-size axis, Small and Large marked on it, and colours.
+
+What draws is imported where it draws: a run reads the claims for their cells, in many processes, and draws nothing.
+"""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pandas as pd
-import seaborn
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from suite.claims.claim import Facts
 from suite.statistics import Interval
 
-COLOURS = dict(zip(("cpu", "cuda", "sequential"), seaborn.color_palette("colorblind", 3), strict=True))
-SMALL_COLOUR, LARGE_COLOUR = seaborn.color_palette("colorblind")[0], seaborn.color_palette("colorblind")[3]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {"cpu": "C0", "cuda": "C1", "sequential": "C2"}
+"""Of the style's palette, by number."""
+SMALL_COLOUR, LARGE_COLOUR = "C0", "C3"
 VERDICT_COLOURS = {"holds": "#d5e9f8", "fails": "#fbdcc6", "undecided": "#ededed"}
 """Backgrounds, as on the page."""
 GREY, LIGHT_GREY = "#6b6b6b", "#b0b0b0"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty one, in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
 
 
 def thousands(number: float) -> str:
@@ -33,6 +48,8 @@ def three_digits(number: float) -> str:
 
 def batch_size_axis(axes: Axes, facts: Facts, label: str = "batch size (examples)") -> None:
     """A log axis in powers of ten, with Small and Large as dotted lines named at the top."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     axes.set_xscale("log")
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(LogLocator(10))
@@ -54,11 +71,15 @@ def batch_size_axis(axes: Axes, facts: Facts, label: str = "batch size (examples
 
 def batch_size_colours(batch_sizes: list[int]) -> dict[int, tuple]:
     """A colour for each batch size, dark for small and light for large, in equal steps of lightness."""
+    import seaborn
+
     return dict(zip(batch_sizes, seaborn.color_palette("viridis", len(batch_sizes)), strict=True))
 
 
 def seconds_axis(axes: Axes, label: str) -> None:
     """A log axis of seconds, with the unit that fits written at each tick."""
+    from matplotlib.ticker import FuncFormatter
+
     axes.set_yscale("log")
     axes.set_ylabel(label)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value, "{:g}".format)))

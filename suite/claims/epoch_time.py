@@ -4,16 +4,31 @@ With a batch size of B an epoch makes N / B updates. While an update of a large 
 than one of a small batch, the epoch gets shorter in proportion. The lecture shows both, side by side.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pandas as pd
-from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, relative_times, status_of
-from suite.claims.drawing import COLOURS, batch_size_axis, published, seconds, seconds_axis, thousands, times
+from suite.claims.drawing import (
+    COLOURS,
+    batch_size_axis,
+    new_figure,
+    published,
+    seconds,
+    seconds_axis,
+    thousands,
+    times,
+)
 from suite.claims.update_parallel import batch_sizes
 from suite.statistics import median_interval
 from suite.timings import EPOCH_TIME, UPDATE_TIME
 from suite.workloads import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEASURE = "time of an epoch, Small / Large"
 ARMS = {"resident": "data resident", "loader": "DataLoader"}
@@ -93,7 +108,7 @@ def judge(evidence: Evidence) -> list[Row]:
 
 def draw(evidence: Evidence) -> Figure:
     """The lecture's two panels: an update gets slower with the batch size, an epoch faster."""
-    figure = Figure(figsize=(9.6, 4.2))
+    figure = new_figure(9.6, 4.2)
     panels = figure.subplots(1, 2)
     rows = evidence.ok()
     for axes, measurement, what in zip(panels, ("update_time", "epoch_time"), ("update", "epoch"), strict=True):

@@ -6,17 +6,19 @@ the same training loss? Published evidence disagrees (Hoffer 2017; Shallue 2019;
 measured.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Evidence, Facts, Row
-from suite.claims.drawing import VERDICT_COLOURS, bounds, three_digits
+from suite.claims.drawing import VERDICT_COLOURS, bounds, new_figure, three_digits
 from suite.claims.trained import troubles
 from suite.statistics import holm, mean_interval, mean_p_value, seeds_to_settle, verdict
 from suite.training.engine import TRAINING
@@ -24,6 +26,9 @@ from suite.training.learning_rate import FIXED, LinearWarmUp, SquareRoot, Tuned
 from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol, TargetLoss
 from suite.training.tuning import TRIAL, TUNED_TRAINING
 from suite.workloads import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GOYAL_WARM_UP = 5 / 90
 """The share of the epochs over which Goyal et al. (2017) let the rate rise."""
@@ -235,7 +240,7 @@ def draw(evidence: Evidence, outcome: Outcome) -> Figure | None:
     table = compared(evidence, outcome)
     if table.empty:
         return None
-    figure = Figure(figsize=(9.6, 3.9))
+    figure = new_figure(9.6, 3.9)
     axes = figure.subplots()
     for _, row in table.iterrows():
         across, down = BUDGETS.index(row["budget"]), RATES.index(row["rate"])

@@ -5,20 +5,25 @@ worse. Here both train to the same training loss, and the test score is read off
 lecture's own figure, test and training score after equal epochs, stands beside it.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims import factorial
 from suite.claims.claim import Claim, Evidence, Facts, Row
-from suite.claims.drawing import GREY, batch_size_axis, bounds, published, thousands
+from suite.claims.drawing import GREY, batch_size_axis, bounds, new_figure, published, thousands
 from suite.claims.trained import at_target, at_the_end, paired, troubles
 from suite.statistics import mean_interval, probability_above_zero
 from suite.training.engine import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from suite.workloads import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEASURE = "test {score} at equal training loss, Small − Large"
 
@@ -99,7 +104,7 @@ def judge(evidence: Evidence) -> list[Row]:
 def draw(evidence: Evidence) -> Figure:
     """The paired gap at equal training loss, and the lecture's figure: both scores after equal epochs."""
     facts = evidence.facts
-    figure = Figure(figsize=(9.6, 4.2))
+    figure = new_figure(9.6, 4.2)
     left, right = figure.subplots(1, 2)
     scores = at_target(to_target(evidence), facts, "test_score")
     if facts.large in scores:

@@ -5,18 +5,24 @@ square distance is (S2 / B) (1 - B / N) for batches drawn without replacement, s
 falls like 1 / sqrt(B), and faster near the full batch.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from suite.cells import NO_BATCH_SIZE, Cell, Scope
 from suite.claims import toy
 from suite.claims.claim import Claim, Evidence, Row, status_of
-from suite.claims.drawing import COLOURS, batch_size_axis, bounds, thousands, three_digits
+from suite.claims.drawing import COLOURS, batch_size_axis, bounds, new_figure, thousands, three_digits
 from suite.instruments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES, theoretical_noise
 from suite.statistics import Interval, mean_interval
 from suite.training.protocol import Protocol, TenthOfTraining
 from suite.workloads import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEASURE = "relative gradient noise, Small / Large"
 
@@ -90,7 +96,7 @@ def judge(evidence: Evidence) -> list[Row]:
 
 
 def draw(evidence: Evidence) -> Figure:
-    figure = Figure(figsize=(9.6, 4.2))
+    figure = new_figure(9.6, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
     rows, examples = evidence.ok(), evidence.facts.train_examples
     for axes, stage in zip(panels, STAGES, strict=True):

@@ -6,10 +6,12 @@ et al. 2019, section 4.5; Kidambi et al. 2018). Both are trained to the same los
 same trainings show how far a larger batch saves updates at all, and, with the measured time of an update, time.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Row, process_medians
@@ -19,6 +21,7 @@ from suite.claims.drawing import (
     SMALL_COLOUR,
     batch_size_axis,
     bounds,
+    new_figure,
     seconds_axis,
     thousands,
     three_digits,
@@ -31,6 +34,10 @@ from suite.training.protocol import Protocol, TargetLoss
 from suite.training.tuning import TRIAL, TUNED_TRAINING
 from suite.training.update_rule import DESCENT, MOMENTUM
 from suite.workloads import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MEASURE = "updates to the target, without / with momentum"
 LAMBDA = 0.9
@@ -144,7 +151,7 @@ def troubles(evidence: Evidence, size: int) -> tuple[str, str]:
 
 def draw(evidence: Evidence) -> Figure:
     """Updates to the target over the batch size, and what momentum saves."""
-    figure = Figure(figsize=(9.6, 4.2))
+    figure = new_figure(9.6, 4.2)
     left, right = figure.subplots(1, 2)
     by_rule = {which: updates(evidence, which) for which in COLOURS}
     for which, found in by_rule.items():
@@ -196,7 +203,7 @@ def draw_times(evidence: Evidence) -> Figure | None:
     if timed.empty:
         return None
     update_s = process_medians(timed).median()
-    figure = Figure(figsize=(5.2, 4.2))
+    figure = new_figure(5.2, 4.2)
     axes = figure.subplots()
     for which, colour in COLOURS.items():
         found = updates(evidence, which)

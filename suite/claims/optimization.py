@@ -5,19 +5,25 @@ higher with a large batch: it is not overfitting, optimization fails. A large ba
 an epoch, and the verdict can turn with the rate; so the comparison is repeated at other rates.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims import factorial
 from suite.claims.claim import Claim, Evidence, Facts, Row
-from suite.claims.drawing import GREY, batch_size_colours, bounds, thousands, three_digits
+from suite.claims.drawing import GREY, batch_size_colours, bounds, new_figure, thousands, three_digits
 from suite.claims.trained import at_target, at_the_end, log_loss, paired, troubles
 from suite.statistics import Interval, holm, mean_interval, mean_p_value, probability_above_zero
 from suite.training.engine import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.workloads import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEASURE = "training loss, Large / Small"
 
@@ -137,7 +143,7 @@ def rates_at_which_it_holds(evidence: Evidence) -> str:
 def draw(evidence: Evidence) -> Figure:
     """Training loss per epoch and per update, Small and Large as thick lines, and the effect over the rate."""
     facts = evidence.facts
-    figure = Figure(figsize=(11.5, 4.2))
+    figure = new_figure(11.5, 4.2)
     panels = figure.subplots(1, 3)
     rows = evidence.rows[evidence.rows["protocol"] == protocol(facts, facts.learning_rate)]
     rows = rows[rows["status"] == "ok"]

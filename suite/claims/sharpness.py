@@ -6,19 +6,24 @@ around them is measured in four ways, three of which change when a layer is mult
 divided by it, though the model stays the same (Dinh et al. 2017).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Row
-from suite.claims.drawing import GREY, LARGE_COLOUR, SMALL_COLOUR, bounds, thousands, three_digits
+from suite.claims.drawing import GREY, LARGE_COLOUR, SMALL_COLOUR, bounds, new_figure, thousands, three_digits
 from suite.claims.trained import troubles
 from suite.instruments.sharpness import EXAMPLES, SHARPNESS
 from suite.statistics import Interval, mean_interval, probability_above_zero
 from suite.training.protocol import Protocol, TargetLoss
 from suite.workloads import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEASURE = "largest Hessian eigenvalue, Large / Small"
 MEASURES = {
@@ -87,7 +92,9 @@ def effects(evidence: Evidence) -> dict[str, Interval]:
 
 def draw(evidence: Evidence) -> Figure:
     """The largest eigenvalue of every seed, Small beside Large; and the ratio of each of the four measures."""
-    figure = Figure(figsize=(9.6, 3.6))
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    figure = new_figure(9.6, 3.6)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.6))
     facts = evidence.facts
     pair = [values(evidence, size, "largest_eigenvalue") for size in sizes(facts)]

@@ -4,16 +4,22 @@ Drawn beside the gradient row of every report, on the workload `twenty`, whose t
 surface.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from suite.cells import NO_BATCH_SIZE, Cell
 from suite.claims.claim import Evidence
-from suite.claims.drawing import LARGE_COLOUR, SMALL_COLOUR
+from suite.claims.drawing import LARGE_COLOUR, SMALL_COLOUR, new_figure
 from suite.instruments.landscape import PATH, SURFACE
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.workloads.twenty import EXAMPLES, workload
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SAYS = (
     "The lecture's toy, twenty examples and two parameters. Left, the full batch: one update after seeing all "
@@ -39,7 +45,7 @@ def draw(evidence: Evidence) -> Figure | None:
     paths = rows[rows["measurement"] == PATH.name]
     if surface.empty or paths.empty:
         return None
-    figure = Figure(figsize=(9.6, 4.4))
+    figure = new_figure(9.6, 4.4)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     grid = surface.pivot(index="second", columns="first", values="train_loss")
     for axes, batch_size, colour, title in (

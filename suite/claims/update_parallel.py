@@ -6,11 +6,13 @@ B_same, the batch size at which an update takes 1.5 times as long as that of a s
 is B_same without parallel computation, which is about 1.5 on any machine.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, relative_times, status_of
@@ -19,6 +21,7 @@ from suite.claims.drawing import (
     GREY,
     batch_size_axis,
     bounds,
+    new_figure,
     seconds,
     seconds_axis,
     thousands,
@@ -34,6 +37,9 @@ from suite.statistics import (
 )
 from suite.timings import UPDATE_TIME
 from suite.workloads import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FACTOR = 1.5
 MEASURE = "B_same over that of sequential"
@@ -147,7 +153,7 @@ def _threads(rows: pd.DataFrame) -> str:
 
 
 def draw(evidence: Evidence) -> Figure:
-    figure = Figure(figsize=(5.8, 3.9))
+    figure = new_figure(5.8, 3.9)
     axes = figure.subplots()
     rows = evidence.ok()
     sequential = process_medians(of(rows, "sequential"))

@@ -3,16 +3,22 @@
 One example after another, the time of an update is the number of examples times a fixed time.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, relative_times, status_of
-from suite.claims.drawing import COLOURS, batch_size_axis, bounds, seconds, seconds_axis, thousands, times
+from suite.claims.drawing import COLOURS, batch_size_axis, bounds, new_figure, seconds, seconds_axis, thousands, times
 from suite.statistics import Interval, median_interval, power_law_exponent
 from suite.timings import UPDATE_TIME
 from suite.workloads import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEASURE = "time of an update, Large / Small"
 
@@ -63,7 +69,7 @@ def exponent(relative: pd.DataFrame) -> Interval:
 
 
 def draw(evidence: Evidence) -> Figure:
-    figure = Figure(figsize=(5.8, 3.9))
+    figure = new_figure(5.8, 3.9)
     axes = figure.subplots()
     medians = process_medians(evidence.ok())
     times(axes, medians, "sequential, measured", color=COLOURS["sequential"])

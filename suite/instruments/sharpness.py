@@ -8,9 +8,8 @@ import math
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
-from scipy import optimize
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 
@@ -87,9 +86,11 @@ def largest_eigenvalue(surface: LossSurface, scale: Tensor | None = None) -> flo
     if parameters < 3:  # Lanczos wants more
         hessian = np.stack([multiply(row) for row in np.eye(parameters)])
         return float(np.linalg.eigvalsh(hessian)[-1])
-    operator = LinearOperator((parameters, parameters), matvec=multiply, dtype=surface.here.numpy().dtype)
+    operator = scipy.sparse.linalg.LinearOperator(
+        (parameters, parameters), matvec=multiply, dtype=surface.here.numpy().dtype
+    )
     start = torch.randn(parameters, generator=seeds.generator("lanczos"), dtype=scale.dtype).numpy()
-    return float(eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0])
+    return float(scipy.sparse.linalg.eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0])
 
 
 def invariant_sharpness(surface: LossSurface) -> float:
@@ -128,7 +129,7 @@ def keskar_sharpness(surface: LossSurface, replica: int = 0) -> float:
     highest = bottom
     for _ in range(RESTARTS):
         first = (2 * torch.rand(len(start), generator=generator, dtype=start.dtype) - 1).numpy().astype(float)
-        found = optimize.minimize(
+        found = scipy.optimize.minimize(
             descend, first, jac=True, method="L-BFGS-B", bounds=[(-1, 1)] * len(start), options={"maxiter": 10}
         )
         corner = np.where(descend(found.x)[1] < 0, 1.0, -1.0)

@@ -83,16 +83,22 @@ class Ensemble:
 
     def evaluate(self, inputs: Tensor, targets: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean loss and mean score of every replica, each [R] in float64, in evaluation mode: over all of `inputs`
-        [N, ...], or of replica r over the examples `indices[r]` of them ([R, N])."""
-        function = evaluation_function(self.workload, own_examples=indices is not None)
-        count = len(inputs) if indices is None else indices.shape[1]
+        [N, ...], or of replica r over the examples `indices[r]` of them ([R, M])."""
+        return mean_over(self.losses_and_scores(inputs, targets), indices)
+
+    def losses_and_scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss and score of every replica on every example, [2, R, N] in float64, in evaluation mode."""
+        function = evaluation_function(self.workload)
         chunk = max(1, EVALUATED_VALUES // (self.size * math.prod(inputs.shape[1:])))
-        sums = 0
-        for start in range(0, count, chunk):
-            part = slice(start, start + chunk) if indices is None else indices[:, start : start + chunk]
-            sums = sums + torch.stack(function(self.parameters, self.buffers, inputs[part], targets[part]))
-        loss, score = sums / count
-        return loss, score
+        parts = zip(inputs.split(chunk), targets.split(chunk), strict=True)
+        return torch.cat([function(self.parameters, self.buffers, *part) for part in parts], dim=2)
+
+
+def mean_over(values: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Means [R] of both `values` [2, R, N]: over all examples, or of replica r over `indices[r]` ([R, M])."""
+    chosen = values if indices is None else values.gather(2, indices.expand(2, -1, -1))
+    loss, score = chosen.mean(dim=2)
+    return loss, score
 
 
 @cache
@@ -139,20 +145,15 @@ def update_function(workload: Workload, rule: UpdateRule) -> Callable[..., None]
 
 
 @cache
-def evaluation_function(workload: Workload, own_examples: bool) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Summed losses and scores [R] of parameters and buffers [R, ...] on inputs and targets: [R, N, ...] where each
-    replica has its own examples, else [N, ...]."""
+def evaluation_function(workload: Workload) -> Callable[..., Tensor]:
+    """Losses and scores [2, R, N] of parameters and buffers [R, ...] on inputs and targets [N, ...]."""
     model = workload.initial_model(0).eval()
 
-    def sums(parameters, buffers, inputs, targets):
+    def values(parameters, buffers, inputs, targets):
         outputs = functional_call(model, (parameters, buffers), (inputs,))
-        return (
-            workload.loss(outputs, targets).sum(dtype=torch.float64),
-            workload.score(outputs, targets).sum(dtype=torch.float64),
-        )
+        return torch.stack([workload.loss(outputs, targets).double(), workload.score(outputs, targets).double()])
 
-    examples = 0 if own_examples else None
-    evaluate = vmap(sums, in_dims=(0, 0, examples, examples), randomness="different")
+    evaluate = vmap(values, in_dims=(0, 0, None, None), out_dims=1, randomness="different")
     return torch.no_grad()(layers_that_vmap_knows()(evaluate))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from suite import seeds
 from suite.training import looks
-from suite.training.ensemble import Ensemble
+from suite.training.ensemble import Ensemble, mean_over
 from suite.training.packing import WORK, parameter_count
 from suite.training.protocol import Protocol, updates_per_epoch
 from suite.workloads import Data, Workload
@@ -48,7 +48,8 @@ class Examples:
     def look(self, ensemble: Ensemble, updates: int) -> Iterator[looks.Look]:
         """How good each replica is after so many updates."""
         if self.own:
-            train, test = (ensemble.evaluate(self.inputs, self.targets, part) for part in (self.train, self.test))
+            values = ensemble.losses_and_scores(self.inputs, self.targets)
+            train, test = (mean_over(values, part) for part in (self.train, self.test))
         else:
             train = ensemble.evaluate(self.inputs, self.targets)
             test = ensemble.evaluate(self.data.test_inputs, self.data.test_targets)

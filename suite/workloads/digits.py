@@ -1,7 +1,6 @@
 """Handwritten digits that come inside scikit-learn: 1,797 images of 8 x 8 pixels, no download."""
 
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 
 from suite.workloads.workload import Data, Workload
@@ -12,6 +11,8 @@ def load() -> Data:
 
     The first 1,437 examples are the training set; every replica splits them afresh.
     """
+    from sklearn.datasets import load_digits  # takes a second, of which most processes have no use
+
     digits = load_digits()
     inputs = torch.tensor(digits.data / 16, dtype=torch.float32)
     targets = torch.tensor(digits.target, dtype=torch.int64)

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import shutil
 
@@ -8,7 +7,7 @@ import pytest
 
 from suite.claims.drawing import seconds, three_digits
 from suite.results import Results
-from tests.command import TRAINED, call, write_workload
+from tests.command import QUICK, call, call_here, write_workload
 
 COLUMNS = (
     "workload,backend,protocol,claim,lecture_small,lecture_large,small,large,measure,unit,value_small,value_large,"
@@ -112,8 +111,8 @@ def test_markdown_has_a_line_for_each_row_of_the_page(report, page):
 
 def test_two_workloads_stand_on_one_page(copied, tmp_path):
     other = write_workload(tmp_path, "other", epochs=2)
-    assert call("run", other, *TRAINED, "--preset", "quick", "--results", copied).returncode == 0
-    assert call("report", "--results", copied).returncode == 0
+    assert call_here("run", other, *QUICK, "--results", copied).returncode == 0
+    assert call_here("report", "--results", copied).returncode == 0
     table = pd.read_csv(copied / "report" / "table.csv")
     assert set(table["workload"]) == {"tiny", "other"}
     page = (copied / "report" / "index.html").read_text()
@@ -125,7 +124,7 @@ def test_missing_cells_are_counted_and_their_rows_say_so(copied):
     for file in (copied / "cells").glob("*.parquet"):
         if "relative_noise" in pd.read_parquet(file):
             file.unlink()
-    assert call("report", "--results", copied).returncode == 0
+    assert call_here("report", "--results", copied).returncode == 0
     assert "2 cells are not measured yet" in (copied / "report" / "index.html").read_text()
     table = pd.read_csv(copied / "report" / "table.csv", index_col="claim")
     assert table.loc["gradient", "status"] == "unavailable"
@@ -140,7 +139,7 @@ def test_running_out_of_memory_is_a_row(copied):
             rows, metadata = results.read(cell["key"])
             failed = pd.DataFrame([{**rows.iloc[0][list(cell.keys() & set(rows))], "status": "out_of_memory"}])
             write_raw(results, cell["key"], failed.assign(reason="it was too much"), metadata)
-    assert call("report", "--results", copied).returncode == 0
+    assert call_here("report", "--results", copied).returncode == 0
     table = pd.read_csv(copied / "report" / "table.csv", index_col="claim")
     assert table.loc["generalization", ["status", "flags"]].tolist() == ["out_of_memory", "it was too much"]
     assert "out of memory" in (copied / "report" / "index.html").read_text()
@@ -176,5 +175,5 @@ def test_numbers_have_three_digits(value, text):
 
 def test_the_report_measures_nothing(measured):
     before = {file: file.stat().st_mtime_ns for file in (measured / "cells").iterdir()}
-    assert call("report", "--results", measured, PATH=os.environ["PATH"]).returncode == 0
+    assert call_here("report", "--results", measured).returncode == 0
     assert {file: file.stat().st_mtime_ns for file in (measured / "cells").iterdir()} == before

@@ -10,14 +10,13 @@ from suite.training.ensemble import Ensemble
 from suite.training.evaluate import evaluate
 from suite.training.update_rule import ADAM, DESCENT, MOMENTUM, NESTEROV
 from suite.workloads import find
-from tests.conftest import tiny
+from tests.conftest import cuda, tiny
 
 EXAMPLES, UPDATES = 100, 50
 MOMENTA = (0.9, 0.0, 0.9)
 RULES = (DESCENT, MOMENTUM, NESTEROV, ADAM)
 
 compiler = pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 
 
 def convolution() -> nn.Module:
@@ -74,10 +73,12 @@ def distance(ensemble: Ensemble, replica: int, model: nn.Module) -> float:
 
 
 def assert_equals_its_twins(model, values, rule, batch_size, dtype, updates, compiled=False, device="cpu"):
+    """Adam has its usual rate: at larger ones rounding soon lies on the other side of a ReLU's kink, from where every
+    weight of its unit makes a whole step elsewhere."""
     workload = of_model(model, dtype)
     inputs, targets = (tensor.to(device) for tensor in examples(values, dtype))
     indices = [batch.to(device) for batch in batches(len(MOMENTA), batch_size, updates)]
-    rates = [rate / 20 if rule is ADAM else rate for rate in (0.02, 0.1, 0.01)]
+    rates = [rate / 100 if rule is ADAM else rate for rate in (0.02, 0.1, 0.01)]
     ensemble = Ensemble(workload, range(3), rates, MOMENTA, rule, device)
     if compiled:
         ensemble.compile(inputs, targets, batch_size)
@@ -93,9 +94,8 @@ def assert_equals_its_twins(model, values, rule, batch_size, dtype, updates, com
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize(
-    ("rule", "batch_size"), [*((MOMENTUM, size) for size in (1, 7, 32, EXAMPLES)), *((rule, 7) for rule in RULES)]
-)
+@pytest.mark.parametrize("batch_size", [1, 7, 32, EXAMPLES])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_replica_moves_as_it_would_alone(network, rule, batch_size, dtype):
     model, values, updates = NETWORKS[network]

@@ -18,7 +18,7 @@ from suite.training.engine import TRAINING, measure, packed, why_not_ensemble
 from suite.training.ensemble import Ensemble
 from suite.training.packing import LEAST, MOST, PARAMETERS, WORK, replicas_per_call
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
-from tests.conftest import blobs, tiny
+from tests.conftest import blobs, cuda, network, tiny
 from tests.workloads.test_kinds import SEQUENCES, counting
 
 VALUES = ["train_loss", "train_score", "test_loss", "test_score"]
@@ -28,10 +28,11 @@ def cell(protocol: Protocol, batch_size: int, seeds: int = 5, replicas_per_call:
     return Cell(TRAINING, "tiny", "cpu", batch_size, seeds, protocol, replicas_per_call=replicas_per_call)
 
 
-def assert_same_training(workload, protocol, batch_size, replicas_per_call, data=None):
+def assert_same_training(workload, protocol, batch_size, replicas_per_call, data=None, backend="cpu"):
     data = data or blobs()
     plain = measure(workload, data, cell(protocol, batch_size))
-    together = measure(workload, data, cell(protocol, batch_size, replicas_per_call=replicas_per_call))
+    in_packs = replace(cell(protocol, batch_size, replicas_per_call=replicas_per_call), backend=backend)
+    together = measure(workload, data, in_packs)
     np.testing.assert_allclose(together[VALUES], plain[VALUES], rtol=2e-5, atol=1e-7)
     pd.testing.assert_frame_equal(
         together.drop(columns=VALUES).reset_index(drop=True), plain.drop(columns=VALUES).reset_index(drop=True)
@@ -87,6 +88,18 @@ def test_compiled_in_the_middle(monkeypatch):
     monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 60)
     assert_same_training(tiny(), Protocol(0.1, TargetLoss(0.3, 500)), 6, 5)
     assert moved == [(59, True)]
+
+
+@cuda
+@pytest.mark.parametrize("calls_before_compiling", [10_000, 60], ids=["eager", "graph"])
+@pytest.mark.parametrize("resplit", [True, False])
+def test_on_a_gpu_as_plainly_on_the_cpu(monkeypatch, resplit, calls_before_compiling):
+    """In double precision; the updates from the 60th on as a CUDA graph."""
+    monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", calls_before_compiling)
+    data = blobs()
+    data = replace(data, train_inputs=data.train_inputs.double(), test_inputs=data.test_inputs.double())
+    workload = tiny(model=lambda: network().double(), resplit=resplit)
+    assert_same_training(workload, Protocol(0.1, TargetLoss(0.3, 500)), 6, 5, data, "cuda")
 
 
 @pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
