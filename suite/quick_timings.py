@@ -33,11 +33,21 @@ def update_seconds(timed: Timed, threads: int, min_run_time_s: float) -> float:
     return timer.timeit(updates).mean if updates > 2 else seconds
 
 
+def one_thread_update_seconds(timed: Timed, min_run_time_s: float) -> float:
+    """Mean seconds of one update on one thread, over as many as fill `min_run_time_s`: how many follows from the
+    faster of two tries. Sooner done than a search for that number; beside other work it would err for more threads.
+    """
+    timer = Timer("timed.updates(1)", globals={"timed": timed}, num_threads=1)
+    seconds = min(timer.timeit(1).mean for _ in range(2))
+    updates = math.ceil(min_run_time_s / seconds)
+    return timer.timeit(updates).mean if updates > 2 else seconds
+
+
 def sequential_example_seconds(workload: Workload) -> float:
     """Seconds that one example takes on `sequential`, nearly the same in a batch of any size."""
     few = min(16, workload.large)
     timed = Timed(workload, SEQUENTIAL, "resident", few)
-    return update_seconds(timed, threads=1, min_run_time_s=0.02) / few
+    return one_thread_update_seconds(timed, min_run_time_s=0.02) / few
 
 
 def measure_threads(workload: Workload, data: Data, cell: Cell | None = None) -> pd.DataFrame:

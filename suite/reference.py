@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from suite.backends import CPU, Backend
-from suite.quick_timings import update_seconds
+from suite.quick_timings import one_thread_update_seconds, update_seconds
 from suite.timings import Timed
 from suite.workloads import Workload
 
@@ -38,7 +38,11 @@ class ReferenceTimes:
     def take(self, min_run_time_s: float) -> None:
         """Time the reference once more: two updates of it, or as many as fill `min_run_time_s`."""
         if self.file:
-            seconds = update_seconds(self.timed, threads=1, min_run_time_s=min_run_time_s)
+            seconds = (
+                one_thread_update_seconds(self.timed, min_run_time_s)
+                if min_run_time_s > 0
+                else update_seconds(self.timed, threads=1, min_run_time_s=0)
+            )
             with self.file.open("a") as file:
                 file.write(f"{seconds!r}\n")
 
