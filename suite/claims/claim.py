@@ -148,6 +148,8 @@ class Claim:
     illustrate: Callable[[Evidence], Figure] | None = None
     """A second figure that shows what the claim means; None where its cells are not stored."""
     illustration_says: str = ""
+    columns: tuple[str, str] = ("Small", "Large")
+    """What `small` and `large` stand under."""
 
     @property
     def rule(self) -> str:

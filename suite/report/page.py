@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from suite.claims import Evidence
+from suite.claims import Evidence, Facts
 from suite.claims.drawing import thousands
 from suite.report import table
 from suite.report.sections import NOT_MEASURED, Section
@@ -66,7 +66,14 @@ def _workloads(sections: list[Section], rows: pd.DataFrame, figures: Path) -> li
         shown.append(
             {
                 "facts": own[0].evidence.facts,
-                "rows": lines,
+                "tables": [
+                    {
+                        "columns": columns,
+                        "heads": _heads(columns, own[0].evidence.facts),
+                        "rows": [line for line in lines if line["columns"] == columns],
+                    }
+                    for columns in dict.fromkeys(line["columns"] for line in lines)
+                ],
                 "sections": [
                     _shown_section(section, [line for line in lines if line["claim"] == section.claim.name], figures)
                     for section in own
@@ -76,17 +83,22 @@ def _workloads(sections: list[Section], rows: pd.DataFrame, figures: Path) -> li
     return shown
 
 
+def _heads(columns: tuple[str, str], facts: Facts) -> list[str]:
+    """What stands above measured values: Small and Large with their batch sizes."""
+    sizes = {"Small": f": {thousands(facts.small)}", "Large": f": {thousands(facts.large)}"}
+    return [f"{column}{sizes.get(column, '')}" for column in columns]
+
+
 def _shown_row(row: pd.Series) -> dict:
     """A line of the table, every value as text."""
     judged = row["status"] == "ok"
     return {
         "claim": row["claim"],
+        "columns": row["columns"],
         "title": row["title"],
         "backend": row["backend"],
         "lecture_small": row["lecture_small"],
         "lecture_large": row["lecture_large"],
-        "small": thousands(row["small"]),
-        "large": thousands(row["large"]),
         "value_small": table.value(row["value_small"], row["unit"]) if judged else "–",
         "value_large": table.value(row["value_large"], row["unit"]) if judged else "–",
         "unit": "" if row["unit"] == "s" else row["unit"],

@@ -33,7 +33,8 @@ COLUMNS = [
 
 
 def table(sections: list[Section]) -> pd.DataFrame:
-    """A row per claim x workload x backend x protocol: the columns of table.csv, with `kind` and `headline`."""
+    """A row per claim x workload x backend x protocol: the columns of table.csv, with `kind`, `headline` and the
+    claim's `columns`."""
     lines = [
         {
             "workload": section.evidence.facts.name,
@@ -41,6 +42,7 @@ def table(sections: list[Section]) -> pd.DataFrame:
             "title": section.claim.title,
             "lecture_small": section.claim.small,
             "lecture_large": section.claim.large,
+            "columns": section.claim.columns,
             **asdict(row),
         }
         for section in sections
@@ -80,25 +82,36 @@ def write_tables(rows: pd.DataFrame, folder: Path) -> None:
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """The table of the page in Markdown."""
+    """The tables of the page in Markdown: one for each pair of columns that claims have."""
+    headline = rows[rows["headline"]]
+    return "\n".join(_markdown(columns, own) for columns, own in headline.groupby("columns", sort=False))
+
+
+def _markdown(columns: tuple[str, str], rows: pd.DataFrame) -> str:
+    one, other = columns
     lines = [
-        "| | Small | Large | workload | backend | measured: Small | measured: Large | effect (95% interval) "
+        f"| | {one} | {other} | workload | backend | measured: {one} | measured: {other} | effect (95% interval) "
         "| verdict |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for _, row in rows[rows["headline"]].iterrows():
+    for _, row in rows.iterrows():
         cells = [
             row["title"],
             row["lecture_small"],
             row["lecture_large"],
             row["workload"],
             row["backend"],
-            f"{value(row['value_small'], row['unit'])} at {thousands(row['small'])}",
-            f"{value(row['value_large'], row['unit'])} at {thousands(row['large'])}",
+            *(
+                value(row[f"value_{which}"], row["unit"]) + at(row[which]) if row["status"] == "ok" else "–"
+                for which in ("small", "large")
+            ),
             effect(row),
             f"**{verdict(row)}**",
         ]
-        if row["status"] != "ok":
-            cells[5] = cells[6] = "–"
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def at(batch_size: float) -> str:
+    """The batch size of a value, where it has one."""
+    return f" at {thousands(batch_size)}" if batch_size else ""
