@@ -14,7 +14,7 @@ def cells(claim: str, scope: Scope = SCOPE) -> list[Cell]:
     return find(claim).cells(tiny(), scope)
 
 
-def test_the_six_rows_stand_in_the_order_of_the_lecture_and_then_its_reason():
+def test_the_rows_stand_in_the_order_of_the_lecture():
     assert [(claim.title, claim.small, claim.large) for claim in all_claims()] == [
         ("Speed for one update (no parallel)", "Faster", "Slower"),
         ("Speed for one update (with parallel)", "Same", "Same (not too large)"),
@@ -23,6 +23,7 @@ def test_the_six_rows_stand_in_the_order_of_the_lecture_and_then_its_reason():
         ("Optimization", "Better", "Worse"),
         ("Generalization", "Better", "Worse"),
         ("Flat and sharp minima", "Flat", "Sharp"),
+        ("Momentum saves updates", "More updates", "Fewer updates"),
     ]
 
 
@@ -36,7 +37,8 @@ def test_every_rule_for_a_verdict_is_one_sentence_that_says_when_it_holds():
 def test_a_claim_is_found_by_its_name_and_an_unknown_one_says_what_there_is():
     assert find("gradient").title == "Gradient"
     with pytest.raises(
-        UserError, match=r"^no claim 'nope': choose from update_sequential, .*generalization, sharpness$"
+        UserError,
+        match=r"^no claim 'nope': choose from update_sequential, .*generalization, sharpness, momentum_speed_up$",
     ):
         find("nope")
 
