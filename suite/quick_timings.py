@@ -23,14 +23,11 @@ SLOW_S = 0.1
 
 
 def update_seconds(timed: Timed, threads: int, min_run_time_s: float) -> float:
-    """Mean seconds of one update, over two, or over as many as fill `min_run_time_s`: that many follow from the
-    faster of two tries."""
+    """Median seconds of one update, over at least two and at least `min_run_time_s`."""
     timer = Timer("timed.updates(1)", globals={"timed": timed}, num_threads=threads)
     if min_run_time_s == 0:
-        return timer.timeit(2).mean
-    seconds = min(timer.timeit(1).mean for _ in range(2))
-    updates = math.ceil(min_run_time_s / seconds)
-    return timer.timeit(updates).mean if updates > 2 else seconds
+        return timer.timeit(2).median
+    return timer.blocked_autorange(min_run_time=min_run_time_s).median
 
 
 def one_thread_update_seconds(timed: Timed, min_run_time_s: float) -> float:

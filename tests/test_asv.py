@@ -30,7 +30,8 @@ def test_every_process_of_every_cell_has_its_samples(timings):
     ok = timings[timings["status"] == "ok"]
     counts = ok.groupby(["measurement", "backend", "arm", "batch_size", "process"]).size()
     assert len(counts) == 2 * 3 * 2 * 2  # measurements, backends with their arms, batch sizes, processes
-    assert all(2 <= count <= 7 for count in counts["update_time"])
+    assert all(2 <= count <= 7 for count in counts["update_time"])  # fewer where the machine was busy
+    assert counts["update_time"].median() == 7
     assert all(count == 1 for count in counts["epoch_time"])
     assert (ok["time_s"] > 0).all()
     assert (ok["reference_s"] > 0).all()

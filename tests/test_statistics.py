@@ -18,6 +18,7 @@ from suite.statistics import (
     probability_above_zero,
     ratio_interval,
     same_time_batch,
+    seeds_to_settle,
     value_at_crossing,
     verdict,
 )
@@ -268,3 +269,15 @@ def test_a_value_is_read_at_the_crossing_of_the_log_loss():
     assert value_at_crossing(losses, scores, 0.1) == 0.9
     assert math.isnan(value_at_crossing(losses, scores, 0.01))
     assert value_at_crossing(losses, scores, 2.0) == 0.5
+
+
+def test_the_seeds_that_settle_an_effect_are_those_of_a_power_table():
+    """Cohen 1988: a mean of half a standard deviation takes 34 values for a power of 80%, two-sided at 5%."""
+    values = np.array([-1.0, 1.0]) / np.std([-1, 1], ddof=1)
+    assert seeds_to_settle(values + 0.5) == 34
+    assert seeds_to_settle(values + 0.2) == 199
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, 1.0, 1.0], [-1.0, 1.0], [-1.0, 1.0001]])
+def test_no_number_of_seeds_settles_what_has_no_spread_or_no_effect(values):
+    assert seeds_to_settle(values) == math.inf

@@ -20,7 +20,7 @@ from suite.cells import Cell, Scope
 from suite.claims.claim import Evidence, Facts, Row
 from suite.claims.drawing import VERDICT_COLOURS, bounds, new_figure, three_digits
 from suite.claims.trained import troubles
-from suite.statistics import holm, mean_interval, mean_p_value, seeds_to_settle, verdict
+from suite.statistics import MOST_WANTED, holm, mean_interval, mean_p_value, seeds_to_settle, verdict
 from suite.training.engine import TRAINING
 from suite.training.learning_rate import FIXED, LinearWarmUp, SquareRoot, Tuned
 from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol, TargetLoss
@@ -35,10 +35,10 @@ GOYAL_WARM_UP = 5 / 90
 RATES = ("fixed", "square-root", "warmed-up linear", "tuned")
 BUDGETS = EPOCHS, UPDATES, TO_TARGET = ("equal epochs", "equal updates", "equal training loss")
 SAYS = (
-    "Where it holds. The rate is the same for both batch sizes, or follows the batch size from the middle one on "
-    "(like its root, or linearly after a warm-up), or is tuned for each with the same trials. Both make as many "
-    "epochs, or as many updates as the middle batch size makes in these, or train to the same loss. Every seed is a "
-    "pair with the same initial parameters; rates were tuned with other seeds."
+    "Where it holds. The rate is the same for both batch sizes, or it follows the batch size, being the workload's "
+    "at the middle one (like its root, or linearly after a warm-up), or is tuned for each with the same trials. Both "
+    "make as many epochs, or as many updates as the middle batch size makes in these, or train to the same loss. "
+    "Every seed is a pair with the same initial parameters; rates were tuned with other seeds."
 )
 
 
@@ -97,9 +97,10 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 
 
 def compared(evidence: Evidence, outcome: Outcome) -> pd.DataFrame:
-    """A row per combination measured: `rate`, `budget`, `protocol`, `status`, `reason`; `effect`, `low` and `high` of
-    Small against Large, paired by seed; its `verdict`, the same after Holm's correction over all (`safe`), the
-    `seeds` compared and how many would settle it (`wanted`); `flags`; and the means `small` and `large`."""
+    """A row per combination, empty unless the tuned ones were planned: `rate`, `budget`, `protocol`, `status`,
+    `reason`; the `interval` of the effect of Small against Large, paired by seed; its `verdict`, the same after
+    Holm's correction over all (`safe`), the `seeds` compared and how many would settle it (`wanted`); `flags`; and
+    the means `small` and `large`."""
     facts = evidence.facts
     table = [
         {"rate": rate, "budget": budget, **_comparison(_rows_of(evidence, protocol), facts, budget, outcome)}
@@ -132,9 +133,6 @@ def _comparison(rows: pd.DataFrame, facts: Facts, budget: str, outcome: Outcome)
     back = np.exp if outcome.ratio else float
     interval = mean_interval(differences if outcome.ratio else -differences).map(back)
     return found | {
-        "effect": interval.estimate,
-        "low": interval.low,
-        "high": interval.high,
         "interval": interval,
         "verdict": verdict(interval, 1 if outcome.ratio else 0),
         "seeds": interval.n,
@@ -149,10 +147,10 @@ def _edges(rows: pd.DataFrame) -> str:
     """The batch sizes whose best rate lies on the edge of its grid."""
     if "on_edge" not in rows:
         return ""
-    on_edge = rows[rows["on_edge"].eq(True)].groupby("batch_size")["learning_rate"]
-    best = rows[rows["on_edge"].eq(True) & (rows["stage"] != TRIAL)].groupby("batch_size")["learning_rate"].first()
+    trained = rows[rows["on_edge"].eq(True) & (rows["stage"] != TRIAL)]
+    best = trained.groupby("batch_size")["learning_rate"].first()
     return "; ".join(
-        f"best rate {best[size]:g} on the edge of its grid at batch size {size:,}" for size in on_edge.groups
+        f"best rate {rate:g} on the edge of its grid at batch size {size:,}" for size, rate in best.items()
     )
 
 
@@ -231,7 +229,7 @@ def _unsettled(table: pd.DataFrame) -> str:
 
 
 def _count(seeds: float) -> str:
-    return f"{seeds:,.0f}" if math.isfinite(seeds) else "more than 10,000"
+    return f"{seeds:,.0f}" if math.isfinite(seeds) else f"more than {MOST_WANTED:,}"
 
 
 def draw(evidence: Evidence, outcome: Outcome) -> Figure | None:
@@ -263,5 +261,5 @@ def _in_words(row: pd.Series, outcome: Outcome) -> str:
     mark = " (edge of the grid)" if row["flags"] else ""
     if row["status"] != "ok":
         return f"{row['status'].replace('_', ' ')}\n{row['reason'].split(':')[0]}{mark}"
-    interval = f"{outcome.form(row['effect'])} ({bounds(row['interval'], outcome.form)})"
+    interval = f"{outcome.form(row['interval'].estimate)} ({bounds(row['interval'], outcome.form)})"
     return f"{row['verdict']}{mark}\n{interval}"

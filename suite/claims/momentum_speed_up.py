@@ -26,7 +26,7 @@ from suite.claims.drawing import (
     thousands,
     three_digits,
 )
-from suite.claims.trained import at_target, at_the_end
+from suite.claims.trained import at_target, trouble
 from suite.statistics import Interval, critical_batch, mean_interval
 from suite.timings import UPDATE_TIME
 from suite.training.learning_rate import Tuned
@@ -111,32 +111,15 @@ def judge(evidence: Evidence) -> list[Row]:
         "measure": MEASURE,
         "unit": "updates",
     }
-    status, reason = troubles(evidence, facts.large)
-    if status != "ok":
-        return [Row(**shared, status=status, flags=reason)]
+    for which in (PLAIN, WITH):
+        rows = finals(evidence, which)
+        status, reason = trouble(rows[rows["batch_size"] == facts.large], f"{which} momentum")
+        if status != "ok":
+            return [Row(**shared, status=status, flags=reason)]
     values = [float(np.exp(np.log(updates(evidence, which)[facts.large]).mean())) for which in (PLAIN, WITH)]
     return [
         Row.judged(speed_ups(evidence)[facts.large], **shared, value_small=values[0], value_large=values[1]),
     ]
-
-
-def troubles(evidence: Evidence, size: int) -> tuple[str, str]:
-    """The status of the comparison at one batch size, and how many seeds it comes from."""
-    for which in (PLAIN, WITH):
-        rows = finals(evidence, which)
-        rows = rows[rows["batch_size"] == size]
-        end = at_the_end(rows)
-        for status in ("diverged", "target_not_reached"):
-            if count := int((end["status"] == status).sum()):
-                what = status.replace("_", " ")
-                return status, f"{count} of {len(end)} seeds {which} momentum: {what}"
-        if end.empty:
-            return (
-                (rows["status"].iloc[0], str(rows["reason"].iloc[0]))
-                if len(rows)
-                else ("unavailable", "not measured")
-            )
-    return "ok", ""
 
 
 def draw(evidence: Evidence) -> Figure:
@@ -147,8 +130,10 @@ def draw(evidence: Evidence) -> Figure:
     for which, found in by_rule.items():
         _draw_updates(left, found, which)
     _draw_limits(left, by_rule[PLAIN])
-    left.set_ylim(bottom=0.6 * min(found.min().min() for found in by_rule.values() if not found.empty))
     left.set_yscale("log")
+    if fewest := [found.min().min() for found in by_rule.values() if not found.empty]:
+        left.set_ylim(bottom=0.6 * min(fewest))
+        left.legend(loc="best")
     left.set_ylabel(f"updates to training loss {evidence.facts.target_loss:g}")
     found = speed_ups(evidence)
     sizes, intervals = list(found), list(found.values())
@@ -159,7 +144,6 @@ def draw(evidence: Evidence) -> Figure:
     right.set_ylim(bottom=0)
     for axes in (left, right):
         batch_size_axis(axes, evidence.facts)
-    left.legend(loc="best")
     return figure
 
 
@@ -187,23 +171,20 @@ def _draw_limits(axes: Axes, found: pd.DataFrame) -> None:
 
 
 def draw_times(evidence: Evidence) -> Figure | None:
-    """Updates to the target times the measured time of one; None where updates were not timed."""
+    """Updates to the target times the measured time of one; None where either was not measured."""
     timed = evidence.ok()
-    timed = timed[timed["measurement"] == UPDATE_TIME.name]
-    if timed.empty:
+    update_s = process_medians(timed[timed["measurement"] == UPDATE_TIME.name]).median()
+    both = {which: updates(evidence, which) for which in COLOURS}
+    both = {which: found[[size for size in found if size in update_s]] for which, found in both.items()}
+    if all(found.empty for found in both.values()):
         return None
-    update_s = process_medians(timed).median()
     figure = new_figure(5.2, 4.2)
     axes = figure.subplots()
-    for which, colour in COLOURS.items():
-        found = updates(evidence, which)
-        found = found[[size for size in found if size in update_s]]
-        if found.empty:
-            continue
+    for which, found in both.items():
         spent = found * update_s[found.columns]
         for _, seed in spent.iterrows():
-            axes.plot(spent.columns, seed, ".", color=colour, alpha=0.3, markersize=4)
-        axes.plot(spent.columns, np.exp(np.log(spent).mean()), "o-", color=colour, label=f"{which} momentum")
+            axes.plot(spent.columns, seed, ".", color=COLOURS[which], alpha=0.3, markersize=4)
+        axes.plot(spent.columns, np.exp(np.log(spent).mean()), "o-", color=COLOURS[which], label=f"{which} momentum")
     seconds_axis(axes, f"time to training loss {evidence.facts.target_loss:g}")
     batch_size_axis(axes, evidence.facts)
     axes.legend(loc="best")
@@ -225,9 +206,9 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     return (
         f"To a training loss of {facts.target_loss:g}, each at its own tuned rate, batch size "
         f"{thousands(facts.large)} takes {three_digits(large.value_small)} updates without momentum, "
-        f"{three_digits(large.value_large)} with lambda {LAMBDA:g}{_at_small(evidence)}. A small batch is held up by "
-        "the noise of its gradients, which momentum only averages as a lower rate would; a large one by curvature, "
-        f"where momentum helps.{_critical(evidence)}"
+        f"{three_digits(large.value_large)} with lambda {LAMBDA:g}{_at_small(evidence)}. Where noise holds a batch "
+        "size up, momentum only averages it, as a lower rate would; where curvature does, it helps (Kidambi et al. "
+        f"2018; Shallue et al. 2019).{_critical(evidence)}"
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from suite.claims.claim import Facts
+from suite.claims.claim import Facts, status_of
 from suite.claims.drawing import thousands
 from suite.statistics import value_at_crossing
 
@@ -44,13 +44,18 @@ def troubles(rows: pd.DataFrame, facts: Facts) -> tuple[str, str]:
     """The status of the comparison of Small with Large, and how many replicas it comes from."""
     for batch_size in (facts.small, facts.large):
         of_size = rows[rows["batch_size"] == batch_size]
-        end = at_the_end(of_size)
-        for status in ("diverged", "target_not_reached"):
-            if count := int((end["status"] == status).sum()):
-                what = status.replace("_", " ")
-                return status, f"{count} of {len(end)} seeds at batch size {thousands(batch_size)}: {what}"
-        if end.empty:
-            reason = of_size["reason"].dropna() if "reason" in of_size else []
-            status = of_size["status"].iloc[0] if len(of_size) else "unavailable"
-            return status, reason.iloc[0] if len(reason) else "not measured"
+        status, reason = trouble(of_size, f"at batch size {thousands(batch_size)}")
+        if status != "ok":
+            return status, reason
+    return "ok", ""
+
+
+def trouble(rows: pd.DataFrame, where: str) -> tuple[str, str]:
+    """The status of trainings of one batch size, and how many replicas `where` it comes from."""
+    end = at_the_end(rows)
+    if end.empty:
+        return status_of(rows)
+    for status in ("diverged", "target_not_reached"):
+        if count := int((end["status"] == status).sum()):
+            return status, f"{count} of {len(end)} seeds {where}: {status.replace('_', ' ')}"
     return "ok", ""

@@ -70,6 +70,13 @@ def effect(row: pd.Series) -> str:
     return f"{row['effect']:+.2g} ({bounds(interval, '{:+.2g}'.format)})".replace("-", "−")
 
 
+def measured(row: pd.Series, which: str) -> str:
+    """The value in the column `small` or `large`, with its batch size."""
+    if row["status"] != "ok":
+        return "–"
+    return f"{value(row[f'value_{which}'], row['unit'])} at {thousands(row[which])}"
+
+
 def verdict(row: pd.Series) -> str:
     """The verdict, or the status where there is none."""
     return row["verdict"] or row["status"].replace("_", " ")
@@ -101,17 +108,9 @@ def _markdown(columns: tuple[str, str], rows: pd.DataFrame) -> str:
             row["lecture_large"],
             row["workload"],
             row["backend"],
-            *(
-                value(row[f"value_{which}"], row["unit"]) + at(row[which]) if row["status"] == "ok" else "–"
-                for which in ("small", "large")
-            ),
+            *(measured(row, which) for which in ("small", "large")),
             effect(row),
             f"**{verdict(row)}**",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def at(batch_size: float) -> str:
-    """The batch size of a value, where it has one."""
-    return f" at {thousands(batch_size)}" if batch_size else ""

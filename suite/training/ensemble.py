@@ -81,10 +81,10 @@ class Ensemble:
     def compiled_for(self, batch_size: int) -> bool:
         return batch_size in self._fast
 
-    def evaluate(self, inputs: Tensor, targets: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean loss and mean score of every replica, each [R] in float64, in evaluation mode: over all of `inputs`
-        [N, ...], or of replica r over the examples `indices[r]` of them ([R, M])."""
-        return mean_over(self.losses_and_scores(inputs, targets), indices)
+    def evaluate(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss and mean score of every replica over `inputs` [N, ...], each [R] in float64, in evaluation
+        mode."""
+        return mean_over(self.losses_and_scores(inputs, targets))
 
     def losses_and_scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Loss and score of every replica on every example, [2, R, N] in float64, in evaluation mode."""

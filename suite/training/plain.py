@@ -22,13 +22,6 @@ def endless_batches(data: Data, batch_size: int, replica: int) -> Iterator[Batch
         yield from resident_batches(data.train_inputs, data.train_targets, batch_size, generator)
 
 
-def train(
-    workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
-) -> pd.DataFrame:
-    """The table of `looks` at `replica` while it is trained as `trained` does."""
-    return trained(workload, data, protocol, batch_size, replica, backend)[1]
-
-
 def trained(
     workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
 ) -> tuple[nn.Module, pd.DataFrame]:

@@ -111,13 +111,16 @@ class TenthOfTraining:
         return f"a tenth of {self.epochs} epochs at batch size {self.batch_size}"
 
 
+Budget = EqualEpochs | EqualUpdates | TargetLoss | TenthOfTraining
+
+
 @dataclass(frozen=True)
 class Protocol:
     """A learning-rate rule with a budget, and how gradients move the parameters."""
 
     learning_rate: float
     """The one from which the rate rule starts."""
-    budget: EqualEpochs | EqualUpdates | TargetLoss | TenthOfTraining
+    budget: Budget
     rate_rule: RateRule = FIXED
     update_rule: UpdateRule = DESCENT
     momentum: float = 0.0

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Measurement
@@ -16,7 +15,7 @@ from suite.statistics import value_at_crossing
 from suite.training import looks
 from suite.training.engine import train
 from suite.training.learning_rate import FIXED, Tuned
-from suite.training.protocol import Protocol, updates_per_epoch
+from suite.training.protocol import Budget, Protocol, updates_per_epoch
 from suite.workloads import Data, Workload
 
 FIRST_TRIED = 1_000_000
@@ -52,7 +51,7 @@ def cost(protocol: Protocol, seen: Sequence[looks.Look]) -> tuple[float, float]:
 
 
 def mean_costs(trials: pd.DataFrame) -> pd.DataFrame:
-    """Mean cost of each rate (index, ascending) over its replicas, columns `updates` and `loss`."""
+    """Mean cost of each rate (index, ascending) over its replicas, columns `cost_updates` and `cost_loss`."""
     return trials.groupby("learning_rate")[["cost_updates", "cost_loss"]].mean()
 
 
@@ -70,21 +69,23 @@ class Race:
 
     def __init__(self, replicas: int):
         self.replicas = replicas
-        self.made: dict[float, dict[int, float]] = {}
-        self.reached: dict[float, dict[int, float]] = {}
+        self.spent: dict[float, dict[int, float]] = {}
+        self.over: dict[float, set[int]] = {}
 
     def ended(self, place: int, protocol: Protocol, seen: Sequence[looks.Look]) -> bool:
         """`looks.Ended`: whether one trial is over, or its rate lost."""
         if not protocol.budget.needs_target:
             return looks.ends(place, protocol, seen)
         rate = protocol.learning_rate
-        self.made.setdefault(rate, {})[place] = seen[-1][0]
+        spent, over = self.spent.setdefault(rate, {}), self.over.setdefault(rate, set())
         if looks.ends(place, protocol, seen):
-            self.reached.setdefault(rate, {})[place] = cost(protocol, seen)[0]
+            spent[place] = cost(protocol, seen)[0]
+            over.add(place)
             return True
-        complete = (sum(costs.values()) for costs in self.reached.values() if len(costs) == self.replicas)
-        so_far = {**self.made[rate], **self.reached.get(rate, {})}
-        return sum(so_far.values()) >= min(complete, default=math.inf)
+        spent[place] = seen[-1][0]
+        complete = [one for one, places in self.over.items() if len(places) == self.replicas]
+        best = min((sum(self.spent[one].values()) for one in complete), default=math.inf)
+        return sum(spent.values()) >= best
 
 
 def try_rates(workload: Workload, data: Data, cell: Cell, rates: Sequence[float], race: Race) -> pd.DataFrame:
@@ -104,16 +105,19 @@ def try_rates(workload: Workload, data: Data, cell: Cell, rates: Sequence[float]
 
 
 def tune(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
-    """Every trial of the cell's batch size, a row each, `best` where its rate won and `on_edge` (the same in each)
-    whether that lies on the edge of the grid even after it grew."""
+    """Every trial of the cell's batch size, a row each, with `on_edge` (the same in each): whether the rate that won
+    lies on the edge of the grid even after it grew."""
     rule, race = cell.protocol.rate_rule, Race(cell.protocol.rate_rule.seeds)
     trials = try_rates(workload, data, cell, first_grid(cell.protocol.learning_rate, rule), race)
-    more = beyond(sorted(trials["learning_rate"].unique()), best_rate(trials), rule)
-    for _ in range(rule.growths):
-        if more:
-            trials = pd.concat([trials, try_rates(workload, data, cell, more, race)], ignore_index=True)
-            more = beyond(sorted(trials["learning_rate"].unique()), best_rate(trials), rule)
-    return trials.assign(best=np.isclose(trials["learning_rate"], best_rate(trials)), on_edge=bool(more))
+    growths = 0
+    while (more := _more_rates(trials, rule)) and growths < rule.growths:
+        trials = pd.concat([trials, try_rates(workload, data, cell, more, race)], ignore_index=True)
+        growths += 1
+    return trials.assign(on_edge=bool(more))
+
+
+def _more_rates(trials: pd.DataFrame, rule: Tuned) -> list[float]:
+    return beyond(sorted(trials["learning_rate"].unique()), best_rate(trials), rule)
 
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
@@ -129,7 +133,7 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     return pd.concat([trials.assign(stage=TRIAL), finals.assign(stage=FINAL)], ignore_index=True)
 
 
-def _capped(budget, trials: pd.DataFrame):
+def _capped(budget: Budget, trials: pd.DataFrame) -> Budget:
     """The budget of the final trainings: to a target, MOST_OF_TRIALS times the updates that trials took at the rate
     that won, where they reached it."""
     updates = mean_costs(trials)["cost_updates"].min()

@@ -7,8 +7,9 @@ import pytest
 from suite.claims import momentum_speed_up
 from suite.claims.momentum_speed_up import PLAIN, WITH, protocols
 from suite.statistics import critical_batch
+from suite.timings import UPDATE_TIME
 from suite.training.tuning import FINAL, TRIAL, TUNED_TRAINING
-from tests.claims.evidence import FACTS, evidence
+from tests.claims.evidence import FACTS, evidence, timings
 
 
 def trained(which: str, updates: dict[int, list[float]], status: str = "ok") -> pd.DataFrame:
@@ -47,6 +48,17 @@ def test_a_target_not_reached_leaves_no_verdict():
     row = momentum_speed_up.judge(found)[0]
     assert (row.status, row.verdict) == ("target_not_reached", "")
     assert row.flags == "2 of 2 seeds with momentum: target not reached"
+
+
+def test_times_without_trainings_draw_no_times_and_an_empty_figure():
+    """As after a run that was killed between asv and the trainings."""
+    found = evidence(
+        timings(UPDATE_TIME.name, "cpu", "resident", {1: [0.1, 0.2], 16: [0.3, 0.4]}).assign(protocol="")
+    )
+    assert momentum_speed_up.judge(found)[0].status == "unavailable"
+    assert momentum_speed_up.draw(found).axes[0].get_legend() is None
+    assert momentum_speed_up.draw_times(found) is None
+    assert momentum_speed_up.numbers(found).empty
 
 
 @pytest.mark.parametrize(("least", "critical"), [(17, 84), (3, 1.5), (100, 5000)])

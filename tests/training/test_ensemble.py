@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from suite.training import ensemble as ensemble_module
 from suite.training.compilation import no_compiler
-from suite.training.ensemble import Ensemble
+from suite.training.ensemble import Ensemble, mean_over
 from suite.training.evaluate import evaluate
 from suite.training.update_rule import ADAM, DESCENT, MOMENTUM, NESTEROV
 from suite.workloads import find
@@ -192,7 +192,7 @@ def test_an_evaluation_equals_that_of_each_replica_alone(monkeypatch, own_exampl
     ensemble = Ensemble(workload, range(3), 0.1)
     ensemble.update(inputs, targets, torch.arange(20).expand(3, -1))
     indices = batches(3, 60, 1)[0] if own_examples else None
-    losses, scores = ensemble.evaluate(inputs, targets, indices)
+    losses, scores = mean_over(ensemble.losses_and_scores(inputs, targets), indices)
     for replica in range(3):
         model = workload.initial_model(replica)
         model.load_state_dict(

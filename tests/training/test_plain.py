@@ -12,9 +12,14 @@ from suite.cells import Cell
 from suite.training import looks
 from suite.training.engine import TRAINING, measure
 from suite.training.evaluate import evaluate
-from suite.training.plain import train
+from suite.training.plain import trained
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from tests.conftest import blobs, tiny
+
+
+def train(*arguments, **named):
+    """The looks at a training."""
+    return trained(*arguments, **named)[1]
 
 
 def curve_by_hand(batch_size: int, replica: int, learning_rate: float, epochs: int) -> list[tuple[float, ...]]:
