@@ -8,30 +8,39 @@ from suite.backends import CPU
 from suite.cells import Cell, Measurement
 from suite.training.evaluate import evaluate
 from suite.training.plain import endless_batches
+from suite.training.protocol import Protocol
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
 GRID = 61
-PATH_COLUMNS = ["updates", "first", "second", "train_loss"]
+MARGIN = 0.15
+"""Of the path's width and height, on each side of it."""
 
 
-def parameters(model: nn.Module) -> list[float]:
+def both(model: nn.Module) -> list[float]:
     """The model's two parameters, in the order of `model.parameters()`."""
     return nn.utils.parameters_to_vector(model.parameters()).tolist()
 
 
-def path(workload: Workload, data: Data, batch_size: int, epochs: int) -> pd.DataFrame:
-    """Where replica 0 stands after each update of `epochs` epochs: `updates`, the parameters `first` and
-    `second`, and `train_loss` over the whole training set."""
+def both_slopes(model: nn.Module) -> list[float]:
+    """The gradient of the last batch, in the same order."""
+    return nn.utils.parameters_to_vector(parameter.grad for parameter in model.parameters()).tolist()
+
+
+def path(workload: Workload, data: Data, protocol: Protocol, batch_size: int) -> pd.DataFrame:
+    """Where replica 0 stands after each update of the protocol's budget: `updates`, the parameters `first` and
+    `second`, `train_loss` over the whole training set, and the gradient of the batch that led there,
+    `first_gradient` and `second_gradient`, nan at the start."""
     model = workload.initial_model(0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=workload.learning_rate)
+    optimizer = protocol.update_rule.twin(model.parameters(), protocol.learning_rate, protocol.momentum)
     examples = (data.train_inputs, data.train_targets)
     batches = endless_batches(data, batch_size, replica=0)
-    rows = [(0, *parameters(model), evaluate(workload, model, *examples)[0])]
-    for updates in range(1, epochs * -(-len(data.train_inputs) // batch_size) + 1):
+    rows = [(0, *both(model), evaluate(workload, model, *examples)[0], float("nan"), float("nan"))]
+    for updates in range(1, protocol.budget.expected_updates(len(data.train_inputs), batch_size) + 1):
         update(CPU, model, workload.loss, optimizer, *next(batches))
-        rows.append((updates, *parameters(model), evaluate(workload, model, *examples)[0]))
-    return pd.DataFrame(rows, columns=PATH_COLUMNS)
+        rows.append((updates, *both(model), evaluate(workload, model, *examples)[0], *both_slopes(model)))
+    columns = ["updates", "first", "second", "train_loss", "first_gradient", "second_gradient"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def surface(workload: Workload, data: Data, first: tuple[float, float], second: tuple[float, float]) -> pd.DataFrame:
@@ -47,18 +56,22 @@ def surface(workload: Workload, data: Data, first: tuple[float, float], second: 
 
 
 def measure_path(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
-    """The path of the cell's batch size over its protocol's epochs."""
+    """The path of the cell's batch size by its protocol."""
     split = workload.replica_data(data, 0)
-    return path(workload, split, cell.batch_size, cell.protocol.budget.epochs).assign(status="ok")
+    return path(workload, split, cell.protocol, cell.batch_size).assign(status="ok")
 
 
 def measure_surface(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
-    """The surface about the longest path there is, that of one example at a time."""
+    """The surface about the path of the cell's batch size by its protocol."""
     split = workload.replica_data(data, 0)
-    walked = path(workload, split, 1, cell.protocol.budget.epochs)
-    bounds = [(walked[name].min() - 0.3, walked[name].max() + 0.3) for name in ("first", "second")]
-    return surface(workload, split, *bounds).assign(status="ok")
+    walked = path(workload, split, cell.protocol, cell.batch_size)
+    return surface(workload, split, *(_about(walked[name]) for name in ("first", "second"))).assign(status="ok")
 
 
-PATH = Measurement("path", version=1, measure=measure_path)
-SURFACE = Measurement("surface", version=1, measure=measure_surface)
+def _about(values: pd.Series) -> tuple[float, float]:
+    margin = MARGIN * (values.max() - values.min())
+    return values.min() - margin, values.max() + margin
+
+
+PATH = Measurement("path", version=2, measure=measure_path)
+SURFACE = Measurement("surface", version=2, measure=measure_surface)

@@ -1,0 +1,61 @@
+"""The lecture's ball: a loss over one parameter with a local minimum, a bump after it, and a better minimum."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from suite.workloads.saddle import height, itself
+from suite.workloads.workload import Data, Workload
+
+EXAMPLES, SLOPE, TILT, LIFT = 64, 5.0, 0.1, 0.36
+LEFT, RIGHT = -2.4, -0.1
+"""Starts lie between these: from high up the slope to the top of the bump."""
+
+
+def load() -> Data:
+    """Inputs float32 [64, 1]: the slope that each example adds to the loss, 5 or -5, in turns; all together add none.
+    Targets float32 [64], all 0. Test examples are the same."""
+    inputs = torch.tensor([SLOPE, -SLOPE]).repeat(EXAMPLES // 2)[:, None]
+    targets = torch.zeros(EXAMPLES)
+    return Data(inputs, targets, inputs, targets)
+
+
+def loss_at(position: Tensor | np.ndarray, tilt: float = TILT):
+    """The loss of all examples together: x^4 / 4 - x^2 / 2 - tilt x, lifted above zero; of the shape of `position`."""
+    return position**4 / 4 - position**2 / 2 - tilt * position + LIFT
+
+
+def stationary_points(tilt: float = TILT) -> tuple[float, float, float]:
+    """Where the loss is level: at the bottom of the local minimum, the top of the bump, the better minimum."""
+    return tuple(np.sort(np.roots([1, 0, -1, -tilt]).real).tolist())
+
+
+class Ball(nn.Module):
+    """The position of the ball, uniform between LEFT and RIGHT at first."""
+
+    def __init__(self, tilt: float = TILT):
+        super().__init__()
+        self.position, self.tilt = nn.Parameter(LEFT + (RIGHT - LEFT) * torch.rand(())), tilt
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return loss_at(self.position, self.tilt) + inputs[:, 0] * self.position
+
+
+workload = Workload(
+    name="ball",
+    about="The lecture's ball: one parameter between a local minimum and a better one; 64 examples that pull either "
+    "way.",
+    load=load,
+    model=Ball,
+    loss=itself,
+    score=height,
+    score_name="minus loss",
+    batch_sizes=(1, 2, 4, 8, 16, 32, 64),
+    small=4,
+    large=64,
+    learning_rate=0.02,
+    learning_rates=(0.01, 0.02, 0.05, 0.1),
+    epochs=50,
+    target_loss=0.1,
+    max_updates=20_000,
+)
