@@ -17,8 +17,6 @@ from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Row, process_medians
 from suite.claims.drawing import (
     GREY,
-    LARGE_COLOUR,
-    SMALL_COLOUR,
     batch_size_axis,
     bounds,
     new_figure,
@@ -27,6 +25,7 @@ from suite.claims.drawing import (
     three_digits,
 )
 from suite.claims.trained import at_target, trouble
+from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH
 from suite.statistics import Interval, critical_batch, mean_interval
 from suite.timings import UPDATE_TIME
 from suite.training.learning_rate import Tuned
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASURE = "updates to the target, without / with momentum"
-LAMBDA = 0.9
-PLAIN, WITH = "without", "with"
-COLOURS = {PLAIN: SMALL_COLOUR, WITH: LARGE_COLOUR}
 MOST_SEEDS = 10
 """Outside the full preset."""
 
@@ -262,7 +258,7 @@ claim = Claim(
     explain=explain,
     numbers=numbers,
     illustrate=draw_times,
-    columns=("Without momentum", "With"),
+    columns=COLUMNS,
     illustration_says=(
         "Where speed and optimization meet: updates to the target times the measured time of one update on the CPU."
     ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from suite.cells import NO_BATCH_SIZE, Cell
+from suite.cells import Cell
 from suite.claims.claim import Evidence
 from suite.claims.drawing import LARGE_COLOUR, SMALL_COLOUR, new_figure
 from suite.instruments.landscape import PATH, SURFACE
@@ -31,7 +31,7 @@ SAYS = (
 def cells() -> list[Cell]:
     """The surface, and the paths of batch size 1 and of the full batch."""
     protocol = Protocol(workload.learning_rate, EqualEpochs(workload.epochs))
-    surface = Cell(SURFACE, workload.name, "cpu", NO_BATCH_SIZE, repeats=1, protocol=protocol)
+    surface = Cell(SURFACE, workload.name, "cpu", 1, repeats=1, protocol=protocol)
     return [
         surface,
         *(Cell(PATH, workload.name, "cpu", size, repeats=1, protocol=protocol) for size in (1, EXAMPLES)),

@@ -17,7 +17,7 @@ from suite.training.update_rule import MOMENTUM
 from suite.workloads import Data, Workload
 from suite.workloads.ball import LEFT, RIGHT, stationary_points
 
-STARTS, MOMENTA = 47, 34
+STARTS, MOMENTA = 47, 31
 """Of a phase diagram."""
 ROLLED_FROM = (-2.0, -1.3)
 """Above the bump, and below."""

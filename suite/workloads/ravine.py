@@ -5,6 +5,8 @@ from torch import nn
 from suite.workloads import twenty
 from suite.workloads.workload import Data, Workload
 
+EXAMPLES = twenty.EXAMPLES
+
 
 def load() -> Data:
     """The examples of `twenty` with inputs 1 + x / 2, float32 [20, 1]: weight and bias now pull alike, and the loss

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 
-from suite.cells import NO_BATCH_SIZE, Cell
+from suite.cells import Cell
 from suite.instruments.landscape import GRID, PATH, SURFACE, measure_path, measure_surface
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.workloads import find
@@ -41,6 +41,6 @@ def test_the_full_batch_descends_the_surface_by_the_rule():
 
 def test_the_surface_is_the_training_loss():
     twenty = find("twenty")
-    surface = measure_surface(twenty, twenty.load(), Cell(SURFACE, "twenty", "cpu", NO_BATCH_SIZE, 1, PROTOCOL))
+    surface = measure_surface(twenty, twenty.load(), Cell(SURFACE, "twenty", "cpu", 1, 1, PROTOCOL))
     assert len(surface) == GRID**2
     np.testing.assert_allclose(surface["train_loss"], loss_of_a_line(surface["first"], surface["second"]), rtol=1e-4)

@@ -1,0 +1,277 @@
+"""Movement: with momentum, the weighted sum of all previous gradients.
+
+The lecture: the movement is the last movement minus the gradient, not the gradient alone, and so
+m_i = -eta sum_(j<i) lambda^(i-1-j) g_j. Checked in the workload's own training. The weights of many equal gradients add
+up to 1 / (1 - lambda): at a rate of eta / (1 - lambda) plain descent should go the same way, and does while eta is small.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from suite.cells import Cell, Scope
+from suite.claims.claim import Claim, Evidence, Facts, Row, status_of
+from suite.claims.drawing import GREY, bounds, new_figure, thousands, three_digits
+from suite.claims.trained import log_loss, trouble
+from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
+from suite.instruments.landscape import PATH, SURFACE
+from suite.instruments.momentum import WEIGHTED_SUM
+from suite.statistics import Interval, mean_interval
+from suite.training.engine import TRAINING
+from suite.training.protocol import EqualEpochs, Protocol
+from suite.workloads import Workload
+from suite.workloads.ravine import EXAMPLES
+from suite.workloads.ravine import workload as ravine
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MEASURE = "rounding of single precision / distance from the weighted sum"
+MOST_SEEDS = 10
+SHOWN_UPDATES = 12
+
+
+def protocols(of: Facts | Workload) -> dict[str, Protocol]:
+    """At the workload's rate without momentum, at the matched one with it."""
+    budget = EqualEpochs(of.epochs)
+    return {
+        PLAIN: plain(of.learning_rate, budget),
+        WITH: heavy_ball(of.learning_rate * (1 - LAMBDA), budget),
+    }
+
+
+def matched(of: Facts | Workload) -> dict[float, dict[str, Protocol]]:
+    """By plain descent's rate: it, and momentum at the rate at which it goes as far."""
+    budget = EqualEpochs(of.epochs)
+    return {
+        rate: {PLAIN: plain(rate, budget), WITH: heavy_ball(rate * (1 - LAMBDA), budget)}
+        for rate in of.learning_rates
+    }
+
+
+def toy_protocols() -> dict[str, Protocol]:
+    budget = EqualEpochs(SHOWN_UPDATES)
+    return {PLAIN: plain(ravine.learning_rate, budget), WITH: heavy_ball(ravine.learning_rate, budget)}
+
+
+def cells(workload: Workload, scope: Scope) -> list[Cell]:
+    """Updates with the middle batch size taken apart, whole trainings with it at matched rates, and the toy's paths."""
+    middle, name = workload.middle, workload.name
+    sums = [
+        Cell(WEIGHTED_SUM, name, "cpu", middle, min(MOST_SEEDS, scope.seeds), protocol)
+        for protocol in protocols(workload).values()
+    ]
+    trainings = [
+        Cell(TRAINING, name, "cpu", middle, scope.seeds, protocol)
+        for pair in matched(workload).values()
+        for protocol in pair.values()
+        if middle in scope.training_batch_sizes
+    ]
+    toys = toy_protocols()
+    paths = [Cell(PATH, ravine.name, "cpu", EXAMPLES, 1, protocol) for protocol in toys.values()]
+    return [*sums, *trainings, *paths, Cell(SURFACE, ravine.name, "cpu", EXAMPLES, 1, toys[WITH])]
+
+
+def sums(evidence: Evidence, which: str) -> pd.DataFrame:
+    """A row per seed and update: how far the movement lies from the weighted sum."""
+    rows = evidence.rows[evidence.rows["measurement"] == WEIGHTED_SUM.name]
+    return rows[rows["protocol"] == str(protocols(evidence.facts)[which])]
+
+
+def judge(evidence: Evidence) -> list[Row]:
+    """Holds when the rounding of single precision, over the distance of a movement with momentum from the weighted
+    sum of all previous gradients, lies above 1 with its whole interval.
+
+    Of each seed the worst of its updates; the geometric mean over seeds, Student's t on the logs.
+    """
+    facts = evidence.facts
+    shared = {
+        "backend": "cpu",
+        "protocol": str(protocols(facts)[WITH]),
+        "small": facts.middle,
+        "large": facts.middle,
+        "measure": MEASURE,
+        "unit": "distance from the sum, relative",
+    }
+    found = {which: sums(evidence, which) for which in COLOURS}
+    for rows in found.values():
+        if not (rows["status"] == "ok").any():
+            status, reason = status_of(rows)
+            return [Row(**shared, status=status, flags=reason)]
+    values = [float(rows["error"].mean()) for rows in found.values()]
+    return [Row.judged(room(found[WITH]), **shared, value_small=values[0], value_large=values[1])]
+
+
+def room(rows: pd.DataFrame) -> Interval:
+    """By what factor single precision allows a larger distance than there is, at the worst update of each seed."""
+    rows = rows.dropna(subset=["error"])
+    ratios = rows["bound"] / rows["error"].clip(lower=1e-12)
+    return mean_interval(np.log(ratios).groupby(rows["seed"]).min()).map(np.exp)
+
+
+def matched_effects(evidence: Evidence) -> dict[float, Interval | str]:
+    """By plain descent's rate, training loss with momentum at the matched rate over that without, geometric mean over
+    seeds; or what stands against comparing them."""
+    facts, found = evidence.facts, {}
+    rows = evidence.rows[evidence.rows["measurement"] == TRAINING.name]
+    for rate, pair in matched(facts).items():
+        of = {which: rows[rows["protocol"] == str(protocol)] for which, protocol in pair.items()}
+        troubles = [trouble(of[which], f"{which} momentum") for which in of]
+        against = [reason or status for status, reason in troubles if status != "ok"]
+        found[rate] = against[0] if against else _ratio(of, facts.middle)
+    return found
+
+
+def _ratio(of: dict[str, pd.DataFrame], batch_size: int) -> Interval:
+    return mean_interval(log_loss(of[WITH], batch_size) - log_loss(of[PLAIN], batch_size)).map(np.exp)
+
+
+def draw(evidence: Evidence) -> Figure:
+    """The weights of all past gradients in each movement, the same over their age, and losses at matched rates."""
+    figure = new_figure(12.2, 4)
+    panels = figure.subplots(1, 3)
+    weights = sums(evidence, WITH)
+    weights = weights[weights["stage"] == "weight"]
+    if len(weights):
+        _draw_weights(figure, panels[0], weights)
+        ages = weights["updates"] - weights["gradient"]
+        panels[1].plot(ages, weights["weight"], ".", color=COLOURS[WITH], label="in the training", markersize=5)
+        fine = np.arange(ages.max() + 1)
+        panels[1].plot(fine, LAMBDA**fine, color="black", linewidth=1, label=f"{LAMBDA:g} to the power of the age")
+        panels[1].legend(loc="best")
+    panels[1].set_ylim(0, 1.1)
+    panels[1].set_xlabel("age of the gradient (updates)")
+    panels[1].set_ylabel("its weight in the movement")
+    _draw_matched(panels[2], matched_effects(evidence))
+    return figure
+
+
+def _draw_weights(figure: Figure, axes: Axes, weights: pd.DataFrame) -> None:
+    grid = weights.pivot(index="updates", columns="gradient", values="weight")
+    image = axes.pcolormesh(grid.columns, grid.index, grid, cmap="viridis_r", vmin=0, vmax=1)
+    axes.set_xlabel("gradient of update")
+    axes.set_ylabel("movement of update")
+    axes.invert_yaxis()
+    axes.grid(False)
+    figure.colorbar(image, ax=axes, label="weight of the gradient")
+
+
+def _draw_matched(axes: Axes, effects: dict[float, Interval | str]) -> None:
+    axes.axhline(1, color=GREY, linewidth=1)
+    known = {rate: one for rate, one in effects.items() if isinstance(one, Interval)}
+    bars = [[one.estimate - one.low for one in known.values()], [one.high - one.estimate for one in known.values()]]
+    axes.errorbar(
+        list(known), [one.estimate for one in known.values()], yerr=bars, fmt="o-", color="black", capsize=3
+    )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("learning rate η without momentum\n(with it, η (1 − λ))")
+    axes.set_ylabel("training loss, with / without momentum")
+
+
+def draw_arrows(evidence: Evidence) -> Figure | None:
+    """The lecture's two slides: each update on the toy's surface, without and with momentum."""
+    rows = evidence.ok()
+    surface = rows[rows["measurement"] == SURFACE.name]
+    paths = {which: rows[rows["protocol"] == str(protocol)] for which, protocol in toy_protocols().items()}
+    paths = {which: path[path["measurement"] == PATH.name] for which, path in paths.items()}
+    if surface.empty or any(path.empty for path in paths.values()):
+        return None
+    figure = new_figure(11, 5)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    grid = surface.pivot(index="second", columns="first", values="train_loss")
+    for axes, (which, path) in zip(panels, paths.items(), strict=True):
+        axes.contour(grid.columns, grid.index, np.log(grid), levels=14, colors="#c4c4c4", linewidths=0.8)
+        _draw_path(axes, path.sort_values("updates"), LAMBDA if which == WITH else 0.0)
+        axes.set_title(f"{which} momentum")
+        axes.set_xlabel("weight")
+        axes.set_aspect("equal")
+        axes.grid(False)
+    panels[0].set_ylabel("bias")
+    handles, labels = panels[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_path(axes: Axes, path: pd.DataFrame, momentum: float) -> None:
+    """Each update as the negative gradient and what is left of the last movement, which add up to the movement."""
+    at = path[["first", "second"]].to_numpy()
+    movements = np.diff(at, axis=0)
+    pushes = -ravine.learning_rate * path[["first_gradient", "second_gradient"]].to_numpy()[1:]
+    kept = momentum * np.vstack([np.zeros(2), movements[:-1]])
+    arrow = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006}
+    if momentum:
+        axes.quiver(*at[:-1].T, *kept.T, color=COLOURS[WITH], label="last movement, times λ", zorder=2, **arrow)
+    axes.quiver(*at[:-1].T, *pushes.T, color=COLOURS[PLAIN], label="negative gradient, times η", zorder=3, **arrow)
+    axes.plot(*at.T, "o-", color="black", linewidth=1, markersize=3.5, label="where the parameters go", zorder=4)
+
+
+def explain(evidence: Evidence, rows: list[Row]) -> str:
+    facts, row = evidence.facts, rows[0]
+    if row.status != "ok":
+        return f"The movements could not be taken apart: {row.flags}."
+    found = sums(evidence, WITH)
+    last = found[found["updates"] == found["updates"].max()]
+    return (
+        f"In training with batch size {thousands(facts.middle)} and lambda {LAMBDA:g} a movement lies "
+        f"{row.value_large:.1e} of its length away from the weighted sum of all previous gradients, which is "
+        f"what single precision rounds; from the last gradient's part alone, {last['alone'].mean():.0%} "
+        f"(update {last['updates'].max():.0f}). The weights that make up each movement best, found by least squares "
+        f"without knowing the rule, are the powers of lambda.{_matched_sentence(evidence)} The rule stands here in the "
+        "lecture's form; torch.optim.SGD keeps b = lambda b + g and steps -eta b, the same while the rate is constant, "
+        "but where the rate changes it rescales the movements of before as well."
+    )
+
+
+def _matched_sentence(evidence: Evidence) -> str:
+    effects = {rate: one for rate, one in matched_effects(evidence).items() if isinstance(one, Interval)}
+    if len(effects) < 2:
+        return ""
+    said = ", ".join(
+        f"×{three_digits(one.estimate)} ({bounds(one, three_digits)}) at {rate:g}" for rate, one in effects.items()
+    )
+    return (
+        " All weights together make 1 / (1 - lambda): plain descent at that many times the rate should go the same way "
+        f"as long as the rate is small. Training loss with over without momentum after {evidence.facts.epochs} epochs, "
+        f"by plain descent's rate: {said}."
+    )
+
+
+def numbers(evidence: Evidence) -> pd.DataFrame:
+    table = []
+    for rate, one in matched_effects(evidence).items():
+        known = isinstance(one, Interval)
+        table.append(
+            {
+                "rate, without": f"{rate:g}",
+                "rate, with": f"{rate * (1 - LAMBDA):g}",
+                "training loss, with / without": f"×{three_digits(one.estimate)}" if known else "–",
+                "95% interval": bounds(one, three_digits) if known else one,
+            }
+        )
+    return pd.DataFrame(table)
+
+
+claim = Claim(
+    name="momentum_sum",
+    row=8,
+    title="Movement",
+    small="The gradient",
+    large="All gradients",
+    says="With momentum a movement is the weighted sum of all previous gradients, not the last one alone.",
+    cells=cells,
+    judge=judge,
+    draw=draw,
+    explain=explain,
+    numbers=numbers,
+    illustrate=draw_arrows,
+    columns=COLUMNS,
+    illustration_says=(
+        "The lecture's two slides, on twenty examples and two parameters. Without momentum each update follows the "
+        "negative gradient; with it, the negative gradient and the last movement together. Both at the same rate."
+    ),
+)
