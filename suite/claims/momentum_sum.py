@@ -1,8 +1,8 @@
 """Movement: with momentum, the weighted sum of all previous gradients.
 
 The lecture: the movement is the last movement minus the gradient, not the gradient alone, and so
-m_i = -eta sum_(j<i) lambda^(i-1-j) g_j. Checked in the workload's own training. The weights of many equal gradients add
-up to 1 / (1 - lambda): at a rate of eta / (1 - lambda) plain descent should go the same way, and does while eta is small.
+m_i = -eta sum_(j<i) lambda^(i-1-j) g_j. Checked in the workload's own training. The weights add up to
+1 / (1 - lambda): at a rate of eta / (1 - lambda) plain descent should go the same way while eta is small.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Row, status_of
-from suite.claims.drawing import GREY, bounds, new_figure, thousands, three_digits
+from suite.claims.drawing import GREY, LIGHT_GREY, bounds, new_figure, thousands, three_digits
 from suite.claims.trained import log_loss, trouble
 from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
 from suite.instruments.landscape import PATH, SURFACE
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MEASURE = "rounding of single precision / distance from the weighted sum"
 MOST_SEEDS = 10
-SHOWN_UPDATES = 12
+SHOWN_UPDATES = 24
 
 
 def protocols(of: Facts | Workload) -> dict[str, Protocol]:
@@ -59,7 +59,7 @@ def toy_protocols() -> dict[str, Protocol]:
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Updates with the middle batch size taken apart, whole trainings with it at matched rates, and the toy's paths."""
+    """Updates with the middle batch size taken apart, trainings with it at matched rates, and the toy's paths."""
     middle, name = workload.middle, workload.name
     sums = [
         Cell(WEIGHTED_SUM, name, "cpu", middle, min(MOST_SEEDS, scope.seeds), protocol)
@@ -168,7 +168,6 @@ def _draw_matched(axes: Axes, effects: dict[float, Interval | str]) -> None:
         list(known), [one.estimate for one in known.values()], yerr=bars, fmt="o-", color="black", capsize=3
     )
     axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xlabel("learning rate η without momentum\n(with it, η (1 − λ))")
     axes.set_ylabel("training loss, with / without momentum")
 
@@ -181,11 +180,12 @@ def draw_arrows(evidence: Evidence) -> Figure | None:
     paths = {which: path[path["measurement"] == PATH.name] for which, path in paths.items()}
     if surface.empty or any(path.empty for path in paths.values()):
         return None
-    figure = new_figure(11, 5)
+    figure = new_figure(9.6, 6.2)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     grid = surface.pivot(index="second", columns="first", values="train_loss")
     for axes, (which, path) in zip(panels, paths.items(), strict=True):
-        axes.contour(grid.columns, grid.index, np.log(grid), levels=14, colors="#c4c4c4", linewidths=0.8)
+        height = np.sqrt(grid - grid.min().min())
+        axes.contour(grid.columns, grid.index, height, levels=14, colors=LIGHT_GREY, linewidths=0.7)
         _draw_path(axes, path.sort_values("updates"), LAMBDA if which == WITH else 0.0)
         axes.set_title(f"{which} momentum")
         axes.set_xlabel("weight")
@@ -198,16 +198,18 @@ def draw_arrows(evidence: Evidence) -> Figure | None:
 
 
 def _draw_path(axes: Axes, path: pd.DataFrame, momentum: float) -> None:
-    """Each update as the negative gradient and what is left of the last movement, which add up to the movement."""
+    """Each update as what is left of the last movement and the negative gradient, tip to tail from point to point."""
     at = path[["first", "second"]].to_numpy()
     movements = np.diff(at, axis=0)
     pushes = -ravine.learning_rate * path[["first_gradient", "second_gradient"]].to_numpy()[1:]
     kept = momentum * np.vstack([np.zeros(2), movements[:-1]])
-    arrow = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006}
+    arrow = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.007}
     if momentum:
-        axes.quiver(*at[:-1].T, *kept.T, color=COLOURS[WITH], label="last movement, times λ", zorder=2, **arrow)
-    axes.quiver(*at[:-1].T, *pushes.T, color=COLOURS[PLAIN], label="negative gradient, times η", zorder=3, **arrow)
-    axes.plot(*at.T, "o-", color="black", linewidth=1, markersize=3.5, label="where the parameters go", zorder=4)
+        axes.quiver(*at[:-1].T, *kept.T, color=COLOURS[WITH], label="last movement × λ", zorder=2, **arrow)
+    axes.quiver(
+        *(at[:-1] + kept).T, *pushes.T, color=COLOURS[PLAIN], label="negative gradient × η", zorder=3, **arrow
+    )
+    axes.plot(*at.T, "o", color="black", markersize=4, label="the parameters after an update", zorder=4)
 
 
 def explain(evidence: Evidence, rows: list[Row]) -> str:
@@ -221,9 +223,9 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"{row.value_large:.1e} of its length away from the weighted sum of all previous gradients, which is "
         f"what single precision rounds; from the last gradient's part alone, {last['alone'].mean():.0%} "
         f"(update {last['updates'].max():.0f}). The weights that make up each movement best, found by least squares "
-        f"without knowing the rule, are the powers of lambda.{_matched_sentence(evidence)} The rule stands here in the "
-        "lecture's form; torch.optim.SGD keeps b = lambda b + g and steps -eta b, the same while the rate is constant, "
-        "but where the rate changes it rescales the movements of before as well."
+        f"without knowing the rule, are the powers of lambda.{_matched_sentence(evidence)} torch.optim.SGD keeps "
+        "b = lambda b + g and steps -eta b: the lecture's rule while the rate is constant; where the rate changes, it "
+        "rescales the movements of before as well."
     )
 
 
@@ -235,9 +237,9 @@ def _matched_sentence(evidence: Evidence) -> str:
         f"×{three_digits(one.estimate)} ({bounds(one, three_digits)}) at {rate:g}" for rate, one in effects.items()
     )
     return (
-        " All weights together make 1 / (1 - lambda): plain descent at that many times the rate should go the same way "
-        f"as long as the rate is small. Training loss with over without momentum after {evidence.facts.epochs} epochs, "
-        f"by plain descent's rate: {said}."
+        " All weights together make 1 / (1 - lambda): plain descent at that many times the rate should go the same "
+        "way as long as the rate is small. Training loss with over without momentum after "
+        f"{evidence.facts.epochs} epochs, by plain descent's rate: {said}."
     )
 
 

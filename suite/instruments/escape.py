@@ -40,8 +40,8 @@ def independent_batches(data: Data, batch_size: int, replicas: int, *names: str 
 def rolled(
     workload: Workload, data: Data, cell: Cell, starts: Tensor, momenta: Tensor, most_updates: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """Updates made and where the balls are [R], before the first update and after each, from rest at `starts` [R] with
-    their own `momenta` [R] at the cell's rate and batch size."""
+    """Updates made and where the balls are [R], before the first update and after each, from rest at `starts` [R]
+    with their own `momenta` [R] at the cell's rate and batch size."""
     device, count = BACKENDS[cell.backend].device, len(starts)
     data = data.to(device)
     examples = (data.train_inputs, data.train_targets)
@@ -108,8 +108,8 @@ def measure_rolling(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
 
 
 def measure_escape_times(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
-    """A row per replica (`seed`): the updates it takes from the bottom of the local minimum to that of the better one;
-    `target_not_reached` where the budget ends before."""
+    """A row per replica (`seed`): the updates it takes from the bottom of the local minimum to that of the better
+    one; `target_not_reached` where the budget ends before."""
     bottom, _, better = stationary_points(workload.initial_model(0).tilt)
     starts = torch.full((cell.repeats,), bottom)
     first = torch.full((cell.repeats,), torch.inf)

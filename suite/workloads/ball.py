@@ -21,7 +21,7 @@ def load() -> Data:
 
 
 def loss_at(position: Tensor | np.ndarray, tilt: float = TILT):
-    """The loss of all examples together: x^4 / 4 - x^2 / 2 - tilt x, lifted above zero; of the shape of `position`."""
+    """The loss of all examples together, x^4 / 4 - x^2 / 2 - tilt x, lifted above zero, at each `position`."""
     return position**4 / 4 - position**2 / 2 - tilt * position + LIFT
 
 
