@@ -1,0 +1,292 @@
+"""Local minima: the lecture's ball rolls over the bump, where plain gradient descent stops.
+
+On a loss over one parameter with a local minimum and a better one. What carries a ball over the bump is the height
+that it came from: one that starts below the top of the bump never leaves, with momentum or without. What does leave
+from rest is noise, in a time that is known exactly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from suite.cells import Cell, Scope
+from suite.claims.claim import Claim, Evidence, Row, status_of
+from suite.claims.drawing import GREY, bounds, new_figure, three_digits
+from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
+from suite.instruments.escape import (
+    ENDS,
+    ESCAPE_TIMES,
+    PHASES,
+    ROLLED_FROM,
+    ROLLING,
+    mean_escape_time,
+)
+from suite.statistics import Interval, mean_interval
+from suite.training.protocol import EqualUpdates
+from suite.workloads import Workload
+from suite.workloads.ball import EXAMPLES, LEFT, SLOPE, loss_at, stationary_points
+from suite.workloads.ball import workload as ball
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MEASURE = "probability to end in the better minimum, with − without momentum"
+NOISY = ball.small
+STARTS, DRAWS, ESCAPES = 1000, 5, 500
+BUDGET = EqualUpdates(2000, EXAMPLES)
+LONG = EqualUpdates(100_000, EXAMPLES)
+ROLL = EqualUpdates(300, EXAMPLES)
+PROTOCOLS = {PLAIN: plain(ball.learning_rate, BUDGET), WITH: heavy_ball(ball.learning_rate, BUDGET)}
+ROLLS = {PLAIN: plain(ball.learning_rate, ROLL), WITH: heavy_ball(ball.learning_rate, ROLL)}
+PHASE_RATES = (0.005, 0.02, 0.08)
+PHASE_PROTOCOLS = {rate: heavy_ball(rate, BUDGET, 0.99) for rate in PHASE_RATES}
+ESCAPING = plain(ball.learning_rate, LONG)
+ESCAPE_SIZES = (1, 2, 4)
+ABOVE, BELOW = "above", "below"
+BATCHES = {EXAMPLES: "all examples", NOISY: f"batch size {NOISY}"}
+
+
+def cells(workload: Workload, scope: Scope) -> list[Cell]:
+    """The toy, whatever the workload: many random starts, a grid of starts and momenta, two balls followed, and
+    escapes under noise."""
+    name = ball.name
+    ends = [Cell(ENDS, name, "cpu", size, STARTS, one) for size in BATCHES for one in PROTOCOLS.values()]
+    phases = [
+        Cell(PHASES, name, "cpu", size, DRAWS if size == NOISY else 1, one)
+        for size in BATCHES
+        for one in PHASE_PROTOCOLS.values()
+    ]
+    rolls = [Cell(ROLLING, name, "cpu", EXAMPLES, 1, one) for one in ROLLS.values()]
+    times = [Cell(ESCAPE_TIMES, name, "cpu", size, ESCAPES, ESCAPING) for size in ESCAPE_SIZES]
+    return [*ends, *phases, *rolls, *times]
+
+
+def top() -> float:
+    """The height of the bump."""
+    return loss_at(stationary_points()[1])
+
+
+def crossings(evidence: Evidence, batch_size: int, which: str, where: str) -> pd.Series:
+    """Whether each ball that starts above, or below, the top of the bump ends in the better minimum."""
+    rows = evidence.ok()
+    rows = rows[(rows["measurement"] == ENDS.name) & (rows["batch_size"] == batch_size)]
+    rows = rows[rows["protocol"] == str(PROTOCOLS[which])]
+    higher = loss_at(rows["start"].to_numpy(dtype=float)) > top()
+    return rows[higher == (where == ABOVE)].set_index("seed")["crossed"]
+
+
+def judge(evidence: Evidence) -> list[Row]:
+    """Holds when the probability to end in the better minimum with momentum minus that without, from random starts
+    higher than the bump, by full batches at the same rate, lies above 0 with its whole interval.
+
+    Paired by start, Student's t. Starts below the top of the bump, and small batches, have rows in table.csv.
+    """
+    return [
+        _compared(evidence, size, where, headline=size == EXAMPLES and where == ABOVE)
+        for size in BATCHES
+        for where in (ABOVE, BELOW)
+    ]
+
+
+def _compared(evidence: Evidence, size: int, where: str, headline: bool) -> Row:
+    shared = {
+        "backend": "cpu",
+        "protocol": str(PROTOCOLS[WITH]),
+        "small": size,
+        "large": size,
+        "measure": MEASURE,
+        "unit": "probability",
+        "kind": "difference",
+        "headline": headline,
+    }
+    with_it, without = (crossings(evidence, size, which, where) for which in (WITH, PLAIN))
+    if with_it.empty or without.empty:
+        status, reason = status_of(evidence.rows[evidence.rows["measurement"] == ENDS.name])
+        return Row(**shared, status=status, flags=reason)
+    return Row.judged(
+        mean_interval((with_it - without).dropna()),
+        null=0,
+        **shared,
+        value_small=float(without.mean()),
+        value_large=float(with_it.mean()),
+        flags=f"from starts {where} the top of the bump" + ("" if headline else f", {BATCHES[size]}"),
+    )
+
+
+def draw(evidence: Evidence) -> Figure:
+    """Two balls on the loss, without and with momentum; and how long noise takes to free one."""
+    figure = new_figure(12.2, 4)
+    panels = figure.subplots(1, 3)
+    rows = evidence.ok()
+    for axes, (which, protocol) in zip(panels, ROLLS.items(), strict=False):
+        rolled = rows[(rows["measurement"] == ROLLING.name) & (rows["protocol"] == str(protocol))]
+        _draw_balls(axes, rolled, which)
+    panels[1].sharey(panels[0])
+    panels[0].set_ylabel("training loss")
+    _draw_escapes(panels[2], escapes(evidence))
+    return figure
+
+
+def _draw_balls(axes: Axes, rolled: pd.DataFrame, which: str) -> None:
+    """The loss, and on it where each ball was after every update; an open ring where it comes to rest."""
+    fine = np.linspace(-2.15, 1.9, 300)
+    axes.plot(fine, loss_at(fine), color=GREY, linewidth=1)
+    for place, start in enumerate(ROLLED_FROM):
+        ball_rows = rolled[np.isclose(rolled["start"].astype(float), start)].sort_values("updates")
+        if ball_rows.empty:
+            continue
+        at = ball_rows["position"].to_numpy(dtype=float)
+        lift = 0.1 * place
+        colour = (COLOURS[WITH], "black")[place]
+        axes.plot(at, loss_at(at) + lift, "-o", color=colour, markersize=3, alpha=0.35, linewidth=0.8)
+        axes.plot(at[0], loss_at(at[0]) + lift, "o", color=colour, markersize=9, label=f"from {start:g}")
+        axes.plot(at[-1], loss_at(at[-1]) + lift, "o", color=colour, markersize=9, markerfacecolor="white")
+    axes.axhline(top(), color=GREY, linestyle=":", linewidth=1)
+    axes.set_xlabel("parameter")
+    axes.set_title(f"{which} momentum")
+    axes.legend(loc="upper center", title="filled: start, open: end")
+
+
+def escapes(evidence: Evidence) -> pd.DataFrame:
+    """A row per batch size: `noise` D, mean `updates` from one bottom to the other with their interval, and `exact`."""
+    rows = evidence.ok()
+    rows = rows[rows["measurement"] == ESCAPE_TIMES.name]
+    bottom, _, better = stationary_points()
+    table = []
+    for size, of_size in rows.groupby("batch_size"):
+        interval = mean_interval(of_size["updates"])
+        noise = ball.learning_rate * SLOPE**2 / (2 * size)
+        exact = mean_escape_time(loss_at, noise, bottom, better) / ball.learning_rate
+        table.append((int(size), noise, interval, exact))
+    return pd.DataFrame(table, columns=["batch_size", "noise", "updates", "exact"])
+
+
+def _draw_escapes(axes: Axes, table: pd.DataFrame) -> None:
+    from matplotlib.ticker import NullLocator, ScalarFormatter
+
+    bottom, _, better = stationary_points()
+    fine = np.geomspace(min(ESCAPE_SIZES), max(ESCAPE_SIZES), 40)
+    noises = ball.learning_rate * SLOPE**2 / (2 * fine)
+    exact = [mean_escape_time(loss_at, noise, bottom, better) / ball.learning_rate for noise in noises]
+    axes.plot(fine, exact, color=GREY, linewidth=1, label="exact, for small steps")
+    intervals = list(table["updates"])
+    bars = [[one.estimate - one.low for one in intervals], [one.high - one.estimate for one in intervals]]
+    means = [one.estimate for one in intervals]
+    axes.errorbar(table["batch_size"], means, yerr=bars, fmt="o", color="black", capsize=3, label="measured")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(ESCAPE_SIZES)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("batch size (examples)")
+    axes.set_ylabel("updates to escape by noise alone")
+    axes.set_title("without momentum, from rest")
+    axes.legend(loc="upper left")
+
+
+def draw_phases(evidence: Evidence) -> Figure | None:
+    """The probability to end in the better minimum over start and momentum; None where it was not measured."""
+    rows = evidence.ok()
+    rows = rows[rows["measurement"] == PHASES.name]
+    if rows.empty:
+        return None
+    figure = new_figure(11, 6)
+    panels = figure.subplots(len(BATCHES), len(PHASE_RATES), sharex=True, sharey=True)
+    for line, (size, batch) in zip(panels, BATCHES.items(), strict=True):
+        for axes, (rate, protocol) in zip(line, PHASE_PROTOCOLS.items(), strict=True):
+            of = rows[(rows["batch_size"] == size) & (rows["protocol"] == str(protocol))]
+            if len(of):
+                image = _draw_phase(axes, of)
+            axes.set_title(f"η {rate:g}, {batch}", fontsize="medium")
+        line[0].set_ylabel("momentum λ")
+    for axes in panels[-1]:
+        axes.set_xlabel("start")
+    figure.colorbar(image, ax=panels, label="probability to end in the better minimum", shrink=0.8)
+    return figure
+
+
+def _draw_phase(axes: Axes, rows: pd.DataFrame):
+    grid = rows.pivot(index="momentum", columns="start", values="crossed")
+    image = axes.pcolormesh(grid.columns, grid.index, grid, cmap="cividis", vmin=0, vmax=1)
+    level = start_at_the_top()
+    axes.axvline(level, color="white", linestyle=":", linewidth=1.2)
+    axes.annotate("as high as\nthe bump", (level, 0.04), xytext=(4, 0), textcoords="offset points", color="white")
+    axes.grid(False)
+    return image
+
+
+def start_at_the_top() -> float:
+    """The start on the far slope that is as high as the bump."""
+    fine = np.linspace(LEFT, stationary_points()[0], 10_000)
+    return float(fine[loss_at(fine) > top()][-1])
+
+
+def explain(evidence: Evidence, rows: list[Row]) -> str:
+    by_place = dict(zip(((size, where) for size in BATCHES for where in (ABOVE, BELOW)), rows, strict=True))
+    headline = by_place[EXAMPLES, ABOVE]
+    if headline.status != "ok":
+        return f"The balls were not rolled: {headline.flags}."
+    inside, noisy = by_place[EXAMPLES, BELOW], by_place[NOISY, BELOW]
+    found = escapes(evidence)
+    times = "".join(
+        f" {one['updates'].estimate:,.0f} updates ({bounds(one['updates'], three_digits)}) at batch size "
+        f"{one['batch_size']}, exactly {one['exact']:,.0f} for small steps{';' if place < len(found) - 1 else '.'}"
+        for place, (_, one) in enumerate(found.iterrows())
+    )
+    return (
+        f"From {headline.seeds} random starts higher than the bump, at rate {ball.learning_rate:g}, "
+        f"{headline.value_small:.0%} of the balls end in the better minimum without momentum and "
+        f"{headline.value_large:.0%} with lambda {LAMBDA:g}. From {inside.seeds} starts below the top of the bump, at "
+        f"rest, {inside.value_small:.0%} and {inside.value_large:.0%}: momentum spends the height it came from and "
+        "makes none, so the lecture's picture is true for a ball that rolls in from higher up with little enough "
+        "friction (1 - lambda) / sqrt(eta), and for no ball that starts inside. Which side a fast ball ends on "
+        "alternates with its start: it may roll back as well. A small batch does leave from rest: with batch size "
+        f"{NOISY}, {noisy.value_small:.0%} without and {noisy.value_large:.0%} with momentum after the same "
+        f"{BUDGET.epochs:,} updates. Its noise alone, from one bottom to the other, takes" + times
+    )
+
+
+def numbers(evidence: Evidence) -> pd.DataFrame:
+    table = []
+    for size, batch in BATCHES.items():
+        for where in (ABOVE, BELOW):
+            both = {which: crossings(evidence, size, which, where) for which in (PLAIN, WITH)}
+            if any(one.empty for one in both.values()):
+                continue
+            difference: Interval = mean_interval((both[WITH] - both[PLAIN]).dropna())
+            table.append(
+                {
+                    "gradient of": batch,
+                    "start": f"{where} the top of the bump",
+                    "balls": f"{len(both[PLAIN]):,}",
+                    "end better, without": f"{both[PLAIN].mean():.1%}",
+                    "end better, with": f"{both[WITH].mean():.1%}",
+                    "difference, 95% interval": bounds(difference, "{:+.3f}".format),
+                }
+            )
+    return pd.DataFrame(table)
+
+
+claim = Claim(
+    name="local_minimum",
+    row=10,
+    title="Local minima",
+    small="Stops",
+    large="Rolls over the bump",
+    says="A ball with momentum rolls through a local minimum and over the bump after it, where plain descent stops.",
+    cells=cells,
+    judge=judge,
+    draw=draw,
+    explain=explain,
+    numbers=numbers,
+    illustrate=draw_phases,
+    columns=COLUMNS,
+    illustration_says=(
+        "Where a ball ends, over its start and its momentum (the lowest row, lambda 0, is plain gradient descent), at "
+        "three learning rates, by the gradient of all examples and of small batches."
+    ),
+)
