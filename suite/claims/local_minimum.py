@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, status_of
-from suite.claims.drawing import GREY, bounds, new_figure, three_digits
+from suite.claims.drawing import GREY, bounds, new_figure, thousands, three_digits
 from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
 from suite.instruments.escape import (
     ENDS,
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASURE = "probability to end in the better minimum, with − without momentum"
-NOISY = ball.small
-STARTS, DRAWS, ESCAPES = 1000, 5, 500
+NOISY = 8
+STARTS, DRAWS, ESCAPES = 600, 12, 400
 BUDGET = EqualUpdates(2000, EXAMPLES)
 LONG = EqualUpdates(100_000, EXAMPLES)
 ROLL = EqualUpdates(300, EXAMPLES)
@@ -133,7 +133,7 @@ def draw(evidence: Evidence) -> Figure:
 
 def _draw_balls(axes: Axes, rolled: pd.DataFrame, which: str) -> None:
     """The loss, and on it where each ball was after every update; an open ring where it comes to rest."""
-    fine = np.linspace(-2.15, 1.9, 300)
+    fine = np.linspace(-2.15, 1.95, 300)
     axes.plot(fine, loss_at(fine), color=GREY, linewidth=1)
     for place, start in enumerate(ROLLED_FROM):
         ball_rows = rolled[np.isclose(rolled["start"].astype(float), start)].sort_values("updates")
@@ -143,36 +143,39 @@ def _draw_balls(axes: Axes, rolled: pd.DataFrame, which: str) -> None:
         lift = 0.1 * place
         colour = (COLOURS[WITH], "black")[place]
         axes.plot(at, loss_at(at) + lift, "-o", color=colour, markersize=3, alpha=0.35, linewidth=0.8)
-        axes.plot(at[0], loss_at(at[0]) + lift, "o", color=colour, markersize=9, label=f"from {start:g}")
+        axes.plot(
+            at[0], loss_at(at[0]) + lift, "o", color=colour, markersize=9, label=f"from {start:g}".replace("-", "−")
+        )
         axes.plot(at[-1], loss_at(at[-1]) + lift, "o", color=colour, markersize=9, markerfacecolor="white")
     axes.axhline(top(), color=GREY, linestyle=":", linewidth=1)
+    axes.annotate("top of the bump", (1.95, top()), xytext=(0, 3), textcoords="offset points", ha="right", color=GREY)
     axes.set_xlabel("parameter")
     axes.set_title(f"{which} momentum")
     axes.legend(loc="upper center", title="filled: start, open: end")
 
 
 def escapes(evidence: Evidence) -> pd.DataFrame:
-    """A row per batch size: `noise` D, mean `updates` from one bottom to the other with their interval, and `exact`."""
+    """A row per batch size: mean `updates` from one bottom to the other with their interval, and the `exact` ones."""
     rows = evidence.ok()
     rows = rows[rows["measurement"] == ESCAPE_TIMES.name]
-    bottom, _, better = stationary_points()
     table = []
     for size, of_size in rows.groupby("batch_size"):
-        interval = mean_interval(of_size["updates"])
-        noise = ball.learning_rate * SLOPE**2 / (2 * size)
-        exact = mean_escape_time(loss_at, noise, bottom, better) / ball.learning_rate
-        table.append((int(size), noise, interval, exact))
-    return pd.DataFrame(table, columns=["batch_size", "noise", "updates", "exact"])
+        table.append((int(size), mean_interval(of_size["updates"]), exact_updates(size)))
+    return pd.DataFrame(table, columns=["batch_size", "updates", "exact"])
+
+
+def exact_updates(batch_size: float) -> float:
+    """Mean updates to escape from rest, for small steps."""
+    bottom, _, better = stationary_points()
+    noise = ball.learning_rate * SLOPE**2 / (2 * batch_size)
+    return mean_escape_time(loss_at, noise, bottom, better) / ball.learning_rate
 
 
 def _draw_escapes(axes: Axes, table: pd.DataFrame) -> None:
-    from matplotlib.ticker import NullLocator, ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    bottom, _, better = stationary_points()
     fine = np.geomspace(min(ESCAPE_SIZES), max(ESCAPE_SIZES), 40)
-    noises = ball.learning_rate * SLOPE**2 / (2 * fine)
-    exact = [mean_escape_time(loss_at, noise, bottom, better) / ball.learning_rate for noise in noises]
-    axes.plot(fine, exact, color=GREY, linewidth=1, label="exact, for small steps")
+    axes.plot(fine, [exact_updates(size) for size in fine], color=GREY, linewidth=1, label="exact, for small steps")
     intervals = list(table["updates"])
     bars = [[one.estimate - one.low for one in intervals], [one.high - one.estimate for one in intervals]]
     means = [one.estimate for one in intervals]
@@ -180,8 +183,10 @@ def _draw_escapes(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(ESCAPE_SIZES)
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("batch size (examples)")
     axes.set_ylabel("updates to escape by noise alone")
     axes.set_title("without momentum, from rest")
@@ -240,8 +245,8 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     return (
         f"From {headline.seeds} random starts higher than the bump, at rate {ball.learning_rate:g}, "
         f"{headline.value_small:.0%} of the balls end in the better minimum without momentum and "
-        f"{headline.value_large:.0%} with lambda {LAMBDA:g}. From {inside.seeds} starts below the top of the bump, at "
-        f"rest, {inside.value_small:.0%} and {inside.value_large:.0%}: momentum spends the height it came from and "
+        f"{headline.value_large:.0%} with lambda {LAMBDA:g}. From {inside.seeds} starts below the top of the bump, "
+        f"{inside.value_small:.0%} and {inside.value_large:.0%}: momentum spends the height it came from and "
         "makes none, so the lecture's picture is true for a ball that rolls in from higher up with little enough "
         "friction (1 - lambda) / sqrt(eta), and for no ball that starts inside. Which side a fast ball ends on "
         "alternates with its start: it may roll back as well. A small batch does leave from rest: with batch size "
@@ -286,7 +291,7 @@ claim = Claim(
     illustrate=draw_phases,
     columns=COLUMNS,
     illustration_says=(
-        "Where a ball ends, over its start and its momentum (the lowest row, lambda 0, is plain gradient descent), at "
-        "three learning rates, by the gradient of all examples and of small batches."
+        "Where a ball ends that is let go at rest, over its start and its momentum (the lowest row, lambda 0, is "
+        "plain descent), at three learning rates, by the gradient of all examples and of small batches."
     ),
 )

@@ -224,7 +224,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"what single precision rounds; from the last gradient's part alone, {last['alone'].mean():.0%} "
         f"(update {last['updates'].max():.0f}). The weights that make up each movement best, found by least squares "
         f"without knowing the rule, are the powers of lambda.{_matched_sentence(evidence)} torch.optim.SGD keeps "
-        "b = lambda b + g and steps -eta b: the lecture's rule while the rate is constant; where the rate changes, it "
+        "b = lambda b + g and steps -eta b: the lecture's rule while the rate is constant; where that changes, it "
         "rescales the movements of before as well."
     )
 
@@ -274,6 +274,7 @@ claim = Claim(
     columns=COLUMNS,
     illustration_says=(
         "The lecture's two slides, on twenty examples and two parameters. Without momentum each update follows the "
-        "negative gradient; with it, the negative gradient and the last movement together. Both at the same rate."
+        "negative gradient; with it, the negative gradient and the last movement together. Both "
+        f"make {SHOWN_UPDATES} updates at the same rate."
     ),
 )

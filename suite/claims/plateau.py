@@ -1,7 +1,7 @@
 """Plateaus: momentum carries the parameters on where the gradient almost vanishes.
 
-The lecture's ball rolls on over a plateau. The plateau here is the saddle of (1 - w1 w2)^2, where the time to leave is
-known: along its unstable axis every update multiplies the distance by the larger root of
+The lecture's ball rolls on over a plateau. The plateau here is the saddle of (1 - w1 w2)^2, where the time to leave
+is known: along its unstable axis every update multiplies the distance by the larger root of
 r^2 - (1 + lambda - eta h) r + lambda = 0 with curvature h = -2.
 """
 
@@ -168,13 +168,14 @@ def _matched_sentence(row: Row) -> str:
 def numbers(evidence: Evidence) -> pd.DataFrame:
     table = []
     for which, protocol in PROTOCOLS.items():
+        factor = growth(protocol.learning_rate, protocol.momentum, CURVATURE)
         if not (looks(evidence, which)["status"] == "ok").any():
             continue
         table.append(
             {
                 "momentum": f"lambda {protocol.momentum:g}" if protocol.momentum else "without",
                 "learning rate": f"{protocol.learning_rate:g}",
-                "distance grows by, an update": f"×{growth(protocol.learning_rate, protocol.momentum, CURVATURE):.4f}",
+                "distance grows by, an update": f"×{factor:.4f}",
                 "updates, measured": three_digits(_geometric_mean(updates(evidence, which))),
                 "updates, closed form": three_digits(_geometric_mean(expected(evidence, which))),
             }
@@ -188,7 +189,7 @@ claim = Claim(
     title="Plateaus",
     small="Stops",
     large="Rolls on",
-    says="Where the gradient almost vanishes, momentum carries the parameters on; plain gradient descent stands still.",
+    says="Where the gradient almost vanishes, momentum carries the parameters on; plain descent stands still.",
     cells=cells,
     judge=judge,
     draw=draw,

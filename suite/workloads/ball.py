@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from suite.workloads.saddle import height, itself
 from suite.workloads.workload import Data, Workload
 
-EXAMPLES, SLOPE, TILT, LIFT = 64, 5.0, 0.1, 0.36
-LEFT, RIGHT = -2.4, -0.1
-"""Starts lie between these: from high up the slope to the top of the bump."""
+EXAMPLES, SLOPE, TILT, LIFT = 16, 5.0, 0.1, 0.36
+LEFT, RIGHT = -2.4, -0.15
+"""Starts lie between these: from high up the slope to just before the top of the bump."""
 
 
 def load() -> Data:
-    """Inputs float32 [64, 1]: the slope that each example adds to the loss, 5 or -5, in turns; all together add none.
-    Targets float32 [64], all 0. Test examples are the same."""
+    """Inputs float32 [16, 1]: the slope that each example adds to the loss, 5 or -5, in turns; all together add none.
+    Targets float32 [16], all 0. Test examples are the same."""
     inputs = torch.tensor([SLOPE, -SLOPE]).repeat(EXAMPLES // 2)[:, None]
     targets = torch.zeros(EXAMPLES)
     return Data(inputs, targets, inputs, targets)
@@ -43,16 +43,16 @@ class Ball(nn.Module):
 
 workload = Workload(
     name="ball",
-    about="The lecture's ball: one parameter between a local minimum and a better one; 64 examples that pull either "
+    about="The lecture's ball: one parameter between a local minimum and a better one; 16 examples that pull either "
     "way.",
     load=load,
     model=Ball,
     loss=itself,
     score=height,
     score_name="minus loss",
-    batch_sizes=(1, 2, 4, 8, 16, 32, 64),
-    small=4,
-    large=64,
+    batch_sizes=(1, 2, 4, 8, 16),
+    small=1,
+    large=16,
     learning_rate=0.02,
     learning_rates=(0.01, 0.02, 0.05, 0.1),
     epochs=50,
