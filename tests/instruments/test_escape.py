@@ -1,0 +1,143 @@
+"""The ball and the saddle against what is known exactly."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from suite.cells import Cell
+from suite.instruments.escape import (
+    ENDS,
+    ESCAPE_TIMES,
+    PHASES,
+    ROLLING,
+    independent_batches,
+    mean_escape_time,
+    measure_ends,
+    measure_escape_times,
+    measure_phases,
+    measure_rolling,
+)
+from suite.instruments.saddle import LEAVING, measure_leaving, updates_to_leave
+from suite.statistics import mean_interval, value_at_crossing
+from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol
+from suite.training.update_rule import MOMENTUM
+from suite.workloads import find
+from suite.workloads.ball import Ball, loss_at, stationary_points
+
+BALL = find("ball")
+SYMMETRIC = replace(BALL, name="symmetric", model=lambda: Ball(tilt=0.0))
+FULL = BALL.large
+
+
+def protocol(rate: float, momentum: float, updates: int, examples: int = FULL) -> Protocol:
+    return Protocol(rate, EqualUpdates(updates, examples), update_rule=MOMENTUM, momentum=momentum)
+
+
+def test_the_exact_time_is_that_of_the_symmetric_wells():
+    assert mean_escape_time(lambda x: loss_at(x, 0.0), 0.1, -1, 1) == pytest.approx(66.3, abs=0.05)
+    assert mean_escape_time(lambda x: loss_at(x, 0.0), 0.1, -1, 0) == pytest.approx(30.8, abs=0.05)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_escapes_take_the_exact_time_within_5_percent(batch_size):
+    """Well to well at a small rate, 3,000 escapes: their mean errs by 1.8%. Gradient noise is that of slopes +-5."""
+    cell = Cell(ESCAPE_TIMES, "symmetric", "cpu", batch_size, 3000, protocol(0.01, 0, 100_000))
+    rows = measure_escape_times(SYMMETRIC, SYMMETRIC.load(), cell)
+    assert set(rows["status"]) == {"ok"}
+    exact = mean_escape_time(lambda x: loss_at(x, 0.0), 0.01 * 25 / (2 * batch_size), -1, 1)
+    assert 0.01 * rows["updates"].mean() == pytest.approx(exact, rel=0.05)
+
+
+def test_a_budget_that_ends_before_the_escape_says_so():
+    cell = Cell(ESCAPE_TIMES, "ball", "cpu", 1, 20, protocol(0.01, 0, 50))
+    rows = measure_escape_times(BALL, BALL.load(), cell)
+    assert "target_not_reached" in set(rows["status"])
+    assert np.isinf(rows.loc[rows["status"] == "target_not_reached", "updates"]).all()
+
+
+def test_nothing_leaves_the_well_from_rest_without_noise():
+    """Neither descent nor momentum, at any stable rate: no ball makes height."""
+    _, bump, _ = stationary_points()
+    for rate in (0.02, 0.3):
+        for momentum in (0.0, 0.9):
+            rows = measure_ends(
+                BALL, BALL.load(), Cell(ENDS, "ball", "cpu", FULL, 200, protocol(rate, momentum, 600))
+            )
+            inside = loss_at(rows["start"].to_numpy()) < loss_at(bump)
+            assert inside.sum() > 50
+            assert (rows.loc[inside, "crossed"] == 0).all()
+
+
+def test_momentum_rolls_over_the_bump_where_descent_stops():
+    rolled = {
+        momentum: measure_rolling(
+            BALL, BALL.load(), Cell(ROLLING, "ball", "cpu", FULL, 1, protocol(0.02, momentum, 300))
+        )
+        for momentum in (0.0, 0.9)
+    }
+    left, _, right = stationary_points()
+    last = {
+        momentum: rows[rows["updates"] == 300].set_index("start")["position"] for momentum, rows in rolled.items()
+    }
+    assert last[0.0].tolist() == pytest.approx([left, left], abs=1e-2)
+    assert last[0.9].tolist() == pytest.approx([right, left], abs=2e-2)
+
+
+def test_rolling_is_the_recursion_by_hand():
+    rows = measure_rolling(BALL, BALL.load(), Cell(ROLLING, "ball", "cpu", FULL, 1, protocol(0.02, 0.9, 30)))
+    x, movement, walked = -2.0, 0.0, [-2.0]
+    for _ in range(30):
+        movement = 0.9 * movement - 0.02 * (x**3 - x - 0.1)
+        x += movement
+        walked.append(x)
+    np.testing.assert_allclose(rows.loc[rows["start"] == -2.0, "position"], walked, rtol=1e-4, atol=1e-5)
+
+
+def test_phases_agree_with_single_balls():
+    phases = measure_phases(BALL, BALL.load(), Cell(PHASES, "ball", "cpu", FULL, 1, protocol(0.02, 0.9, 300)))
+    steep = phases[np.isclose(phases["momentum"], 0.9)].set_index("start")["crossed"]
+    assert steep.iloc[steep.index.get_indexer([-2.0], method="nearest")].tolist() == [1]
+    assert (phases.loc[np.isclose(phases["momentum"], 0), "crossed"] == 0).all()
+    assert (phases.loc[phases["start"] > -1.2, "crossed"] == 0).all()
+
+
+def test_batches_are_drawn_anew_for_every_update_and_all_examples_are_all():
+    data = BALL.load()
+    draws = independent_batches(data, 4, 50, "test")
+    one, other = next(draws), next(draws)
+    assert one.shape == (50, 4)
+    assert not torch.equal(one, other)
+    assert torch.equal(next(independent_batches(data, FULL, 3, "test")), torch.arange(FULL).expand(3, -1))
+
+
+@pytest.mark.parametrize(("momentum", "updates"), [(0.0, 349), (0.9, 72)])
+def test_the_closed_form_of_the_saddle(momentum, updates):
+    assert np.ceil(updates_to_leave(0.01, momentum, 1e-6)) == updates
+
+
+@pytest.mark.parametrize(("rate", "momentum"), [(0.01, 0.0), (0.01, 0.9), (0.1, 0.0)])
+def test_the_saddle_is_left_when_the_closed_form_says(rate, momentum):
+    saddle = find("saddle")
+    how = Protocol(rate, EqualEpochs(2000), update_rule=MOMENTUM, momentum=momentum)
+    rows = measure_leaving(saddle, saddle.load(), Cell(LEAVING, "saddle", "cpu", saddle.large, 20, how))
+    assert set(rows["status"]) == {"ok"}
+    for _, one in rows.groupby("seed"):
+        left = value_at_crossing(1 / one["distance"].to_numpy(), one["updates"].to_numpy(), 1e3)
+        assert left == pytest.approx(updates_to_leave(rate, momentum, one["distance"].iloc[0]), abs=0.02)
+
+
+def test_a_saddle_that_is_not_left_in_time_says_so():
+    saddle = find("saddle")
+    how = Protocol(0.01, EqualEpochs(20), update_rule=MOMENTUM)
+    rows = measure_leaving(saddle, saddle.load(), Cell(LEAVING, "saddle", "cpu", saddle.large, 3, how))
+    assert set(rows["status"]) == {"target_not_reached"}
+    assert rows["updates"].max() == 20
+
+
+def test_the_interval_of_a_mean_of_escapes_holds_the_exact_time_here():
+    cell = Cell(ESCAPE_TIMES, "ball", "cpu", 2, 400, protocol(0.02, 0, 100_000))
+    bottom, _, better = stationary_points()
+    interval = mean_interval(0.02 * measure_escape_times(BALL, BALL.load(), cell)["updates"])
+    assert interval.low < mean_escape_time(loss_at, 0.02 * 25 / 4, bottom, better) < interval.high

@@ -1,0 +1,177 @@
+"""Heavy ball against its closed forms (Goh 2017; Kidambi et al. 2018), all through the ensemble."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from suite.cells import Cell
+from suite.instruments.momentum import WEIGHTED_SUM, fitted_weights, growth, measure_sums, weighted_sums
+from suite.training.ensemble import Ensemble
+from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.update_rule import DESCENT, MOMENTUM, NESTEROV
+from suite.workloads import find
+from tests.conftest import blobs, tiny
+from tests.training.constructed import quadratic, workload
+
+
+def positions(curvatures, rates, momenta, updates: int, rule=MOMENTUM) -> torch.Tensor:
+    """Where replicas [R] with their own rates and momenta stand on sum_j h_j x_j^2 / 2, from ones: [updates + 1, R, P]
+    in double precision."""
+    toy = quadratic(torch.tensor(curvatures, dtype=torch.float64))
+    data = toy.load()
+    toy = workload("q", data.train_inputs, torch.ones(len(curvatures)), toy.initial_model(0).outputs)
+    object.__setattr__(toy, "model", lambda: quadratic(torch.tensor(curvatures).double()).model().double())
+    ensemble = Ensemble(toy, [0] * len(rates), rates, momenta, rule)
+    (vector,) = ensemble.parameters.values()
+    inputs = data.train_inputs.double()
+    seen = [vector.clone()]
+    for _ in range(updates):
+        ensemble.update(inputs, data.train_targets.double(), torch.arange(1).expand(len(rates), -1))
+        seen.append(vector.clone())
+    return torch.stack(seen)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_it_is_stable_up_to_its_limit_and_not_beyond(momentum):
+    limit = 2 * (1 + momentum) / 0.5
+    below, above = positions([0.5], [0.99 * limit, 1.01 * limit], [momentum] * 2, 3000)[-1, :, 0].abs()
+    assert below < 0.1
+    assert above > 10
+    assert growth(0.99 * limit, momentum, 0.5) < 1 < growth(1.01 * limit, momentum, 0.5)
+
+
+@pytest.mark.parametrize("damping", [0.04, 0.25, 0.64])
+def test_the_critical_momentum_is_that_from_which_it_oscillates(damping):
+    critical = (1 - math.sqrt(damping)) ** 2
+    walked = positions([1.0], [damping] * 2, [critical - 0.02, critical + 0.02], 300)[:, :, 0]
+    assert (walked[:, 0] > 0).all()
+    assert (walked[:, 1] < 0).any()
+    assert growth(damping, critical, 1.0) == pytest.approx(math.sqrt(critical))
+
+
+def best(condition: float) -> tuple[float, float]:
+    """Heavy ball's best rate and momentum for curvatures from 1 to `condition`."""
+    root = math.sqrt(condition)
+    return (2 / (root + 1)) ** 2, ((root - 1) / (root + 1)) ** 2
+
+
+def test_the_best_rates_at_a_condition_number_of_100():
+    """As spectral radius. After 100 updates heavy ball is still slower than its limit: its slowest root is double."""
+    rate, momentum = best(100)
+    assert max(growth(rate, momentum, h) for h in (1, 10, 100)) == pytest.approx(9 / 11, abs=1e-6)
+    assert max(growth(2 / 101, 0, h) for h in (1, 10, 100)) == pytest.approx(99 / 101)
+    distance = positions([1.0, 100.0], [rate], [momentum], 100)[-1, 0].norm() / math.sqrt(2)
+    assert distance ** (1 / 100) == pytest.approx(0.859, abs=1e-3)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_a_constant_gradient_moves_it_by_the_closed_form(momentum):
+    slope, rate, updates = 0.3, 0.1, 40
+    toy = workload("line", torch.zeros(2, 1), torch.zeros(1), lambda x, inputs: slope * x.sum() + inputs[:, 0])
+    ensemble = Ensemble(toy, [0], rate, momentum, MOMENTUM)
+    data = toy.load()
+    for _ in range(updates):
+        ensemble.update(data.train_inputs, data.train_targets, torch.arange(2).expand(1, -1))
+    went = -rate * slope / (1 - momentum) * (updates - momentum * (1 - momentum**updates) / (1 - momentum))
+    assert ensemble.parameters["vector"].item() == pytest.approx(went, rel=1e-5)
+
+
+@pytest.mark.parametrize(("rate", "momentum"), [(0.1, 0.0), (0.1, 0.9), (0.5, 0.5)])
+def test_its_variance_under_noise(rate, momentum):
+    """Var x = (1 + lambda) eta c / [B (1 - lambda) h (2 (1 + lambda) - eta h)] with c the variance of an example's
+    gradient; independent batches of 4. A mean over 5,000 replicas at 20 distant times errs by some 0.5%."""
+    noise = torch.tensor([-1.0, 1.0])[:, None]
+    toy = workload("noisy", noise, torch.zeros(1), lambda x, inputs: x.square().sum() / 2 + inputs[:, 0] * x.sum())
+    ensemble = Ensemble(toy, [0] * 5000, rate, momentum, MOMENTUM)
+    data, generator = toy.load(), torch.Generator().manual_seed(1)
+    seen = []
+    for updates in range(1, 2001):
+        ensemble.update(data.train_inputs, data.train_targets, torch.randint(2, (5000, 4), generator=generator))
+        if updates % 100 == 0 and updates > 200:
+            seen.append(ensemble.parameters["vector"].square().mean().item())
+    expected = (1 + momentum) * rate / (4 * (1 - momentum) * (2 * (1 + momentum) - rate))
+    assert np.mean(seen) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("rule", [MOMENTUM, NESTEROV])
+def test_torchs_rule_is_the_lectures_while_the_rate_is_constant_and_no_longer(rule):
+    """torch keeps b = lambda b + g and steps -eta b; the lecture m = lambda m - eta g. When the rate falls by ten, the
+    lecture's movement of before goes on whole, torch's at a tenth."""
+
+    def walk(rates):
+        lecture = Ensemble(quadratic(torch.ones(1)), [0], rates[0], 0.9, rule)
+        point = torch.ones(1, requires_grad=True)
+        sgd = rule.twin([point], rates[0], 0.9)
+        examples = torch.zeros(64, 1), torch.zeros(64)
+        for rate in rates:
+            lecture.learning_rates.fill_(rate)
+            lecture.update(*examples, torch.arange(2).expand(1, -1))
+            sgd.param_groups[0]["lr"] = rate
+            point.grad = point.detach().clone()
+            sgd.step()
+        return lecture.parameters["vector"].item(), point.item()
+
+    lecture, torchs = walk([0.01] * 10)
+    assert lecture == pytest.approx(torchs, rel=1e-6)
+    before = lecture
+    lecture, torchs = walk([0.01] * 10 + [0.001])
+    assert lecture - before == pytest.approx(10 * (torchs - before), rel=0.12)
+
+
+def test_the_sum_is_that_of_the_recursion():
+    gradients = torch.randn(12, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    movement, movements = torch.zeros(7, dtype=torch.float64), []
+    for gradient in gradients:
+        movement = 0.9 * movement - 0.1 * gradient
+        movements.append(movement)
+    torch.testing.assert_close(weighted_sums(gradients, 0.1, 0.9), torch.stack(movements))
+
+
+def test_the_weights_are_found_without_the_rule():
+    """From any weights, not only powers: the fit knows none."""
+    gradients = torch.randn(3, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor([[1, 0, 0], [0.3, 1, 0], [0.7, -0.2, 1.0]], dtype=torch.float64)
+    found = fitted_weights(-0.1 * weights @ gradients, gradients, 0.1)
+    grid = found.pivot(index="updates", columns="gradient", values="weight").fillna(0)
+    np.testing.assert_allclose(grid, weights, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rule", "momentum"), [(DESCENT, 0.0), (MOMENTUM, 0.9)])
+def test_every_movement_of_a_training_lies_within_rounding_of_the_sum(rule, momentum):
+    protocol = Protocol(0.1, EqualEpochs(3), update_rule=rule, momentum=momentum)
+    rows = measure_sums(tiny(), blobs(), Cell(WEIGHTED_SUM, "tiny", "cpu", 4, 3, protocol))
+    sums = rows[rows["stage"] == "sum"]
+    assert set(sums["seed"]) == {0, 1, 2}
+    assert (sums["error"] < sums["bound"]).all()
+    later = sums[sums["updates"] > 5]
+    assert (later["alone"] > 0.3).all() if momentum else (later["alone"] < later["bound"]).all()
+
+
+def test_a_wrong_weight_is_far_outside_rounding(monkeypatch):
+    """The check can fail: weights of lambda 0.899 instead of 0.9."""
+    monkeypatch.setattr(
+        "suite.instruments.momentum.weighted_sums", lambda gradients, rate, _: weighted_sums(gradients, rate, 0.899)
+    )
+    protocol = Protocol(0.1, EqualEpochs(3), update_rule=MOMENTUM, momentum=0.9)
+    rows = measure_sums(tiny(), blobs(), Cell(WEIGHTED_SUM, "tiny", "cpu", 4, 1, protocol))
+    worst = rows[rows["stage"] == "sum"].iloc[-1]
+    assert worst["error"] > 10 * worst["bound"]
+
+
+def test_descent_and_momentum_agree_at_the_matched_rate_while_it_is_small():
+    """On digits, every parameter after as many updates: apart by about the lag of momentum, then by much more."""
+    digits = find("digits")
+    data = digits.load()
+
+    def apart(rate: float) -> float:
+        pair = Ensemble(digits, [0, 0], [rate, rate / 10], [0.0, 0.9], MOMENTUM)
+        start = pair.parameters["0.weight"][0].clone()
+        for _ in range(400):
+            pair.update(data.train_inputs, data.train_targets, torch.arange(256).expand(2, -1))
+        plain, heavy = pair.parameters["0.weight"]
+        return ((plain - heavy).norm() / (plain - start).norm()).item()
+
+    assert apart(0.01) < 0.05
+    assert apart(2.0) > 4 * apart(0.01)
