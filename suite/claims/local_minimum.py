@@ -101,6 +101,7 @@ def _compared(evidence: Evidence, size: int, where: str, headline: bool) -> Row:
         "measure": MEASURE,
         "unit": "probability",
         "kind": "difference",
+        "null": 0,
         "headline": headline,
     }
     with_it, without = (crossings(evidence, size, which, where) for which in (WITH, PLAIN))
@@ -109,7 +110,6 @@ def _compared(evidence: Evidence, size: int, where: str, headline: bool) -> Row:
         return Row(**shared, status=status, flags=reason)
     return Row.judged(
         mean_interval((with_it - without).dropna()),
-        null=0,
         **shared,
         value_small=float(without.mean()),
         value_large=float(with_it.mean()),

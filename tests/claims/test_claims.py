@@ -23,6 +23,9 @@ def test_the_rows_stand_in_the_order_of_the_lecture():
         ("Optimization", "Better", "Worse"),
         ("Generalization", "Better", "Worse"),
         ("Flat and sharp minima", "Flat", "Sharp"),
+        ("Movement", "The gradient", "All gradients"),
+        ("Plateaus", "Stops", "Rolls on"),
+        ("Local minima", "Stops", "Rolls over the bump"),
         ("Momentum saves updates", "More updates", "Fewer updates"),
     ]
 
@@ -38,7 +41,7 @@ def test_a_claim_is_found_by_its_name_and_an_unknown_one_says_what_there_is():
     assert find("gradient").title == "Gradient"
     with pytest.raises(
         UserError,
-        match=r"^no claim 'nope': choose from update_sequential, .*generalization, sharpness, momentum_speed_up$",
+        match=r"^no claim 'nope': choose from update_sequential, .*sharpness, momentum_sum, plateau, local_minimum, momentum_speed_up$",
     ):
         find("nope")
 
