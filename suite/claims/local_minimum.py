@@ -75,6 +75,8 @@ def crossings(evidence: Evidence, batch_size: int, which: str, where: str) -> pd
     rows = evidence.ok()
     rows = rows[(rows["measurement"] == ENDS.name) & (rows["batch_size"] == batch_size)]
     rows = rows[rows["protocol"] == str(PROTOCOLS[which])]
+    if rows.empty:
+        return pd.Series(dtype=float)
     higher = loss_at(rows["start"].to_numpy(dtype=float)) > top()
     return rows[higher == (where == ABOVE)].set_index("seed")["crossed"]
 
@@ -135,10 +137,8 @@ def _draw_balls(axes: Axes, rolled: pd.DataFrame, which: str) -> None:
     """The loss, and on it where each ball was after every update; an open ring where it comes to rest."""
     fine = np.linspace(-2.15, 1.95, 300)
     axes.plot(fine, loss_at(fine), color=GREY, linewidth=1)
-    for place, start in enumerate(ROLLED_FROM):
+    for place, start in enumerate(ROLLED_FROM if len(rolled) else ()):
         ball_rows = rolled[np.isclose(rolled["start"].astype(float), start)].sort_values("updates")
-        if ball_rows.empty:
-            continue
         at = ball_rows["position"].to_numpy(dtype=float)
         lift = 0.1 * place
         colour = (COLOURS[WITH], "black")[place]
