@@ -216,7 +216,7 @@ def draw_phases(evidence: Evidence) -> Figure | None:
 
 def _draw_phase(axes: Axes, rows: pd.DataFrame):
     grid = rows.pivot(index="momentum", columns="start", values="crossed")
-    image = axes.pcolormesh(grid.columns, grid.index, grid, cmap="cividis", vmin=0, vmax=1)
+    image = axes.pcolormesh(grid.columns, grid.index, grid, cmap="cividis", vmin=0, vmax=1, edgecolors="face")
     level = start_at_the_top()
     axes.axvline(level, color="white", linestyle=":", linewidth=1.2)
     axes.annotate("as high as\nthe bump", (level, 0.04), xytext=(4, 0), textcoords="offset points", color="white")

@@ -152,7 +152,7 @@ def draw(evidence: Evidence) -> Figure:
 
 def _draw_weights(figure: Figure, axes: Axes, weights: pd.DataFrame) -> None:
     grid = weights.pivot(index="updates", columns="gradient", values="weight")
-    image = axes.pcolormesh(grid.columns, grid.index, grid, cmap="viridis_r", vmin=0, vmax=1)
+    image = axes.pcolormesh(grid.columns, grid.index, grid, cmap="viridis_r", vmin=0, vmax=1, edgecolors="face")
     axes.set_xlabel("gradient of update")
     axes.set_ylabel("movement of update")
     axes.invert_yaxis()
