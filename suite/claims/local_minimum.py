@@ -97,7 +97,7 @@ def judge(evidence: Evidence) -> list[Row]:
 def _compared(evidence: Evidence, size: int, where: str, headline: bool) -> Row:
     shared = {
         "backend": "cpu",
-        "protocol": str(PROTOCOLS[WITH]),
+        "protocol": f"{PROTOCOLS[WITH]}, batch size {size}, starts {where} the bump",
         "small": size,
         "large": size,
         "measure": MEASURE,

@@ -84,6 +84,9 @@ def test_the_page_has_all_rows_with_effect_or_status(page):
         "Optimization",
         "Generalization",
         "Flat and sharp minima",
+        "Movement",
+        "Plateaus",
+        "Local minima",
         "Momentum saves updates",
     }
     for title in ("Gradient", "Optimization", "Generalization"):

@@ -62,4 +62,4 @@ def saddle(**fields) -> Workload:
     """(1 - w1 w2)^2 + a_i (w1 + w2), a = -0.5 or 0.5, 64 examples, from exactly 0: all gradients together vanish."""
     slopes = torch.tensor([-0.5, 0.5]).repeat(32)[:, None]
     loss = lambda vector, inputs: (1 - vector.prod()).square() + inputs[:, 0] * vector.sum()  # noqa: E731
-    return workload("saddle", slopes, torch.zeros(2), loss, **fields)
+    return workload("noisy_saddle", slopes, torch.zeros(2), loss, **fields)
