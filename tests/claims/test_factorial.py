@@ -68,7 +68,7 @@ def test_it_fails_where_noise_is_all_that_differs(tmp_path):
 
 def test_it_holds_where_only_noise_leaves_the_saddle(tmp_path):
     """The full batch stays at a loss of 1 at every rate, whose best is then on the edge of its grid."""
-    row = verdict(matrix(tmp_path, "saddle", SADDLE), TUNED_UPDATES)
+    row = verdict(matrix(tmp_path, "noisy_saddle", SADDLE), TUNED_UPDATES)
     assert row["verdict"] == "holds"
     assert float(row["value_large"]) == 1
     assert float(row["value_small"]) < 0.5

@@ -22,7 +22,7 @@ def report(measured):
     return measured / "report"
 
 
-FIGURES = 8 + 2
+FIGURES = 11 + 4
 """One for each claim, the toy beside the gradient, and the time to the target."""
 
 
