@@ -23,7 +23,7 @@ def report(measured):
 
 
 FIGURES = 11 + 4
-"""One for each claim, the toy beside the gradient, and the time to the target."""
+"""One for each claim; and the toy, the arrows, the phases and the time to the target."""
 
 
 @pytest.fixture(scope="module")
