@@ -6,7 +6,7 @@ What draws is imported where it draws: a run reads the claims for their cells, i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -106,6 +106,13 @@ def published(axes: Axes, facts: Facts, what: str, marker: str = "s") -> None:
             zorder=0.5,
             label=facts.published_by,
         )
+
+
+def intervals(axes: Axes, places: Sequence[float], found: Sequence[Interval], **style) -> None:
+    """Each estimate as a dot with its interval as a bar."""
+    estimates = [one.estimate for one in found]
+    bars = [[one.estimate - one.low for one in found], [one.high - one.estimate for one in found]]
+    axes.errorbar(list(places), estimates, yerr=bars, capsize=3, **{"fmt": "o", "color": "black"} | style)
 
 
 def bounds(interval: Interval, form: Callable[[float], str]) -> str:

@@ -2,7 +2,7 @@
 
 On a loss over one parameter with a local minimum and a better one. What carries a ball over the bump is the height
 that it came from: one that starts below the top of the bump never leaves, with momentum or without. What does leave
-from rest is noise, in a time that is known exactly.
+from rest is noise, in a mean time that is known exactly for small steps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, status_of
-from suite.claims.drawing import GREY, bounds, new_figure, thousands, three_digits
+from suite.claims.drawing import GREY, bounds, intervals, new_figure, thousands
 from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
 from suite.instruments.escape import (
     ENDS,
@@ -24,7 +24,7 @@ from suite.instruments.escape import (
     ROLLING,
     mean_escape_time,
 )
-from suite.statistics import Interval, mean_interval
+from suite.statistics import mean_interval
 from suite.training.protocol import EqualUpdates
 from suite.workloads import Workload
 from suite.workloads.ball import EXAMPLES, LEFT, SLOPE, loss_at, stationary_points
@@ -155,12 +155,14 @@ def _draw_balls(axes: Axes, rolled: pd.DataFrame, which: str) -> None:
 
 
 def escapes(evidence: Evidence) -> pd.DataFrame:
-    """A row per batch size: mean `updates` from one bottom to the other with their interval, and the `exact` ones."""
-    rows = evidence.ok()
-    rows = rows[rows["measurement"] == ESCAPE_TIMES.name]
-    table = []
-    for size, of_size in rows.groupby("batch_size"):
-        table.append((int(size), mean_interval(of_size["updates"]), exact_updates(size)))
+    """A row per batch size: mean `updates` from one bottom to the other with their interval, and the `exact` ones.
+    A batch size of which some did not escape in time has none: their mean would be too low."""
+    rows = evidence.rows[evidence.rows["measurement"] == ESCAPE_TIMES.name]
+    table = [
+        (int(size), mean_interval(of_size["updates"]), exact_updates(size))
+        for size, of_size in rows.groupby("batch_size")
+        if (of_size["status"] == "ok").all()
+    ]
     return pd.DataFrame(table, columns=["batch_size", "updates", "exact"])
 
 
@@ -176,10 +178,7 @@ def _draw_escapes(axes: Axes, table: pd.DataFrame) -> None:
 
     fine = np.geomspace(min(ESCAPE_SIZES), max(ESCAPE_SIZES), 40)
     axes.plot(fine, [exact_updates(size) for size in fine], color=GREY, linewidth=1, label="exact, for small steps")
-    intervals = list(table["updates"])
-    bars = [[one.estimate - one.low for one in intervals], [one.high - one.estimate for one in intervals]]
-    means = [one.estimate for one in intervals]
-    axes.errorbar(table["batch_size"], means, yerr=bars, fmt="o", color="black", capsize=3, label="measured")
+    intervals(axes, table["batch_size"], table["updates"], label="measured")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(ESCAPE_SIZES)
@@ -231,49 +230,51 @@ def start_at_the_top() -> float:
 
 
 def explain(evidence: Evidence, rows: list[Row]) -> str:
-    by_place = dict(zip(((size, where) for size in BATCHES for where in (ABOVE, BELOW)), rows, strict=True))
-    headline = by_place[EXAMPLES, ABOVE]
-    if headline.status != "ok":
-        return f"The balls were not rolled: {headline.flags}."
-    inside, noisy = by_place[EXAMPLES, BELOW], by_place[NOISY, BELOW]
-    found = escapes(evidence)
-    times = "".join(
-        f" {one['updates'].estimate:,.0f} updates ({bounds(one['updates'], three_digits)}) at batch size "
-        f"{one['batch_size']}, exactly {one['exact']:,.0f} for small steps{';' if place < len(found) - 1 else '.'}"
-        for place, (_, one) in enumerate(found.iterrows())
+    above, below, _, noisy = rows
+    if above.status != "ok":
+        return f"The balls were not rolled: {above.flags}."
+    said = (
+        f"From {above.seeds} random starts higher than the bump, at rate {ball.learning_rate:g}, "
+        f"{above.value_small:.0%} of the balls end in the better minimum without momentum and "
+        f"{above.value_large:.0%} with lambda {LAMBDA:g}; from {below.seeds} starts below the top of the bump, "
+        f"{below.value_small:.0%} and {below.value_large:.0%}. Momentum spends the height it came from and makes "
+        "none: the lecture's picture is that of a ball that rolls in from higher up with little enough friction "
+        "(1 - lambda) / sqrt(eta). Which side a fast ball ends on alternates with its start: it may roll back."
     )
-    return (
-        f"From {headline.seeds} random starts higher than the bump, at rate {ball.learning_rate:g}, "
-        f"{headline.value_small:.0%} of the balls end in the better minimum without momentum and "
-        f"{headline.value_large:.0%} with lambda {LAMBDA:g}. From {inside.seeds} starts below the top of the bump, "
-        f"{inside.value_small:.0%} and {inside.value_large:.0%}: momentum spends the height it came from and "
-        "makes none, so the lecture's picture is true for a ball that rolls in from higher up with little enough "
-        "friction (1 - lambda) / sqrt(eta), and for no ball that starts inside. Which side a fast ball ends on "
-        "alternates with its start: it may roll back as well. A small batch does leave from rest: with batch size "
-        f"{NOISY}, {noisy.value_small:.0%} without and {noisy.value_large:.0%} with momentum after the same "
-        f"{BUDGET.epochs:,} updates. Its noise alone, from one bottom to the other, takes" + times
+    if noisy.status == "ok":
+        said += (
+            f" The noise of small batches does free a ball that starts below: with batch size {NOISY}, "
+            f"{noisy.value_small:.0%} without and {noisy.value_large:.0%} with momentum after the same "
+            f"{BUDGET.epochs:,} updates."
+        )
+    return said + _escapes_sentence(escapes(evidence))
+
+
+def _escapes_sentence(table: pd.DataFrame) -> str:
+    if table.empty:
+        return ""
+    times = "; ".join(
+        f"{one['updates'].estimate:,.0f} updates ({bounds(one['updates'], thousands)}) at batch size "
+        f"{one['batch_size']}, where small steps would take {one['exact']:,.0f}"
+        for _, one in table.iterrows()
     )
+    return f" Noise alone, without momentum and from one bottom to the other, takes {times}."
 
 
 def numbers(evidence: Evidence) -> pd.DataFrame:
-    table = []
-    for size, batch in BATCHES.items():
-        for where in (ABOVE, BELOW):
-            both = {which: crossings(evidence, size, which, where) for which in (PLAIN, WITH)}
-            if any(one.empty for one in both.values()):
-                continue
-            difference: Interval = mean_interval((both[WITH] - both[PLAIN]).dropna())
-            table.append(
-                {
-                    "gradient of": batch,
-                    "start": f"{where} the top of the bump",
-                    "balls": f"{len(both[PLAIN]):,}",
-                    "end better, without": f"{both[PLAIN].mean():.1%}",
-                    "end better, with": f"{both[WITH].mean():.1%}",
-                    "difference, 95% interval": bounds(difference, "{:+.3f}".format),
-                }
-            )
-    return pd.DataFrame(table)
+    places = [(batch, where) for batch in BATCHES.values() for where in (ABOVE, BELOW)]
+    return pd.DataFrame(
+        {
+            "gradient of": batch,
+            "start": f"{where} the top of the bump",
+            "balls": thousands(row.seeds),
+            "end better, without": f"{row.value_small:.1%}",
+            "end better, with": f"{row.value_large:.1%}",
+            "difference, 95% interval": f"{row.effect_low:+.3f} to {row.effect_high:+.3f}",
+        }
+        for (batch, where), row in zip(places, judge(evidence), strict=True)
+        if row.status == "ok"
+    )
 
 
 claim = Claim(

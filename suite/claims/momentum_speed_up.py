@@ -19,6 +19,7 @@ from suite.claims.drawing import (
     GREY,
     batch_size_axis,
     bounds,
+    intervals,
     new_figure,
     seconds_axis,
     thousands,
@@ -132,10 +133,8 @@ def draw(evidence: Evidence) -> Figure:
         left.legend(loc="best")
     left.set_ylabel(f"updates to training loss {evidence.facts.target_loss:g}")
     found = speed_ups(evidence)
-    sizes, intervals = list(found), list(found.values())
-    bars = [[one.estimate - one.low for one in intervals], [one.high - one.estimate for one in intervals]]
     right.axhline(1, color=GREY, linewidth=1)
-    right.errorbar(sizes, [one.estimate for one in intervals], yerr=bars, fmt="o-", color="black", capsize=3)
+    intervals(right, found, found.values(), fmt="o-")
     right.set_ylabel("updates without / with momentum")
     right.set_ylim(bottom=0)
     for axes in (left, right):

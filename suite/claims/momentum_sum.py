@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Row, status_of
-from suite.claims.drawing import GREY, LIGHT_GREY, bounds, new_figure, thousands, three_digits
+from suite.claims.drawing import GREY, LIGHT_GREY, bounds, intervals, new_figure, thousands, three_digits
 from suite.claims.trained import log_loss, trouble
 from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
 from suite.instruments.landscape import PATH, SURFACE
@@ -163,10 +163,7 @@ def _draw_weights(figure: Figure, axes: Axes, weights: pd.DataFrame) -> None:
 def _draw_matched(axes: Axes, effects: dict[float, Interval | str]) -> None:
     axes.axhline(1, color=GREY, linewidth=1)
     known = {rate: one for rate, one in effects.items() if isinstance(one, Interval)}
-    bars = [[one.estimate - one.low for one in known.values()], [one.high - one.estimate for one in known.values()]]
-    axes.errorbar(
-        list(known), [one.estimate for one in known.values()], yerr=bars, fmt="o-", color="black", capsize=3
-    )
+    intervals(axes, known, known.values(), fmt="o-")
     axes.set_xscale("log")
     axes.set_xlabel("learning rate η without momentum\n(with it, η (1 − λ))")
     axes.set_ylabel("training loss, with / without momentum")
@@ -220,12 +217,22 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     last = found[found["updates"] == found["updates"].max()]
     return (
         f"In training with batch size {thousands(facts.middle)} and lambda {LAMBDA:g} a movement lies "
-        f"{row.value_large:.1e} of its length away from the weighted sum of all previous gradients, which is "
-        f"what single precision rounds; from the last gradient's part alone, {last['alone'].mean():.0%} "
-        f"(update {last['updates'].max():.0f}). The weights that make up each movement best, found by least squares "
-        f"without knowing the rule, are the powers of lambda.{_matched_sentence(evidence)} torch.optim.SGD keeps "
-        "b = lambda b + g and steps -eta b: the lecture's rule while the rate is constant; where that changes, it "
-        "rescales the movements of before as well."
+        f"{row.value_large:.1e} of its length away from the weighted sum of all previous gradients (single precision "
+        f"rounds by up to {found['bound'].mean():.1e}); from the last gradient's part alone, "
+        f"{last['alone'].mean():.0%} (update {last['updates'].max():.0f}).{_weights_sentence(found)}"
+        f"{_matched_sentence(evidence)} torch.optim.SGD keeps b = lambda b + g and steps -eta b: the lecture's rule "
+        "while the rate is constant; where that changes, it rescales the movements of before as well."
+    )
+
+
+def _weights_sentence(rows: pd.DataFrame) -> str:
+    weights = rows[rows["stage"] == "weight"]
+    if weights.empty:
+        return ""
+    off = (weights["weight"] - LAMBDA ** (weights["updates"] - weights["gradient"])).abs().max()
+    return (
+        " The weights that make up each movement best, found by least squares without knowing the rule, lie within "
+        f"{off:.1g} of the powers of lambda."
     )
 
 

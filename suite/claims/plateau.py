@@ -160,8 +160,9 @@ def _matched_sentence(row: Row) -> str:
     return (
         f" It is the larger effective rate that does it: plain descent at the matched rate eta / (1 - lambda) = "
         f"{PROTOCOLS[MATCHED].learning_rate:g} takes {three_digits(row.value_small)} "
-        f"(×{three_digits(row.effect)} of momentum's, {bounds(interval, three_digits)}). Momentum wins only because, "
-        "where the loss is also curved upwards, it is stable at larger effective rates."
+        f"(×{three_digits(row.effect)} of momentum's, {bounds(interval, three_digits)}). What momentum adds is "
+        "room: where the loss is curved upwards, it is stable up to (1 + lambda) / (1 - lambda) = "
+        f"{(1 + LAMBDA) / (1 - LAMBDA):.0f} times plain descent's largest effective rate."
     )
 
 

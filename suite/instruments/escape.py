@@ -29,7 +29,7 @@ def independent_batches(data: Data, batch_size: int, replicas: int, *names: str 
     next; all examples where the batch is that large. From the stream called `names`."""
     count, device = len(data.train_inputs), data.train_inputs.device
     generator = seeds.generator(*names)
-    everything = torch.arange(count, device=device).repeat(replicas, 1)
+    everything = torch.arange(count, device=device).expand(replicas, -1)
     while True:
         if batch_size == count:
             yield everything

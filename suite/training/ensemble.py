@@ -61,7 +61,7 @@ class Ensemble:
         """One update of every replica: of replica r from the examples `indices[r]` (int64 [R, B]) of `inputs`
         [M, ...] and `targets` [M, ...]."""
         if fast := self._fast.get(indices.shape[1]):
-            fast(indices)
+            fast(indices.contiguous())
         else:
             update_function(self.workload, self.rule)(*self.state, inputs, targets, indices)
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.workloads.saddle import height, itself
+from suite.workloads.saddle import depth, itself
 from suite.workloads.workload import Data, Workload
 
 EXAMPLES, SLOPE, TILT, LIFT = 16, 5.0, 0.1, 0.36
@@ -48,7 +48,7 @@ workload = Workload(
     load=load,
     model=Ball,
     loss=itself,
-    score=height,
+    score=depth,
     score_name="minus loss",
     batch_sizes=(1, 2, 4, 8, 16),
     small=1,

@@ -33,7 +33,7 @@ def itself(outputs: Tensor, targets: Tensor) -> Tensor:
     return outputs
 
 
-def height(outputs: Tensor, targets: Tensor) -> Tensor:
+def depth(outputs: Tensor, targets: Tensor) -> Tensor:
     """Minus the loss of each example: [B] and [B] to [B]."""
     return -outputs
 
@@ -44,7 +44,7 @@ workload = Workload(
     load=load,
     model=Saddle,
     loss=itself,
-    score=height,
+    score=depth,
     score_name="minus loss",
     batch_sizes=(1, 2, 4, 8, 16, 32, 64),
     small=1,

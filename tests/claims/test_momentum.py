@@ -95,3 +95,17 @@ def test_the_effect_on_the_ball_is_paired_by_start_and_told_apart_by_height():
     assert [row.verdict for row in rows] == ["holds", "undecided", "holds", "undecided"]
     assert [row.headline for row in rows] == [True, False, False, False]
     assert [row.seeds for row in rows] == [4, 2, 4, 2]
+
+
+def test_escapes_that_took_too_long_leave_no_mean():
+    """Of two batch sizes, one whose slowest ball did not escape: the mean of the others would be too low."""
+    frames = []
+    for cell in local_minimum.cells(tiny(), SCOPE):
+        if cell.measurement is local_minimum.ESCAPE_TIMES and cell.batch_size < 4:
+            rows = pd.DataFrame({"seed": range(3), "updates": [10.0, 20.0, 30.0], "status": "ok"})
+            if cell.batch_size == 2:
+                rows.loc[2, ["updates", "status"]] = [np.inf, "target_not_reached"]
+            frames.append(described(cell, rows))
+    table = local_minimum.escapes(evidence(frames))
+    assert table["batch_size"].tolist() == [1]
+    assert table["updates"].iloc[0].estimate == pytest.approx(20)

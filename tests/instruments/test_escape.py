@@ -1,4 +1,4 @@
-"""The ball and the saddle against what is known exactly."""
+"""The ball against what is known exactly."""
 
 from dataclasses import replace
 
@@ -19,9 +19,8 @@ from suite.instruments.escape import (
     measure_phases,
     measure_rolling,
 )
-from suite.instruments.saddle import LEAVING, measure_leaving, updates_to_leave
-from suite.statistics import mean_interval, value_at_crossing
-from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol
+from suite.statistics import mean_interval
+from suite.training.protocol import EqualUpdates, Protocol
 from suite.training.update_rule import MOMENTUM
 from suite.workloads import find
 from suite.workloads.ball import Ball, loss_at, stationary_points
@@ -112,30 +111,6 @@ def test_batches_are_drawn_anew_for_every_update_and_all_examples_are_all():
     assert one.shape == (50, 4)
     assert not torch.equal(one, other)
     assert torch.equal(next(independent_batches(data, FULL, 3, "test")), torch.arange(FULL).expand(3, -1))
-
-
-@pytest.mark.parametrize(("momentum", "updates"), [(0.0, 349), (0.9, 72)])
-def test_the_closed_form_of_the_saddle(momentum, updates):
-    assert np.ceil(updates_to_leave(0.01, momentum, 1e-6)) == updates
-
-
-@pytest.mark.parametrize(("rate", "momentum"), [(0.01, 0.0), (0.01, 0.9), (0.1, 0.0)])
-def test_the_saddle_is_left_when_the_closed_form_says(rate, momentum):
-    saddle = find("saddle")
-    how = Protocol(rate, EqualEpochs(2000), update_rule=MOMENTUM, momentum=momentum)
-    rows = measure_leaving(saddle, saddle.load(), Cell(LEAVING, "saddle", "cpu", saddle.large, 20, how))
-    assert set(rows["status"]) == {"ok"}
-    for _, one in rows.groupby("seed"):
-        left = value_at_crossing(1 / one["distance"].to_numpy(), one["updates"].to_numpy(), 1e3)
-        assert left == pytest.approx(updates_to_leave(rate, momentum, one["distance"].iloc[0]), abs=0.02)
-
-
-def test_a_saddle_that_is_not_left_in_time_says_so():
-    saddle = find("saddle")
-    how = Protocol(0.01, EqualEpochs(20), update_rule=MOMENTUM)
-    rows = measure_leaving(saddle, saddle.load(), Cell(LEAVING, "saddle", "cpu", saddle.large, 3, how))
-    assert set(rows["status"]) == {"target_not_reached"}
-    assert rows["updates"].max() == 20
 
 
 def test_the_interval_of_a_mean_of_escapes_holds_the_exact_time_here():

@@ -205,6 +205,18 @@ def test_an_evaluation_equals_that_of_each_replica_alone(monkeypatch, own_exampl
 
 
 @compiler
+def test_a_compiled_update_takes_indices_that_all_replicas_share():
+    workload, (inputs, targets) = of_model(NETWORKS["digits"][0], torch.float32), examples(64)
+    shared = torch.arange(9).expand(3, -1)
+    eager, fast = (Ensemble(workload, range(3), 0.1) for _ in range(2))
+    fast.compile(inputs, targets, 9)
+    for ensemble in (eager, fast):
+        ensemble.update(inputs, targets, shared)
+    for name, parameter in eager.parameters.items():
+        torch.testing.assert_close(fast.parameters[name], parameter)
+
+
+@compiler
 def test_a_shape_is_compiled_once_for_all_ensembles(monkeypatch):
     made = []
     monkeypatch.setattr(ensemble_module, "compiled", lambda *arguments: made.append(arguments) or (lambda *_: None))
