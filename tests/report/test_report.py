@@ -40,6 +40,11 @@ def contents(folder) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def lines(page: bytes) -> list[str]:
+    """What the page says without its pictures: a difference can then be read."""
+    return re.sub(r"base64,[^\"]*", "", page.decode()).splitlines()
+
+
 def test_the_same_results_give_the_same_bytes_anywhere_and_at_any_time(report, measured, tmp_path):
     first = contents(report)
     assert len(first) == 3 + 2 * FIGURES  # page and tables, and each figure as SVG and PNG
@@ -49,7 +54,9 @@ def test_the_same_results_give_the_same_bytes_anywhere_and_at_any_time(report, m
     shutil.rmtree(moved / "report")
     environment = {"MATPLOTLIBRC": str(tmp_path), "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "5", "LC_ALL": "C"}
     assert call("report", "--results", moved, folder=tmp_path, **environment).returncode == 0
-    assert contents(moved / "report") == first
+    again = contents(moved / "report")
+    assert lines(again["index.html"]) == lines(first["index.html"])
+    assert again == first
 
 
 def test_the_table_has_the_columns_of_the_contract_and_one_row_each(table):
