@@ -35,9 +35,7 @@ class Preset:
         return Scope(
             batch_sizes=batch_sizes,
             coarse_batch_sizes=_thinned(workload, batch_sizes, self.coarse_every),
-            training_batch_sizes=tuple(
-                size for size in batch_sizes if size in (workload.training_batch_sizes or batch_sizes)
-            ),
+            training_batch_sizes=_trained(workload, batch_sizes, self.coarse_every),
             seeds=seeds_asked or self.seeds,
             processes=self.processes,
             backends=backends,
@@ -47,6 +45,16 @@ class Preset:
 
 def _thinned(workload: Workload, batch_sizes: tuple[int, ...], every: int) -> tuple[int, ...]:
     return tuple(sorted({*batch_sizes[::every], workload.small, workload.large}))
+
+
+def _trained(workload: Workload, batch_sizes: tuple[int, ...], every: int) -> tuple[int, ...]:
+    """Those of `batch_sizes` that the workload names; else every so many of them, the middle and the last."""
+    chosen = workload.training_batch_sizes or {
+        *_thinned(workload, batch_sizes, every),
+        workload.middle,
+        batch_sizes[-1],
+    }
+    return tuple(size for size in batch_sizes if size in chosen)
 
 
 PRESETS = {

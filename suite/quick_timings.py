@@ -57,7 +57,7 @@ def measure_threads(workload: Workload, data: Data, cell: Cell | None = None) ->
 
 def _thread_rounds(workload: Workload) -> Iterator[tuple[int, int, int, float]]:
     counts = [2**power for power in range((os.cpu_count() or 1).bit_length())]
-    for batch_size in workload.batch_sizes:
+    for batch_size in workload.batch_sizes[::2]:
         timed = {count: Timed(workload, CPU, "resident", batch_size, count) for count in counts}
         for turn in range(THREAD_ROUNDS):
             times_s = {count: update_seconds(timed[count], count, 0.005) for count in counts}
@@ -80,4 +80,4 @@ def fastest_threads(rows: pd.DataFrame) -> int:
     return int(best)
 
 
-THREADS = Measurement("threads", version=3, measure=measure_threads, timed=True)
+THREADS = Measurement("threads", version=4, measure=measure_threads, timed=True)

@@ -32,10 +32,10 @@ def test_more_threads_must_win_over_all_batch_sizes(times, fastest):
     assert fastest_threads(rows(times)) == fastest
 
 
-def test_every_number_of_threads_is_timed_at_every_batch_size(monkeypatch):
+def test_every_number_of_threads_is_timed_at_every_other_batch_size(monkeypatch):
     monkeypatch.setattr(quick_timings, "SLOW_S", math.inf)  # on a busy machine anything may be
     timed = measure_threads(tiny(), blobs())
     assert (timed.groupby(["examples", "threads"]).size() == THREAD_ROUNDS).all()
-    assert set(timed["examples"]) == {1, 4, 16}
+    assert set(timed["examples"]) == {1, 16}
     assert set(timed["threads"]) >= {1}
     assert (timed["time_s"] > 0).all()

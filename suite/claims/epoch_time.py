@@ -54,10 +54,10 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 
 
 def epoch_batch_sizes(scope: Scope, backend: str, arm: str) -> tuple[int, ...]:
-    """All where an epoch is fast; fewest where it takes as long whatever the batch size is."""
+    """Few; fewest where an epoch takes as long whatever the batch size is."""
     if backend == "sequential":
-        return tuple(sorted({*scope.coarse_batch_sizes[::2], scope.coarse_batch_sizes[-1]}))
-    return scope.batch_sizes if arm == "resident" else scope.coarse_batch_sizes
+        return tuple(sorted({*scope.coarse_batch_sizes[::3], scope.coarse_batch_sizes[-1]}))
+    return scope.coarse_batch_sizes
 
 
 def select(rows: pd.DataFrame, measurement: str, backend: str, arm: str) -> pd.DataFrame:

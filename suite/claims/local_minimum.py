@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MEASURE = "probability to end in the better minimum, with − without momentum"
 NOISY = 8
-STARTS, DRAWS, ESCAPES = 600, 12, 400
+STARTS, DRAWS, ESCAPES = 600, 8, 400
 BUDGET = EqualUpdates(2000, EXAMPLES)
 LONG = EqualUpdates(100_000, EXAMPLES)
 ROLL = EqualUpdates(300, EXAMPLES)

@@ -27,7 +27,8 @@ ENGINES = ("ensemble", "plain")
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """Every replica of the cell: the table of looks at each, with a column `seed`."""
-    seen = train(workload, data, cell, [cell.protocol] * cell.repeats, range(cell.repeats))
+    expected = cell.protocol.budget.expected_updates(len(data.train_inputs), cell.batch_size)
+    seen = train(workload, data, cell, [cell.protocol] * cell.repeats, range(cell.repeats), expected)
     return looks.tables(seen, cell.protocol, updates_per_epoch(len(data.train_inputs), cell.batch_size))
 
 
@@ -37,14 +38,15 @@ def train(
     cell: Cell,
     protocols: Sequence[Protocol],
     replicas: Sequence[int],
+    expected_updates: int,
     ended: looks.Ended = looks.ends,
 ) -> list[list[looks.Look]]:
     """Train replica `replicas[i]` by `protocols[i]` where and with the engine that the cell says: the looks at each,
-    up to that at which it has `ended`. `data` is not split yet."""
-    backend = BACKENDS[cell.backend]
+    up to that at which it has `ended`. Each is expected to make so many updates. `data` is not split yet."""
+    backend, batch_size = BACKENDS[cell.backend], cell.batch_size
     data = data.to(backend.device)
-    if cell.replicas_per_call > 1:
-        return lockstep.train(workload, data, protocols, cell.batch_size, replicas, cell.replicas_per_call, ended)
+    if (together := cell.replicas_per_call) > 1:
+        return lockstep.train(workload, data, protocols, batch_size, replicas, together, expected_updates, ended)
     return plain.train_in_turns(workload, data, protocols, cell.batch_size, replicas, backend, ended)
 
 

@@ -22,6 +22,8 @@ FIRST_TRIED = 1_000_000
 """The replicas that rates are tried with are numbered from here: none of them is trained in the end."""
 MOST_OF_TRIALS = 10
 """A training to the target is given up after so many times the updates of its trials: it is stuck."""
+EPOCHS_TO_TARGET = 10
+"""How many a race is expected to last, at the most."""
 TRIAL, FINAL = "trial", "final"
 
 
@@ -94,8 +96,11 @@ def try_rates(workload: Workload, data: Data, cell: Cell, rates: Sequence[float]
     tried = range(FIRST_TRIED, FIRST_TRIED + rule.seeds)
     places = [(rate, replica) for rate in rates for replica in tried]
     protocols = [replace(cell.protocol, learning_rate=rate, rate_rule=FIXED) for rate, _ in places]
-    seen = train(workload, data, cell, protocols, [replica for _, replica in places], race.ended)
     an_epoch = updates_per_epoch(len(data.train_inputs), cell.batch_size)
+    expected = cell.protocol.budget.expected_updates(len(data.train_inputs), cell.batch_size)
+    if cell.protocol.budget.needs_target:
+        expected = min(expected, EPOCHS_TO_TARGET * an_epoch)
+    seen = train(workload, data, cell, protocols, [replica for _, replica in places], expected, race.ended)
     rows = []
     for (rate, replica), protocol, of_trial in zip(places, protocols, seen, strict=True):
         updates, loss = cost(protocol, of_trial)
@@ -126,8 +131,10 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     trials = tune(workload, data, cell)
     rate = best_rate(trials)
     final = replace(cell.protocol, learning_rate=rate, rate_rule=FIXED, budget=_capped(cell.protocol.budget, trials))
-    seen = train(workload, data, cell, [final] * cell.repeats, range(cell.repeats))
-    an_epoch = updates_per_epoch(len(data.train_inputs), cell.batch_size)
+    examples = len(data.train_inputs)
+    expected = final.budget.expected_updates(examples, cell.batch_size)
+    seen = train(workload, data, cell, [final] * cell.repeats, range(cell.repeats), expected)
+    an_epoch = updates_per_epoch(examples, cell.batch_size)
     finals = looks.tables(seen, final, an_epoch)
     finals = finals.assign(learning_rate=rate, on_edge=bool(trials["on_edge"].iloc[0]))
     return pd.concat([trials.assign(stage=TRIAL), finals.assign(stage=FINAL)], ignore_index=True)

@@ -75,19 +75,21 @@ def test_a_sequence_model():
 
 
 @pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
-def test_compiled_in_the_middle(monkeypatch):
-    """Before the 60th call of the ensemble; the last batch of each epoch, of 4 examples, stays eager."""
+@pytest.mark.parametrize(("calls", "when"), [(60, [(68, 6)]), (5, [(0, 6), (34, 4)])])
+def test_compiled_in_the_middle(monkeypatch, calls, when):
+    """After so many updates, from batches of so many; the last batch of an epoch has 4 examples."""
     moved = []
     compile_ = Ensemble.compile
 
     def spied(self, *arguments):
         compile_(self, *arguments)
-        moved.append((int(self.state[-1]), self.compiled_for(6)))
+        assert self.compiled_for(arguments[-1])
+        moved.append((int(self.state[-1]), arguments[-1]))
 
     monkeypatch.setattr(Ensemble, "compile", spied)
-    monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 60)
+    monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", calls)
     assert_same_training(tiny(), Protocol(0.1, TargetLoss(0.3, 500)), 6, 5)
-    assert moved == [(59, True)]
+    assert moved == when
 
 
 @cuda
@@ -115,13 +117,20 @@ def test_what_is_dropped_does_not_depend_on_what_is_compiled_already(monkeypatch
 @pytest.mark.parametrize(("expected", "calls"), [(0, 101), (200, 101), (202, 1), (10_000, 1)])
 def test_it_compiles_when_that_is_repaid(monkeypatch, expected, calls):
     monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 100)
-    compiling = lockstep.Compiling(expected, work=0)
+    compiling = lockstep.Compiling(expected, guessed=True, work=0)
     assert next(call for call in range(1, 1000) if compiling.due()) == calls
+
+
+@pytest.mark.parametrize(("expected", "compiles"), [(100, False), (101, True)])
+def test_it_compiles_at_once_or_never_what_is_known(monkeypatch, expected, compiles):
+    monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 100)
+    compiling = lockstep.Compiling(expected, guessed=False, work=0)
+    assert {compiling.due() for _ in range(1000)} == {compiles}
 
 
 def test_it_compiles_sooner_where_eager_calls_lose_more(monkeypatch):
     monkeypatch.setattr(lockstep, "CALLS_BEFORE_COMPILING", 100)
-    compiling = lockstep.Compiling(expected=0, work=4 * WORK)
+    compiling = lockstep.Compiling(expected=0, guessed=True, work=4 * WORK / lockstep.LOST_BY_WORK)
     assert next(call for call in range(1, 1000) if compiling.due()) == 21
 
 
