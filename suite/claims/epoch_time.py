@@ -22,7 +22,7 @@ from suite.claims.drawing import (
     thousands,
     times,
 )
-from suite.claims.update_parallel import batch_sizes
+from suite.claims.update_parallel import batch_sizes, few
 from suite.statistics import median_interval
 from suite.timings import EPOCH_TIME, UPDATE_TIME
 from suite.workloads import Workload
@@ -54,10 +54,8 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 
 
 def epoch_batch_sizes(scope: Scope, backend: str, arm: str) -> tuple[int, ...]:
-    """Few; fewest where an epoch takes as long whatever the batch size is."""
-    if backend == "sequential":
-        return tuple(sorted({*scope.coarse_batch_sizes[::3], scope.coarse_batch_sizes[-1]}))
-    return scope.coarse_batch_sizes
+    """Fewer of what takes long; on `sequential` that is as long whatever the batch size is."""
+    return few(scope) if backend == "sequential" or arm == "loader" else scope.coarse_batch_sizes
 
 
 def select(rows: pd.DataFrame, measurement: str, backend: str, arm: str) -> pd.DataFrame:

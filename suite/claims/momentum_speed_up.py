@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASURE = "updates to the target, without / with momentum"
-MOST_SEEDS = 10
-"""Outside the full preset."""
 
 
 def protocols(of: Facts | Workload) -> dict[str, Protocol]:
@@ -59,9 +57,8 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     sizes = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
     if not scope.factorial:
         sizes = sorted({*sizes[::3], workload.small, workload.large} & set(sizes))
-    seeds = scope.seeds if scope.factorial else min(MOST_SEEDS, scope.seeds)
     trained = [
-        Cell(TUNED_TRAINING, workload.name, "cpu", size, seeds, protocol)
+        Cell(TUNED_TRAINING, workload.name, "cpu", size, scope.seeds, protocol)
         for protocol in protocols(workload).values()
         for size in sizes
     ]

@@ -61,7 +61,12 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 def batch_sizes(scope: Scope, backend: str, arm: str) -> tuple[int, ...]:
     if backend == "sequential":
         return sequential_batch_sizes(scope)
-    return scope.batch_sizes if arm == "resident" else scope.coarse_batch_sizes
+    return scope.batch_sizes if arm == "resident" else few(scope)
+
+
+def few(scope: Scope) -> tuple[int, ...]:
+    """Every other coarse one, and Large."""
+    return tuple(sorted({*scope.coarse_batch_sizes[::2], scope.coarse_batch_sizes[-1]}))
 
 
 def of(rows: pd.DataFrame, backend: str, arm: str = "resident") -> pd.DataFrame:

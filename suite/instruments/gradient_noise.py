@@ -96,8 +96,8 @@ def train_a_tenth(workload: Workload, data: Data, model: nn.Module, protocol: Pr
 
 
 def sampled_batches(batch_size: int, examples: int) -> int:
-    """How many batches to sample: 200, fewer of large batches, one of the full batch, which has no noise."""
-    return 1 if batch_size == examples else max(8, min(200, 50_000 // batch_size))
+    """How many batches to sample: 100, fewer of large batches, one of the full batch, which has no noise."""
+    return 1 if batch_size == examples else max(8, min(100, 50_000 // batch_size))
 
 
 def stages(workload: Workload, data: Data, cell: Cell) -> Iterator[tuple[int, str, Data, nn.Module]]:
@@ -138,5 +138,5 @@ def measure_variance(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame
     return pd.DataFrame(rows, columns=["seed", "stage", "gradient_norm", "variance", "status"])
 
 
-GRADIENT_NOISE = Measurement("gradient_noise", version=3, measure=measure_noise)
+GRADIENT_NOISE = Measurement("gradient_noise", version=4, measure=measure_noise)
 GRADIENT_VARIANCE = Measurement("gradient_variance", version=2, measure=measure_variance)

@@ -14,9 +14,9 @@ from suite.training.packing import WORK, parameter_count
 from suite.training.protocol import Protocol, updates_per_epoch
 from suite.workloads import Data, Workload
 
-CALLS_BEFORE_COMPILING = 3000
-"""Compiling takes about as long as so many eager calls of a small ensemble lose: 1 ms each, and 5 s, or 0.5 s where
-another cell has compiled the same."""
+CALLS_BEFORE_COMPILING = 2000
+"""Compiling takes about as long as so many eager calls of a small ensemble lose: 1 ms each. It takes 5 s, and 0.5 s
+where another cell has compiled the same."""
 LOST_BY_WORK = 5
 """How many times more an eager call loses that does the work of `packing.WORK`."""
 

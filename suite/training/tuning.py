@@ -20,7 +20,7 @@ from suite.workloads import Data, Workload
 
 FIRST_TRIED = 1_000_000
 """The replicas that rates are tried with are numbered from here: none of them is trained in the end."""
-MOST_OF_TRIALS = 10
+MOST_OF_TRIALS = 5
 """A training to the target is given up after so many times the updates of its trials: it is stuck."""
 EPOCHS_TO_TARGET = 10
 """How many a race is expected to last, at the most."""

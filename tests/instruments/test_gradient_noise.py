@@ -120,7 +120,7 @@ def test_a_sample_of_everything_is_off_by_rounding_alone():
 
 
 def test_fewer_of_the_large_batches_are_sampled():
-    assert [sampled_batches(size, 60_000) for size in (1, 1000, 10_000, 60_000)] == [200, 50, 8, 1]
+    assert [sampled_batches(size, 60_000) for size in (1, 1000, 10_000, 60_000)] == [100, 50, 8, 1]
 
 
 def test_every_batch_size_is_measured_at_the_same_parameters():
