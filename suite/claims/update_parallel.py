@@ -65,8 +65,8 @@ def batch_sizes(scope: Scope, backend: str, arm: str) -> tuple[int, ...]:
 
 
 def few(scope: Scope) -> tuple[int, ...]:
-    """Every other coarse one, and Large."""
-    return tuple(sorted({*scope.coarse_batch_sizes[::2], scope.coarse_batch_sizes[-1]}))
+    """Every third coarse one, and the last."""
+    return tuple(sorted({*scope.coarse_batch_sizes[::3], scope.coarse_batch_sizes[-1]}))
 
 
 def of(rows: pd.DataFrame, backend: str, arm: str = "resident") -> pd.DataFrame:
