@@ -15,6 +15,7 @@ from suite import seeds
 from suite.backends import BACKENDS, CPU
 from suite.cells import Cell, Measurement
 from suite.training import lockstep, looks, plain
+from suite.training.compiling import Compiling
 from suite.training.ensemble import Ensemble
 from suite.training.evaluate import evaluate
 from suite.training.packing import parameter_count, replicas_per_call
@@ -27,8 +28,10 @@ ENGINES = ("ensemble", "plain")
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """Every replica of the cell: the table of looks at each, with a column `seed`."""
-    expected = cell.protocol.budget.expected_updates(len(data.train_inputs), cell.batch_size)
-    seen = train(workload, data, cell, [cell.protocol] * cell.repeats, range(cell.repeats), expected)
+    budget, examples = cell.protocol.budget, len(data.train_inputs)
+    expected = budget.expected_updates(examples, cell.batch_size)
+    compiling = compiling_of(workload, examples, cell, cell.repeats, expected)
+    seen = train(workload, data, cell, [cell.protocol] * cell.repeats, range(cell.repeats), compiling)
     return looks.tables(seen, cell.protocol, updates_per_epoch(len(data.train_inputs), cell.batch_size))
 
 
@@ -38,16 +41,22 @@ def train(
     cell: Cell,
     protocols: Sequence[Protocol],
     replicas: Sequence[int],
-    expected_updates: int,
+    compiling: Compiling,
     ended: looks.Ended = looks.ends,
 ) -> list[list[looks.Look]]:
     """Train replica `replicas[i]` by `protocols[i]` where and with the engine that the cell says: the looks at each,
-    up to that at which it has `ended`. Each is expected to make so many updates. `data` is not split yet."""
+    up to that at which it has `ended`. `data` is not split yet."""
     backend, batch_size = BACKENDS[cell.backend], cell.batch_size
     data = data.to(backend.device)
     if (together := cell.replicas_per_call) > 1:
-        return lockstep.train(workload, data, protocols, batch_size, replicas, together, expected_updates, ended)
+        return lockstep.train(workload, data, protocols, batch_size, replicas, together, compiling, ended)
     return plain.train_in_turns(workload, data, protocols, cell.batch_size, replicas, backend, ended)
+
+
+def compiling_of(workload: Workload, examples: int, cell: Cell, replicas: int, updates: int) -> Compiling:
+    """For so many replicas, each expected to make so many updates."""
+    guessed = cell.protocol.budget.needs_target
+    return Compiling(workload, examples, cell.batch_size, replicas, cell.replicas_per_call, updates, guessed)
 
 
 TRAINING = Measurement("training", version=2, measure=measure, trains=True)

@@ -70,7 +70,7 @@ class Tuned:
     """How many rates it has below the workload's, and how many above."""
     growths: int = 2
     """How often it grows, by `each_way` more rates, where the best lies on its edge."""
-    seeds: int = 5
+    seeds: int = 3
     """Replicas that each rate is tried with, none of which is trained in the end."""
 
     def describe(self, learning_rate: float) -> str:

@@ -1,7 +1,6 @@
 """Training many replicas at once, as ensembles; `suite.training.plain` is its twin."""
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -9,16 +8,10 @@ from torch import Tensor
 
 from suite import seeds
 from suite.training import looks
+from suite.training.compiling import Compiling
 from suite.training.ensemble import Ensemble, mean_over
-from suite.training.packing import WORK, parameter_count
 from suite.training.protocol import Protocol, updates_per_epoch
 from suite.workloads import Data, Workload
-
-CALLS_BEFORE_COMPILING = 2000
-"""Compiling takes about as long as so many eager calls of a small ensemble lose: 1 ms each. It takes 5 s, and 0.5 s
-where another cell has compiled the same."""
-LOST_BY_WORK = 5
-"""How many times more an eager call loses that does the work of `packing.WORK`."""
 
 
 class Examples:
@@ -67,17 +60,12 @@ def train(
     batch_size: int,
     replicas: Sequence[int],
     replicas_per_call: int,
-    expected_updates: int,
+    compiling: Compiling,
     ended: looks.Ended = looks.ends,
 ) -> list[list[looks.Look]]:
     """Train replica `replicas[i]` by `protocols[i]`, `replicas_per_call` of them in a call: the looks at each, up to
-    that at which it has `ended`. All protocols are alike but for their rates. `data` is not split yet. Each is
-    expected to make so many updates."""
+    that at which it has `ended`. All protocols are alike but for their rates. `data` is not split yet."""
     count = len(replicas)
-    packs = math.ceil(count / replicas_per_call)
-    work = replicas_per_call * parameter_count(workload)
-    guessed = protocols[0].budget.needs_target
-    compiling = _compiling(packs * expected_updates, guessed, work, len(data.train_inputs), batch_size)
     running = {}
     for first in range(0, count, replicas_per_call):
         places = range(first, min(first + replicas_per_call, count))
@@ -87,40 +75,13 @@ def train(
     return looks.followed(running, protocols, ended)
 
 
-class Compiling:
-    """When to compile: at once where the calls to come repay it or, if these are a guess, are twice as many as that;
-    else, if they are a guess, after as many eager ones.
-
-    What an eager call loses grows with its `work`, parameters times examples.
-    """
-
-    def __init__(self, expected: float, guessed: bool, work: int):
-        self.expected, self.guessed, self.weight, self.made = expected, guessed, 1 + LOST_BY_WORK * work / WORK, 0
-
-    def due(self) -> bool:
-        self.made += 1
-        repaid_by = max(self.expected / 2, self.made) if self.guessed else self.expected
-        return repaid_by * self.weight > CALLS_BEFORE_COMPILING
-
-
-def _compiling(expected: int, guessed: bool, work: int, examples: int, batch_size: int) -> dict[int, Compiling]:
-    """For batches of `batch_size`, and for the smaller last ones of an epoch; `work` is that of one example."""
-    per_epoch = updates_per_epoch(examples, batch_size)
-    calls = {batch_size: examples // batch_size, examples % batch_size: 1}
-    return {
-        size: Compiling(expected * count / per_epoch, guessed, work * size)
-        for size, count in calls.items()
-        if size and count
-    }
-
-
 def _looks(
     workload: Workload,
     data: Data,
     protocols: Sequence[Protocol],
     batch_size: int,
     replicas: Sequence[int],
-    compiling: dict[int, Compiling],
+    compiling: Compiling,
 ) -> Iterator[list[looks.Look]]:
     """The looks at a pack of replicas whenever the budget says so, trained in between."""
     protocol = protocols[0]
@@ -130,14 +91,14 @@ def _looks(
     ensemble = Ensemble(workload, replicas, rates, momenta, protocol.update_rule, examples.inputs.device)
     warm_up = protocol.rate_rule.warm_up_updates(updates_per_epoch(examples.count, batch_size))
     batches, dropout = examples.batches(batch_size, replicas), seeds.TorchStream("dropout", batch_size, replicas[0])
-    updates, eager = 0, set(compiling)
+    updates, compiled = 0, set()
     for check in protocol.budget.checks(examples.count, batch_size):
         with dropout.running():
             for indices in itertools.islice(batches, check - updates):
                 size = indices.shape[1]
-                if size in eager and compiling[size].due():
+                if size not in compiled and compiling.due(size):
                     ensemble.compile(examples.inputs, examples.targets, size)
-                    eager.remove(size)
+                    compiled.add(size)
                 if 0 < updates <= warm_up:
                     rates = _rates(protocols, examples.count, batch_size, updates)
                     ensemble.learning_rates.copy_(torch.tensor(rates))

@@ -86,8 +86,8 @@ class TargetLoss:
         return growing(self.max_updates, self.growth)
 
     def expected_updates(self, examples: int, batch_size: int) -> int:
-        """A tenth of what it is allowed."""
-        return self.max_updates // 10
+        """A guess: S (1 + b / B) (McCandlish 2018), with S a twentieth of what is allowed, and b = 4."""
+        return round(self.max_updates / 20 * (1 + 4 / batch_size))
 
     def reached(self, training_loss: float) -> bool:
         return training_loss <= self.loss

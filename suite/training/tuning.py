@@ -13,7 +13,8 @@ import pandas as pd
 from suite.cells import Cell, Measurement
 from suite.statistics import value_at_crossing
 from suite.training import looks
-from suite.training.engine import train
+from suite.training.compiling import Compiling
+from suite.training.engine import compiling_of, train
 from suite.training.learning_rate import FIXED, Tuned
 from suite.training.protocol import Budget, Protocol, updates_per_epoch
 from suite.workloads import Data, Workload
@@ -90,17 +91,16 @@ class Race:
         return sum(spent.values()) >= best
 
 
-def try_rates(workload: Workload, data: Data, cell: Cell, rates: Sequence[float], race: Race) -> pd.DataFrame:
+def try_rates(
+    workload: Workload, data: Data, cell: Cell, rates: Sequence[float], race: Race, compiling: Compiling
+) -> pd.DataFrame:
     """A row per rate and replica: how its training went, and `cost_updates` and `cost_loss`."""
     rule = cell.protocol.rate_rule
     tried = range(FIRST_TRIED, FIRST_TRIED + rule.seeds)
     places = [(rate, replica) for rate in rates for replica in tried]
     protocols = [replace(cell.protocol, learning_rate=rate, rate_rule=FIXED) for rate, _ in places]
+    seen = train(workload, data, cell, protocols, [replica for _, replica in places], compiling, race.ended)
     an_epoch = updates_per_epoch(len(data.train_inputs), cell.batch_size)
-    expected = cell.protocol.budget.expected_updates(len(data.train_inputs), cell.batch_size)
-    if cell.protocol.budget.needs_target:
-        expected = min(expected, EPOCHS_TO_TARGET * an_epoch)
-    seen = train(workload, data, cell, protocols, [replica for _, replica in places], expected, race.ended)
     rows = []
     for (rate, replica), protocol, of_trial in zip(places, protocols, seen, strict=True):
         updates, loss = cost(protocol, of_trial)
@@ -109,14 +109,14 @@ def try_rates(workload: Workload, data: Data, cell: Cell, rates: Sequence[float]
     return pd.concat(rows, ignore_index=True)
 
 
-def tune(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
+def tune(workload: Workload, data: Data, cell: Cell, compiling: Compiling) -> pd.DataFrame:
     """Every trial of the cell's batch size, a row each, with `on_edge` (the same in each): whether the rate that won
     lies on the edge of the grid even after it grew."""
     rule, race = cell.protocol.rate_rule, Race(cell.protocol.rate_rule.seeds)
-    trials = try_rates(workload, data, cell, first_grid(cell.protocol.learning_rate, rule), race)
+    trials = try_rates(workload, data, cell, first_grid(cell.protocol.learning_rate, rule), race, compiling)
     growths = 0
     while (more := _more_rates(trials, rule)) and growths < rule.growths:
-        trials = pd.concat([trials, try_rates(workload, data, cell, more, race)], ignore_index=True)
+        trials = pd.concat([trials, try_rates(workload, data, cell, more, race, compiling)], ignore_index=True)
         growths += 1
     return trials.assign(on_edge=bool(more))
 
@@ -128,16 +128,25 @@ def _more_rates(trials: pd.DataFrame, rule: Tuned) -> list[float]:
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """The rows of every trial's end, `stage` trial, and of all looks at replicas 0 ... repeats - 1 trained with the
     rate that won, `stage` final. `learning_rate` is each row's own."""
-    trials = tune(workload, data, cell)
+    compiling = _compiling(workload, data, cell)
+    trials = tune(workload, data, cell, compiling)
     rate = best_rate(trials)
     final = replace(cell.protocol, learning_rate=rate, rate_rule=FIXED, budget=_capped(cell.protocol.budget, trials))
-    examples = len(data.train_inputs)
-    expected = final.budget.expected_updates(examples, cell.batch_size)
-    seen = train(workload, data, cell, [final] * cell.repeats, range(cell.repeats), expected)
-    an_epoch = updates_per_epoch(examples, cell.batch_size)
+    seen = train(workload, data, cell, [final] * cell.repeats, range(cell.repeats), compiling)
+    an_epoch = updates_per_epoch(len(data.train_inputs), cell.batch_size)
     finals = looks.tables(seen, final, an_epoch)
     finals = finals.assign(learning_rate=rate, on_edge=bool(trials["on_edge"].iloc[0]))
     return pd.concat([trials.assign(stage=TRIAL), finals.assign(stage=FINAL)], ignore_index=True)
+
+
+def _compiling(workload: Workload, data: Data, cell: Cell) -> Compiling:
+    """For the trials of the first grid; what they have compiled, all that follow use."""
+    examples, rule = len(data.train_inputs), cell.protocol.rate_rule
+    expected = cell.protocol.budget.expected_updates(examples, cell.batch_size)
+    if cell.protocol.budget.needs_target:
+        expected = min(expected, EPOCHS_TO_TARGET * updates_per_epoch(examples, cell.batch_size))
+    trials = rule.seeds * len(first_grid(cell.protocol.learning_rate, rule))
+    return compiling_of(workload, examples, cell, trials, expected)
 
 
 def _capped(budget: Budget, trials: pd.DataFrame) -> Budget:
@@ -149,4 +158,4 @@ def _capped(budget: Budget, trials: pd.DataFrame) -> Budget:
     return replace(budget, max_updates=min(budget.max_updates, math.ceil(MOST_OF_TRIALS * updates)))
 
 
-TUNED_TRAINING = Measurement("tuned_training", version=1, measure=measure, trains=True)
+TUNED_TRAINING = Measurement("tuned_training", version=2, measure=measure, trains=True)
