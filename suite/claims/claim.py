@@ -125,6 +125,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Illustration:
+    """A further figure that shows what a claim means, or where it holds."""
+
+    draw: Callable[[Evidence], Figure | None]
+    """None where its cells are not stored."""
+    says: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """A row of the lecture's table. Everything about running and storing is elsewhere."""
 
@@ -145,9 +154,7 @@ class Claim:
     """One paragraph in plain words."""
     numbers: Callable[[Evidence], pd.DataFrame]
     """The table under the figure."""
-    illustrate: Callable[[Evidence], Figure] | None = None
-    """A second figure that shows what the claim means; None where its cells are not stored."""
-    illustration_says: str = ""
+    illustrations: tuple[Illustration, ...] = ()
     columns: tuple[str, str] = ("Small", "Large")
     """What `small` and `large` stand under."""
 

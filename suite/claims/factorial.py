@@ -117,7 +117,8 @@ def compared(evidence: Evidence, outcome: Outcome) -> pd.DataFrame:
 
 
 def _rows_of(evidence: Evidence, protocol: Protocol) -> pd.DataFrame:
-    return evidence.rows[evidence.rows["protocol"] == str(protocol)]
+    compared = evidence.rows["batch_size"].isin((evidence.facts.small, evidence.facts.large))
+    return evidence.rows[compared & (evidence.rows["protocol"] == str(protocol))]
 
 
 def _comparison(rows: pd.DataFrame, facts: Facts, budget: str, outcome: Outcome) -> dict:

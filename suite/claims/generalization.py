@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims import factorial
-from suite.claims.claim import Claim, Evidence, Facts, Row
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row
 from suite.claims.drawing import GREY, batch_size_axis, bounds, new_figure, published, thousands
 from suite.claims.trained import at_target, at_the_end, paired, troubles
 from suite.statistics import mean_interval, probability_above_zero
@@ -211,6 +211,5 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
-    illustrate=lambda evidence: factorial.draw(evidence, OUTCOME),
-    illustration_says=factorial.SAYS,
+    illustrations=(Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.SAYS),),
 )

@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import NO_BATCH_SIZE, Cell, Scope
 from suite.claims import toy
-from suite.claims.claim import Claim, Evidence, Row, status_of
+from suite.claims.claim import Claim, Evidence, Illustration, Row, status_of
 from suite.claims.drawing import COLOURS, batch_size_axis, bounds, new_figure, thousands, three_digits
 from suite.instruments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES, theoretical_noise
 from suite.statistics import Interval, mean_interval
@@ -179,6 +179,5 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
-    illustrate=toy.draw,
-    illustration_says=toy.SAYS,
+    illustrations=(Illustration(toy.draw, toy.SAYS),),
 )

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Row, status_of
+from suite.claims.claim import Claim, Evidence, Illustration, Row, status_of
 from suite.claims.drawing import GREY, bounds, intervals, new_figure, thousands
 from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
 from suite.instruments.escape import (
@@ -277,6 +277,11 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
     )
 
 
+PHASES_SAY = (
+    "Where a ball ends that is let go at rest, over its start and its momentum (the lowest row, lambda 0, is "
+    "plain descent), at three learning rates, by the gradient of all examples and of small batches."
+)
+
 claim = Claim(
     name="local_minimum",
     row=10,
@@ -289,10 +294,6 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
-    illustrate=draw_phases,
     columns=COLUMNS,
-    illustration_says=(
-        "Where a ball ends that is let go at rest, over its start and its momentum (the lowest row, lambda 0, is "
-        "plain descent), at three learning rates, by the gradient of all examples and of small batches."
-    ),
+    illustrations=(Illustration(draw_phases, PHASES_SAY),),
 )

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Facts, Row, process_medians
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, process_medians
 from suite.claims.drawing import (
     GREY,
     batch_size_axis,
@@ -241,6 +241,10 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+TIMES_SAY = (
+    "Where speed and optimization meet: updates to the target times the measured time of one update on the CPU."
+)
+
 claim = Claim(
     name="momentum_speed_up",
     row=11,
@@ -253,9 +257,6 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
-    illustrate=draw_times,
     columns=COLUMNS,
-    illustration_says=(
-        "Where speed and optimization meet: updates to the target times the measured time of one update on the CPU."
-    ),
+    illustrations=(Illustration(draw_times, TIMES_SAY),),
 )

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Facts, Row, status_of
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, status_of
 from suite.claims.drawing import GREY, LIGHT_GREY, bounds, intervals, new_figure, thousands, three_digits
 from suite.claims.trained import log_loss, trouble
 from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
@@ -265,6 +265,12 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+ARROWS_SAY = (
+    "The lecture's two slides, on twenty examples and two parameters. Without momentum each update follows the "
+    "negative gradient; with it, the negative gradient and the last movement together. Both "
+    f"make {SHOWN_UPDATES} updates at the same rate."
+)
+
 claim = Claim(
     name="momentum_sum",
     row=8,
@@ -277,11 +283,6 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
-    illustrate=draw_arrows,
     columns=COLUMNS,
-    illustration_says=(
-        "The lecture's two slides, on twenty examples and two parameters. Without momentum each update follows the "
-        "negative gradient; with it, the negative gradient and the last movement together. Both "
-        f"make {SHOWN_UPDATES} updates at the same rate."
-    ),
+    illustrations=(Illustration(draw_arrows, ARROWS_SAY),),
 )

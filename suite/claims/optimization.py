@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Scope
-from suite.claims import factorial
-from suite.claims.claim import Claim, Evidence, Facts, Row
+from suite.claims import factorial, rate_map, stuck_or_slow
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row
 from suite.claims.drawing import GREY, batch_size_colours, bounds, new_figure, thousands, three_digits
 from suite.claims.trained import at_target, at_the_end, log_loss, paired, troubles
 from suite.statistics import Interval, holm, mean_interval, mean_p_value, probability_above_zero
@@ -43,7 +43,12 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         for batch_size in scope.training_batch_sizes
         if rate == workload.learning_rate or batch_size in (workload.small, workload.large)
     ]
-    return [*at_one_rate, *factorial.cells(workload, scope)]
+    return [
+        *at_one_rate,
+        *factorial.cells(workload, scope),
+        *rate_map.cells(workload, scope),
+        *stuck_or_slow.cells(workload, scope),
+    ]
 
 
 def protocol(facts: Facts, rate: float) -> str:
@@ -208,7 +213,8 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"and {scores[1]:.3f}. The small batch ended lower in {wins.estimate:.0%} of the seeds (interval of the "
         f"probability {wins.low:.0%} to {wins.high:.0%}). Equal epochs give the large batch fewer updates: the "
         f"middle panel shows the same trainings per update. Over the learning rate, with Holm's correction, the "
-        f"claim {row.flags.partition('; ')[2]}. {other} {factorial.sentence(evidence, OUTCOME)}"
+        f"claim {row.flags.partition('; ')[2]}. {other} {factorial.sentence(evidence, OUTCOME)} "
+        f"{stuck_or_slow.sentence(evidence)}"
     )
 
 
@@ -244,6 +250,8 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
-    illustrate=lambda evidence: factorial.draw(evidence, OUTCOME),
-    illustration_says=factorial.SAYS,
+    illustrations=(
+        Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.SAYS),
+        Illustration(rate_map.draw, rate_map.SAYS),
+    ),
 )

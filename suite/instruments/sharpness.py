@@ -75,7 +75,12 @@ class LossSurface:
 
 
 def largest_eigenvalue(surface: LossSurface, scale: Tensor | None = None) -> float:
-    """Largest eigenvalue of the Hessian H, or of diag(scale) H diag(scale), by Lanczos' method."""
+    """Largest eigenvalue of the Hessian H, or of diag(scale) H diag(scale)."""
+    return extreme_eigenvalue(surface, "LA", scale)
+
+
+def extreme_eigenvalue(surface: LossSurface, which: str, scale: Tensor | None = None) -> float:
+    """The largest ("LA") or the smallest ("SA") eigenvalue, by Lanczos' method."""
     scale = torch.ones_like(surface.here) if scale is None else scale
     parameters = len(scale)
 
@@ -85,12 +90,12 @@ def largest_eigenvalue(surface: LossSurface, scale: Tensor | None = None) -> flo
 
     if parameters < 3:  # Lanczos wants more
         hessian = np.stack([multiply(row) for row in np.eye(parameters)])
-        return float(np.linalg.eigvalsh(hessian)[-1])
+        return float(np.linalg.eigvalsh(hessian)[-1 if which == "LA" else 0])
     operator = scipy.sparse.linalg.LinearOperator(
         (parameters, parameters), matvec=multiply, dtype=surface.here.numpy().dtype
     )
     start = torch.randn(parameters, generator=seeds.generator("lanczos"), dtype=scale.dtype).numpy()
-    return float(scipy.sparse.linalg.eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0])
+    return float(scipy.sparse.linalg.eigsh(operator, k=1, which=which, v0=start, return_eigenvectors=False)[0])
 
 
 def invariant_sharpness(surface: LossSurface) -> float:

@@ -124,8 +124,12 @@ def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
     if not evidence.ok().empty:
         with style():
             shown["figure"] = _embedded(claim.draw(evidence), figures, name)
-            if claim.illustrate and (illustration := claim.illustrate(evidence)):
-                shown["illustration"] = _embedded(illustration, figures, f"{name}_illustration")
+            drawn = [(illustration.draw(evidence), illustration.says) for illustration in claim.illustrations]
+            shown["illustrations"] = [
+                (_embedded(figure, figures, f"{name}_illustration_{number}"), says)
+                for number, (figure, says) in enumerate(drawn, 1)
+                if figure
+            ]
         shown["numbers"] = claim.numbers(evidence)
     return shown
 

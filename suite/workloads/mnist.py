@@ -59,7 +59,6 @@ workload = Workload(
     load=load,
     model=model,
     batch_sizes=(1, 10, 100, 1000, 10000, 60000),
-    training_batch_sizes=(10, 100, 1000, 10000),
     small=10,
     large=10000,
     learning_rate=0.1,

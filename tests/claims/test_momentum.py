@@ -35,7 +35,7 @@ def test_what_is_not_measured_yet_has_no_verdict_and_still_a_page(module):
     assert {row.status for row in rows} == {"unavailable"}
     assert sum(row.headline for row in rows) == 1
     module.draw(found)
-    assert module.claim.illustrate is None or module.claim.illustrate(found) is None
+    assert all(one.draw(found) is None for one in module.claim.illustrations)
     assert "no" in module.explain(found, rows)
     module.numbers(found)
 
