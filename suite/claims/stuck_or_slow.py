@@ -34,10 +34,11 @@ def sentence(evidence: Evidence) -> str:
     mean = rows.mean(numeric_only=True)
     loss = np.exp(np.log(rows[["train_loss", "small_loss", "further_loss"]]).mean())
     caught = rows["further_loss"] <= rows["small_loss"]
+    share = f"{left.estimate:.2g} times its initial norm ({bounds(left, '{:.2g}'.format)})"
     return (
         f"Stuck or slow? At the end of its epochs, after {thousands(mean['updates'])} updates, the large batch has "
-        f"a gradient of {left.estimate:.2g} times its initial norm ({bounds(left, '{:.2g}'.format)}), and the Hessian's "
-        f"eigenvalues reach from {mean['smallest']:.2g} to {mean['largest']:.2g}. Trained on, its loss falls from "
+        f"a gradient of {share}, and the Hessian's eigenvalues reach from {mean['smallest']:.2g} to "
+        f"{mean['largest']:.2g}. Trained on, its loss falls from "
         f"{three_digits(loss['train_loss'])} to {three_digits(loss['further_loss'])} in "
         f"{thousands(mean['further_updates'])} updates; the small batch made {thousands(mean['small_updates'])} to "
         f"reach {three_digits(loss['small_loss'])}. {_verdict(caught, left.estimate, len(rows))}"

@@ -1,6 +1,5 @@
 """Stuck or slow: where a large batch stands when its epochs are over, and what becomes of it with more updates."""
 
-import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -56,19 +55,20 @@ def _of(workload: Workload, data: Data, cell: Cell, replica: int) -> dict:
     small_updates = cell.protocol.budget.expected_updates(examples, workload.small)
     small_loss = loss(after(trained_on(workload, split, cell, workload.small, replica), small_updates))
     running = trained_on(workload, split, cell, cell.batch_size, replica)
-    initial = _norm(workload, split, after(running, 0))
+    model = after(running, 0)
+    initial_loss, initial_norm = loss(model), _norm(workload, split, model)
     updates = cell.protocol.budget.epochs * updates_per_epoch(examples, cell.batch_size)
     model = after(running, updates)
     row = {
         "seed": replica,
         "updates": updates,
         "train_loss": loss(model),
-        "initial_norm": initial,
+        "initial_norm": initial_norm,
         "gradient_norm": _norm(workload, split, model),
         "small_updates": small_updates,
         "small_loss": small_loss,
     }
-    if not (math.isfinite(row["train_loss"]) and math.isfinite(small_loss)):
+    if not (small_loss <= initial_loss and row["train_loss"] <= initial_loss):
         return row | {"status": "diverged"}
     surface = _surface(workload, split, model)
     smallest, largest = (extreme_eigenvalue(surface, which) for which in ("SA", "LA"))

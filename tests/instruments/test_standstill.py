@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from suite.cells import Cell
+from suite.instruments.standstill import STANDSTILL, measure
+from suite.training.plain import trained
+from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol
+from tests.conftest import blobs, tiny
+from tests.training.constructed import saddle
+
+
+def cell(workload, epochs: int = 3) -> Cell:
+    protocol = Protocol(workload.learning_rate, EqualUpdates(epochs, workload.small))
+    return Cell(STANDSTILL, workload.name, "cpu", workload.large, 2, protocol)
+
+
+def test_it_stands_where_training_for_the_epochs_ends_at_both_batch_sizes():
+    workload = tiny()
+    rows = measure(workload, blobs(), cell(workload))
+    for replica, row in rows.iterrows():
+        for size, column in ((workload.small, "small_loss"), (workload.large, "train_loss")):
+            split = workload.replica_data(blobs(), replica)
+            _, seen = trained(workload, split, Protocol(workload.learning_rate, EqualEpochs(3)), size, replica)
+            assert row[column] == pytest.approx(seen["train_loss"].iloc[-1], rel=1e-6)
+    assert (rows["updates"] == 3 * 3).all()
+    assert (rows["small_updates"] == 3 * 40).all()
+
+
+def test_slow_training_gets_there_within_the_updates_of_the_small_batch():
+    rows = measure(tiny(), blobs(), cell(tiny()))
+    assert (rows["further_loss"] <= rows["small_loss"]).all()
+    assert (rows["further_updates"] <= rows["small_updates"]).all()
+    assert (rows["train_loss"] > rows["small_loss"]).all()
+
+
+def test_what_is_stuck_at_a_saddle_stays_there_and_its_eigenvalues_have_both_signs():
+    """(1 - w1 w2)^2 at 0 has the Hessian [[0, -2], [-2, 0]]; the full batch has no noise that would leave it."""
+    workload = saddle(small=8, large=64, epochs=6)
+    rows = measure(workload, workload.load(), cell(workload, 6))
+    assert rows["further_loss"].to_list() == pytest.approx([1, 1])
+    assert (rows["small_loss"] < 0.9).all()
+    assert rows["gradient_norm"].to_list() == pytest.approx([0, 0], abs=1e-6)
+    assert rows["smallest"].to_list() == pytest.approx([-2, -2], rel=1e-5)
+    assert rows["largest"].to_list() == pytest.approx([2, 2], rel=1e-5)
+
+
+def test_diverging_is_told():
+    workload = tiny(model=lambda: torch.nn.Linear(4, 3), learning_rate=1e9, learning_rates=(1e9,))
+    assert set(measure(workload, blobs(), cell(workload))["status"]) == {"diverged"}
