@@ -81,12 +81,12 @@ def run(
     claims = [find(name) for name in claim or []]
     chosen, backends = find_preset(preset), find_backends(backend or [])
     plans = plan_all(workload or ["digits"], claims, chosen, backends, seeds, find_engine(engine))
-    stored = Results(results)
+    stored, workers = Results(results), workers or os.cpu_count() or 1
     if dry_run:
-        progress.print_plan(plans, stored)
+        progress.print_plan(plans, stored, workers)
         return
     with progress.shown() as show:
-        run_plans(plans, stored, workers or os.cpu_count() or 1, show)
+        run_plans(plans, stored, workers, show)
 
 
 @app.command()
