@@ -23,11 +23,11 @@ from suite.workloads import Workload
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-USABLE = 2
+USABLE = 1.5
 """A rate is called usable where it ends with at most so many times the loss of the best."""
 SAYS = (
     "Mean training loss after the epochs of the lecture, for each learning rate that was tried at each batch size. "
-    "The white dot is the best rate, the white line spans the usable ones, which end with at most twice its loss; "
+    "The white dot is the best rate, the white line spans the usable ones, which end with at most 1.5 times its loss; "
     "along a dotted line rate / batch size is constant. Hatched: a trial diverged."
 )
 
@@ -60,6 +60,7 @@ def losses(evidence: Evidence) -> pd.DataFrame:
 def draw(evidence: Evidence) -> Figure | None:
     """A cell per rate and batch size, coloured by the loss; None where they were not measured."""
     from matplotlib.colors import LogNorm
+    from matplotlib.patheffects import withStroke
 
     table = losses(evidence)
     if table.empty:
@@ -70,6 +71,7 @@ def draw(evidence: Evidence) -> Figure | None:
     rates, sizes = np.log10(table.index.to_numpy()), np.arange(table.shape[1])
     half = np.diff(rates).min() / 2
     edges = (np.arange(len(sizes) + 1) - 0.5, np.append(rates - half, rates[-1] + half))
+    outlined = [withStroke(linewidth=4, foreground="black")]
     scale = LogNorm(finite.min().min(), finite.max().max())
     image = axes.pcolormesh(*edges, finite, cmap="viridis_r", norm=scale)
     for place, size in enumerate(table):
@@ -85,8 +87,10 @@ def draw(evidence: Evidence) -> Figure | None:
             )
         usable = finite.index[finite[size] <= USABLE * finite[size].min()]
         if len(usable):
-            axes.plot([place] * 2, np.log10([usable.min(), usable.max()]), color="white", linewidth=2)
-            axes.plot(place, np.log10(finite[size].idxmin()), "o", color="white", markersize=7)
+            reach = np.log10([usable.min(), usable.max()])
+            axes.plot([place] * 2, reach, color="white", linewidth=2, path_effects=outlined)
+            best = np.log10(finite[size].idxmin())
+            axes.plot(place, best, "o", color="white", markeredgecolor="black", markersize=7)
     _draw_diagonals(axes, np.log10(list(table)), edges[1])
     axes.set_xticks(sizes, [thousands(size) for size in table])
     powers = np.arange(np.ceil(edges[1][0]), edges[1][-1])
@@ -103,4 +107,4 @@ def _draw_diagonals(axes, log_sizes: np.ndarray, log_rates: np.ndarray) -> None:
     """Of equal rate / batch size, a factor of ten apart."""
     places = np.arange(len(log_sizes))
     for level in np.arange(np.floor(log_rates[0] - log_sizes[-1]), np.ceil(log_rates[-1] - log_sizes[0])):
-        axes.plot(places, level + log_sizes, ":", color="black", linewidth=0.8)
+        axes.plot(places, level + log_sizes, ":", color="#9a9a9a", linewidth=1.2)
