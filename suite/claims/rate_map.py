@@ -27,8 +27,8 @@ USABLE = 1.5
 """A rate is called usable where it ends with at most so many times the loss of the best."""
 SAYS = (
     "Mean training loss after the epochs of the lecture, for each learning rate that was tried at each batch size. "
-    "The white dot is the best rate, the white line spans the usable ones, which end with at most 1.5 times its loss; "
-    "along a dotted line rate / batch size is constant. Hatched: a trial diverged."
+    "The white dot is the best rate, the white line spans the usable ones, which end with at most 1.5 times its "
+    "loss; along a dotted line rate / batch size is constant. Hatched: a trial diverged."
 )
 
 
