@@ -50,6 +50,16 @@ def test_a_target_not_reached_leaves_no_verdict():
     assert row.flags == "2 of 2 seeds with momentum: target not reached"
 
 
+def test_few_seeds_that_only_momentum_gets_there_are_left_out():
+    plain, momentum = trained(PLAIN, {16: [40] * 9 + [42, 500]}), trained(WITH, {16: [10] * 10 + [12]})
+    plain.loc[plain["seed"] == 10, "status"] = "target_not_reached"
+    (row,) = momentum_speed_up.judge(evidence(plain, momentum))
+    assert row.verdict == "holds"
+    assert row.seeds == 10
+    assert row.effect == pytest.approx(4, rel=0.01)
+    assert row.flags == "1 of 11 seeds without momentum: target not reached, left out"
+
+
 def test_times_without_trainings_draw_no_times_and_an_empty_figure():
     """As after a run that was killed between asv and the trainings."""
     found = evidence(
