@@ -1,4 +1,4 @@
-"""How often a verdict is drawn where there is no effect, holds and fails together: at most 5% is promised.
+"""How often a verdict is drawn where there is no effect, holds and fails together: 5% are meant.
 
 Ten thousand null experiments each, of as many values as a default run has. `python -m benchmarks.verdicts` prints the
 shares with their intervals.

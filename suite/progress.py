@@ -12,6 +12,9 @@ from suite.plan import WorkloadPlan
 from suite.results import Results
 from suite.run import Progress as Show
 
+REFERENCE = ROOT / "results" / "reference"
+"""Results that come with the project, a folder a machine."""
+
 
 @contextmanager
 def shown() -> Iterator[Show]:
@@ -24,10 +27,6 @@ def shown() -> Iterator[Show]:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=None)
         yield lambda what, stored, total: bar.update(task, description=what, completed=stored, total=total)
-
-
-REFERENCE = ROOT / "results" / "reference"
-"""Results that come with the project, a folder a machine."""
 
 
 def print_plan(plans: list[WorkloadPlan], results: Results, workers: int) -> None:

@@ -48,9 +48,9 @@ def sequential_example_seconds(workload: Workload) -> float:
 
 
 def measure_threads(workload: Workload, data: Data, cell: Cell | None = None) -> pd.DataFrame:
-    """A row per round, batch size and number of threads: `round`, `examples` (of the batch), `threads`, `time_s`
-    of one update. Numbers of threads take turns, so that a slow moment of the machine meets all of them. The first
-    batch size whose update is slow is timed once, and is the last."""
+    """A row per round, batch size (every other one) and number of threads: `round`, `examples` (of the batch),
+    `threads`, `time_s` of one update. Numbers of threads take turns, so that a slow moment of the machine meets all
+    of them. The first batch size whose update is slow is timed once, and is the last."""
     rows = pd.DataFrame(_thread_rounds(workload), columns=["round", "examples", "threads", "time_s"])
     return rows.assign(status="ok")
 

@@ -29,7 +29,8 @@ MEASURE = "training loss, Large / Small"
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Every batch size at the workload's learning rate; Small and Large at its other rates, and by every protocol."""
+    """Every batch size at the workload's learning rate; Small and Large at its other rates. In a full run both by
+    every protocol, the tuned rates of all batch sizes, and where Large stands in the end."""
     at_one_rate = [
         Cell(
             TRAINING,

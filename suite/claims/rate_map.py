@@ -15,8 +15,8 @@ import pandas as pd
 from suite.cells import Cell, Scope
 from suite.claims.claim import Evidence, Facts
 from suite.claims.drawing import new_figure, thousands
-from suite.training.learning_rate import Tuned
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.claims.factorial import EPOCHS, RATES, protocols
+from suite.training.protocol import Protocol
 from suite.training.tuning import TRIAL, TUNED_TRAINING
 from suite.workloads import Workload
 
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 USABLE = 1.5
 """A rate is called usable where it ends with at most so many times the loss of the best."""
 SAYS = (
-    "Mean training loss after the epochs of the lecture, for each learning rate that was tried at each batch size. "
+    "Geometric mean of the training loss after equal epochs, for each learning rate tried at each batch size. "
     "The white dot is the best rate, the white line spans the usable ones, which end with at most 1.5 times its "
     "loss; along a dotted line rate / batch size is constant. Hatched: a trial diverged."
 )
 
 
 def protocol(of: Facts | Workload) -> Protocol:
-    return Protocol(of.learning_rate, EqualEpochs(of.epochs), Tuned())
+    """The tuned rate for equal epochs."""
+    return protocols(of)[RATES[-1], EPOCHS]
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:

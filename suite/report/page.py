@@ -120,6 +120,7 @@ def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
         "rows": rows,
         "explanation": claim.explain(evidence, section.rows),
         "gaps": _gaps(evidence),
+        "illustrations": [],
     }
     if not evidence.ok().empty:
         with style():

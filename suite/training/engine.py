@@ -15,11 +15,11 @@ from suite import seeds
 from suite.backends import BACKENDS, CPU
 from suite.cells import Cell, Measurement
 from suite.training import lockstep, looks, plain
-from suite.training.compiling import Compiling
 from suite.training.ensemble import Ensemble
 from suite.training.evaluate import evaluate
 from suite.training.packing import parameter_count, replicas_per_call
 from suite.training.protocol import Protocol, updates_per_epoch
+from suite.training.repaid import Compiling
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
@@ -28,11 +28,11 @@ ENGINES = ("ensemble", "plain")
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """Every replica of the cell: the table of looks at each, with a column `seed`."""
-    budget, examples = cell.protocol.budget, len(data.train_inputs)
-    expected = budget.expected_updates(examples, cell.batch_size)
-    compiling = compiling_of(workload, examples, cell, cell.repeats, expected)
+    examples = len(data.train_inputs)
+    expected = cell.protocol.budget.expected_updates(examples, cell.batch_size)
+    compiling = Compiling(workload, examples, cell, cell.repeats, expected)
     seen = train(workload, data, cell, [cell.protocol] * cell.repeats, range(cell.repeats), compiling)
-    return looks.tables(seen, cell.protocol, updates_per_epoch(len(data.train_inputs), cell.batch_size))
+    return looks.tables(seen, cell.protocol, updates_per_epoch(examples, cell.batch_size))
 
 
 def train(
@@ -50,13 +50,7 @@ def train(
     data = data.to(backend.device)
     if (together := cell.replicas_per_call) > 1:
         return lockstep.train(workload, data, protocols, batch_size, replicas, together, compiling, ended)
-    return plain.train_in_turns(workload, data, protocols, cell.batch_size, replicas, backend, ended)
-
-
-def compiling_of(workload: Workload, examples: int, cell: Cell, replicas: int, updates: int) -> Compiling:
-    """For so many replicas, each expected to make so many updates."""
-    guessed = cell.protocol.budget.needs_target
-    return Compiling(workload, examples, cell.batch_size, replicas, cell.replicas_per_call, updates, guessed)
+    return plain.train_in_turns(workload, data, protocols, batch_size, replicas, backend, ended)
 
 
 TRAINING = Measurement("training", version=2, measure=measure, trains=True)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from suite import seeds
 from suite.training import looks
-from suite.training.compiling import Compiling
 from suite.training.ensemble import Ensemble, mean_over
 from suite.training.protocol import Protocol, updates_per_epoch
+from suite.training.repaid import Compiling
 from suite.workloads import Data, Workload
 
 

@@ -13,10 +13,10 @@ import pandas as pd
 from suite.cells import Cell, Measurement
 from suite.statistics import value_at_crossing
 from suite.training import looks
-from suite.training.compiling import Compiling
-from suite.training.engine import compiling_of, train
+from suite.training.engine import train
 from suite.training.learning_rate import FIXED, Tuned
 from suite.training.protocol import Budget, Protocol, updates_per_epoch
+from suite.training.repaid import Compiling
 from suite.workloads import Data, Workload
 
 FIRST_TRIED = 1_000_000
@@ -146,7 +146,7 @@ def _compiling(workload: Workload, data: Data, cell: Cell) -> Compiling:
     if cell.protocol.budget.needs_target:
         expected = min(expected, EPOCHS_TO_TARGET * updates_per_epoch(examples, cell.batch_size))
     trials = rule.seeds * len(first_grid(cell.protocol.learning_rate, rule))
-    return compiling_of(workload, examples, cell, trials, expected)
+    return Compiling(workload, examples, cell, trials, expected)
 
 
 def _capped(budget: Budget, trials: pd.DataFrame) -> Budget:

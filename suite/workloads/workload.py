@@ -105,7 +105,8 @@ class Workload:
     resplit: bool = False
     """Whether every replica splits the examples into training and test sets afresh."""
     training_batch_sizes: tuple[int, ...] | None = None
-    """Those of `batch_sizes` worth training with, where the others would take too long; all when None."""
+    """Those of `batch_sizes` worth training with, where the others would take too long; as many as
+    the preset says when None."""
     claims: tuple[str, ...] | None = None
     """The claims measured unless others are asked for, where the rest would take too long; all when None."""
     published: Published | None = field(default=None, hash=False)

@@ -59,6 +59,14 @@ def test_the_same_results_give_the_same_bytes_anywhere_and_at_any_time(report, m
     assert again == first
 
 
+def test_a_claim_without_a_measured_cell_still_has_its_place_on_the_page(measured, tmp_path):
+    """As after a run that was killed before it stored anything."""
+    shutil.copy(measured / "manifest.json", tmp_path)
+    done = call_here("report", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not measured yet" in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_the_table_has_the_columns_of_the_contract_and_one_row_each(table):
     assert ",".join(table) == COLUMNS
     assert not table.duplicated(["workload", "backend", "protocol", "claim"]).any()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from suite.cells import Cell
-from suite.training import compiling
+from suite.training import repaid
 from suite.training.compilation import no_compiler
 from suite.training.engine import TRAINING, measure, packed, why_not_ensemble
 from suite.training.ensemble import Ensemble
@@ -87,7 +87,7 @@ def test_compiled_in_the_middle(monkeypatch, calls, when):
         moved.append((int(self.state[-1]), arguments[-1]))
 
     monkeypatch.setattr(Ensemble, "compile", spied)
-    monkeypatch.setattr(compiling, "CALLS_BEFORE_COMPILING", calls)
+    monkeypatch.setattr(repaid, "CALLS_BEFORE_COMPILING", calls)
     assert_same_training(tiny(), Protocol(0.1, TargetLoss(0.3, 500)), 6, 5)
     assert moved == when
 
@@ -97,7 +97,7 @@ def test_compiled_in_the_middle(monkeypatch, calls, when):
 @pytest.mark.parametrize("resplit", [True, False])
 def test_on_a_gpu_as_plainly_on_the_cpu(monkeypatch, resplit, calls_before_compiling):
     """In double precision; the updates from the 60th on as a CUDA graph."""
-    monkeypatch.setattr(compiling, "CALLS_BEFORE_COMPILING", calls_before_compiling)
+    monkeypatch.setattr(repaid, "CALLS_BEFORE_COMPILING", calls_before_compiling)
     data = blobs()
     data = replace(data, train_inputs=data.train_inputs.double(), test_inputs=data.test_inputs.double())
     workload = tiny(model=lambda: network().double(), resplit=resplit)
@@ -106,7 +106,7 @@ def test_on_a_gpu_as_plainly_on_the_cpu(monkeypatch, resplit, calls_before_compi
 
 @pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
 def test_what_is_dropped_does_not_depend_on_what_is_compiled_already(monkeypatch):
-    monkeypatch.setattr(compiling, "CALLS_BEFORE_COMPILING", 1)
+    monkeypatch.setattr(repaid, "CALLS_BEFORE_COMPILING", 1)
     workload = tiny(model=lambda: nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3)))
     cold, warm = (
         measure(workload, blobs(), cell(Protocol(0.1, EqualEpochs(2)), 4, replicas_per_call=5)) for _ in range(2)
@@ -114,39 +114,41 @@ def test_what_is_dropped_does_not_depend_on_what_is_compiled_already(monkeypatch
     pd.testing.assert_frame_equal(cold, warm, check_exact=True)
 
 
-def counted(examples: int, batch_size: int, updates: int, guessed: bool, replicas: int = 3) -> compiling.Compiling:
+def counted(examples: int, batch_size: int, updates: int, guessed: bool, replicas: int = 3) -> repaid.Compiling:
     """In calls of three replicas."""
-    return compiling.Compiling(tiny(), examples, batch_size, replicas, 3, updates, guessed)
+    budget = TargetLoss(0.3, 500) if guessed else EqualEpochs(1)
+    one = cell(Protocol(0.1, budget), batch_size, replicas_per_call=3)
+    return repaid.Compiling(tiny(), examples, one, replicas, updates)
 
 
-def first_due(one: compiling.Compiling, size: int) -> int | None:
+def first_due(one: repaid.Compiling, size: int) -> int | None:
     return next((call for call in range(1, 1000) if one.due(size)), None)
 
 
 @pytest.mark.parametrize(("updates", "call"), [(0, 100), (99, 100), (100, 1), (10_000, 1)])
 def test_it_compiles_when_a_guess_or_what_was_made_repays_it(monkeypatch, updates, call):
-    monkeypatch.setattr(compiling, "CALLS_BEFORE_COMPILING", 100)
+    monkeypatch.setattr(repaid, "CALLS_BEFORE_COMPILING", 100)
     assert first_due(counted(40, 1, updates, guessed=True), 1) == call
 
 
 @pytest.mark.parametrize(("updates", "call"), [(99, None), (100, 1)])
 def test_it_compiles_at_once_or_never_what_is_known(monkeypatch, updates, call):
-    monkeypatch.setattr(compiling, "CALLS_BEFORE_COMPILING", 100)
+    monkeypatch.setattr(repaid, "CALLS_BEFORE_COMPILING", 100)
     assert first_due(counted(40, 1, updates, guessed=False), 1) == call
 
 
 def test_every_pack_and_every_size_of_batch_counts(monkeypatch):
     """Ten epochs of six batches of 6 and one of 4."""
-    monkeypatch.setattr(compiling, "CALLS_BEFORE_COMPILING", 60)
+    monkeypatch.setattr(repaid, "CALLS_BEFORE_COMPILING", 60)
     assert first_due(counted(40, 6, 70, guessed=False), 6) == 1
     assert first_due(counted(40, 6, 70, guessed=False), 4) is None
     assert first_due(counted(40, 6, 70, guessed=False, replicas=18), 4) == 1
 
 
 def test_it_compiles_sooner_where_eager_calls_lose_more(monkeypatch):
-    monkeypatch.setattr(compiling, "CALLS_BEFORE_COMPILING", 100)
+    monkeypatch.setattr(repaid, "CALLS_BEFORE_COMPILING", 100)
     one = counted(40, 1, 0, guessed=True)
-    one.work = 4.001 / compiling.LOST_BY_WORK
+    one.work = 4.001 / repaid.LOST_BY_WORK
     assert first_due(one, 1) == 20
 
 

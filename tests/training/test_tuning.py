@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from suite.cells import Cell
-from suite.training.engine import compiling_of
 from suite.training.learning_rate import Tuned
 from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol, TargetLoss
+from suite.training.repaid import Compiling
 from suite.training.tuning import (
     FINAL,
     FIRST_TRIED,
@@ -73,7 +73,7 @@ def test_a_race_ends_trials_that_cannot_win_and_changes_no_winner():
     one = cell(TargetLoss(0.6, 400))
     rates = first_grid(0.1, TUNED)
     raced, whole = (
-        try_rates(tiny(), blobs(), one, rates, race, compiling_of(tiny(), 40, one, 10, 400))
+        try_rates(tiny(), blobs(), one, rates, race, Compiling(tiny(), 40, one, 10, 400))
         for race in (Race(2), NoRace(2))
     )
     assert best_rate(raced) == best_rate(whole)

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 
+from suite.cells import Cell
 from suite.training.packing import WORK, parameter_count
 from suite.training.protocol import updates_per_epoch
 from suite.workloads import Workload
@@ -14,23 +15,15 @@ LOST_BY_WORK = 4
 
 
 class Compiling:
-    """Counts the calls of a cell's ensembles, from batches of `batch_size` and the smaller last ones of an epoch."""
+    """Counts the calls of a cell's ensembles, from batches of its size and the smaller last ones of an epoch."""
 
-    def __init__(
-        self,
-        workload: Workload,
-        examples: int,
-        batch_size: int,
-        replicas: int,
-        replicas_per_call: int,
-        updates: int,
-        guessed: bool,
-    ):
-        """Each of so many `replicas` is expected to make so many `updates`, or that is only `guessed`."""
-        calls = updates * math.ceil(replicas / replicas_per_call) / updates_per_epoch(examples, batch_size)
-        self.expected = {examples % batch_size: calls, batch_size: calls * (examples // batch_size)}
-        self.work = replicas_per_call * parameter_count(workload) / WORK
-        self.guessed, self.made = guessed, Counter()
+    def __init__(self, workload: Workload, examples: int, cell: Cell, replicas: int, updates: int):
+        """Each of so many `replicas` is expected to make so many `updates`: a guess where they train to a target."""
+        calls = updates * math.ceil(replicas / cell.replicas_per_call)
+        calls /= updates_per_epoch(examples, cell.batch_size)
+        self.expected = {examples % cell.batch_size: calls, cell.batch_size: calls * (examples // cell.batch_size)}
+        self.work = cell.replicas_per_call * parameter_count(workload) / WORK
+        self.guessed, self.made = cell.protocol.budget.needs_target, Counter()
 
     def due(self, size: int) -> bool:
         """Whether to compile before the next call from batches of `size`: where the calls expected repay it or, if
