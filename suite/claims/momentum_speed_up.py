@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEW = 0.1
-"""A rate at the edge of stability, the best on average, can keep so many seeds from the target."""
+"""The share of seeds that a tuned rate, at the edge of stability, may keep from the target."""
 MEASURE = "updates to the target, without / with momentum"
 
 
