@@ -46,8 +46,11 @@ def knows_vector_instructions() -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def compiled(function: Callable[..., None], example: Sequence[Tensor]) -> Callable[..., None] | None:
-    """`function`, compiled for tensors like `example`, which stay as they are; None where it cannot be.
+def compiled(
+    function: Callable[..., None], state: Sequence[Tensor], given: Sequence[Tensor]
+) -> Callable[..., None] | None:
+    """`function(*state, *given)`, which changes `state` in place, compiled for tensors like these, which stay as they
+    are; None where it cannot be.
 
     Traced with make_fx and handed to inductor. Not through torch.compile, whose guards cost more at each call
     (30 to 45 us) than the update of a whole ensemble of small networks; the shapes here are fixed. Inductor checks
@@ -60,8 +63,7 @@ def compiled(function: Callable[..., None], example: Sequence[Tensor]) -> Callab
         return None
     if knows_vector_instructions():
         config.cpp.vec_isa_ok = True
-    *state, inputs, targets, indices = example
-    copies = [*(tensor.clone() for tensor in state), inputs, targets, indices]
+    copies = [*(tensor.clone() for tensor in state), *given]
     try:
         return torch._inductor.compile(make_fx(function)(*copies), copies)
     except Exception as error:

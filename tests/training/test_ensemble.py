@@ -102,6 +102,12 @@ def test_every_replica_moves_as_it_would_alone(network, rule, batch_size, dtype)
     assert_equals_its_twins(model, values, rule, batch_size, dtype, UPDATES if dtype == torch.float64 else updates)
 
 
+def assert_equals_its_twins_compiled(network, rule, batch_size, dtype):
+    model, values, updates = NETWORKS[network]
+    updates = UPDATES if dtype == torch.float64 else updates
+    assert_equals_its_twins(model, values, rule, batch_size, dtype, updates, compiled=True)
+
+
 @compiler
 @pytest.mark.parametrize(
     ("network", "rule", "batch_size", "dtype"),
@@ -113,8 +119,17 @@ def test_every_replica_moves_as_it_would_alone(network, rule, batch_size, dtype)
     ],
 )
 def test_compiled_too(network, rule, batch_size, dtype):
-    model, values, updates = NETWORKS[network]
-    assert_equals_its_twins(model, values, rule, batch_size, dtype, updates, compiled=True)
+    assert_equals_its_twins_compiled(network, rule, batch_size, dtype)
+
+
+@compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("batch_size", [1, 7, 32, EXAMPLES])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_compiled_by_every_rule_at_every_batch_size(network, rule, batch_size, dtype):
+    assert_equals_its_twins_compiled(network, rule, batch_size, dtype)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -202,6 +217,20 @@ def test_an_evaluation_equals_that_of_each_replica_alone(monkeypatch, own_exampl
         loss, score = evaluate(workload, model, inputs[own], targets[own])
         assert losses[replica].item() == pytest.approx(loss, rel=1e-6)
         assert scores[replica].item() == pytest.approx(score, rel=1e-6)
+
+
+@compiler
+@pytest.mark.parametrize("gathered_values", [1, 2**30])
+def test_compiled_batches_are_the_same_gathered_beforehand_or_within(monkeypatch, gathered_values):
+    monkeypatch.setattr(ensemble_module, "GATHERED_VALUES", gathered_values)
+    workload, (inputs, targets) = of_model(NETWORKS["digits"][0], torch.float32), examples(64)
+    eager, fast = (Ensemble(workload, range(3), 0.1) for _ in range(2))
+    fast.compile(inputs, targets, 5)
+    for batch in batches(3, 5, 4):
+        for ensemble in (eager, fast):
+            ensemble.update(inputs, targets, batch)
+    for name, parameter in eager.parameters.items():
+        torch.testing.assert_close(fast.parameters[name], parameter)
 
 
 @compiler
