@@ -2,7 +2,7 @@
 
 On a loss over one parameter with a local minimum and a better one. What carries a ball over the bump is the height
 that it came from: one that starts below the top of the bump never leaves, with momentum or without. What does leave
-from rest is noise, in a mean time that is known exactly for small steps.
+from rest is noise, in a mean time that is known exactly for small rates.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def escapes(evidence: Evidence) -> pd.DataFrame:
 
 
 def exact_updates(batch_size: float) -> float:
-    """Mean updates to escape from rest, for small steps."""
+    """Mean updates to escape from rest, for small rates."""
     bottom, _, better = stationary_points()
     noise = ball.learning_rate * SLOPE**2 / (2 * batch_size)
     return mean_escape_time(loss_at, noise, bottom, better) / ball.learning_rate
@@ -177,7 +177,7 @@ def _draw_escapes(axes: Axes, table: pd.DataFrame) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     fine = np.geomspace(min(ESCAPE_SIZES), max(ESCAPE_SIZES), 40)
-    axes.plot(fine, [exact_updates(size) for size in fine], color=GREY, linewidth=1, label="exact, for small steps")
+    axes.plot(fine, [exact_updates(size) for size in fine], color=GREY, linewidth=1, label="exact, for small rates")
     intervals(axes, table["batch_size"], table["updates"], label="measured")
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -214,11 +214,21 @@ def draw_phases(evidence: Evidence) -> Figure | None:
 
 
 def _draw_phase(axes: Axes, rows: pd.DataFrame):
+    from matplotlib.patheffects import withStroke
+
     grid = rows.pivot(index="momentum", columns="start", values="crossed")
     image = axes.pcolormesh(grid.columns, grid.index, grid, cmap="cividis", vmin=0, vmax=1, edgecolors="face")
     level = start_at_the_top()
-    axes.axvline(level, color="white", linestyle=":", linewidth=1.2)
-    axes.annotate("as high as\nthe bump", (level, 0.04), xytext=(4, 0), textcoords="offset points", color="white")
+    outlined = [withStroke(linewidth=2.5, foreground="#00224e")]
+    axes.axvline(level, color="white", linestyle=":", linewidth=1.2, path_effects=outlined)
+    axes.annotate(
+        "as high as\nthe bump",
+        (level, 0.04),
+        xytext=(4, 0),
+        textcoords="offset points",
+        color="white",
+        path_effects=outlined,
+    )
     axes.grid(False)
     return image
 
@@ -255,7 +265,7 @@ def _escapes_sentence(table: pd.DataFrame) -> str:
         return ""
     times = "; ".join(
         f"{one['updates'].estimate:,.0f} updates ({bounds(one['updates'], thousands)}) at batch size "
-        f"{one['batch_size']}, where small steps would take {one['exact']:,.0f}"
+        f"{one['batch_size']}, where small rates would take {one['exact']:,.0f}"
         for _, one in table.iterrows()
     )
     return f" Noise alone, without momentum and from one bottom to the other, takes {times}."
