@@ -1,6 +1,8 @@
 """Stored results read for the report: one section a claim and workload, judged."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -39,13 +41,13 @@ class Section:
 def sections(results: Results) -> list[Section]:
     """Judge every claim of every workload in the manifest. Raises UserError when there is none."""
     manifest = results.read_manifest()
-    found = []
+    found, read = [], cache(lambda key: _rounded(results, key))
     for name in sorted(manifest["workloads"]):
         workload = manifest["workloads"][name]
         facts = _facts(results, workload)
         for claim in all_claims():
             if cells := workload["claims"].get(claim.name):
-                rows, provenance = _read(results, cells)
+                rows, provenance = _read(results, cells, read)
                 evidence = Evidence(facts, rows)
                 found.append(Section(claim, evidence, claim.judge(evidence), provenance))
     if not found:
@@ -63,23 +65,27 @@ def _facts(results: Results, workload: dict) -> Facts:
         ) from error
 
 
-def _read(results: Results, cells: list[dict]) -> tuple[pd.DataFrame, list[dict]]:
-    """The rows of `cells`, to six significant digits, and their metadata. A cell that is not stored yet is
-    a row that says so."""
+def _read(results: Results, cells: list[dict], read: Callable) -> tuple[pd.DataFrame, list[dict]]:
+    """The rows of `cells` and their metadata. A cell that is not stored yet is a row that says so."""
     frames, provenance = [], []
     for cell in cells:
         description = {name: value for name, value in cell.items() if name != "key"}
         if results.has(cell["key"]):
-            rows, metadata = results.read(cell["key"])
+            rows, metadata = read(cell["key"])
             frames.append(rows)
             provenance.append(metadata)
         else:
             frames.append(pd.DataFrame([{**description, "status": "unavailable", "reason": NOT_MEASURED}]))
     rows = pd.concat(frames, ignore_index=True)
-    rows = rows.reindex(columns=dict.fromkeys([*rows, *ALWAYS]))
+    return rows.reindex(columns=dict.fromkeys([*rows, *ALWAYS])), provenance
+
+
+def _rounded(results: Results, key: str) -> tuple[pd.DataFrame, dict]:
+    """A stored cell's rows, to six significant digits, and its metadata."""
+    rows, metadata = results.read(key)
     floats = rows.select_dtypes("float").columns
     rows[floats] = rows[floats].map(six_digits)
-    return rows, provenance
+    return rows, metadata
 
 
 def six_digits(value: float) -> float:

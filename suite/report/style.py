@@ -38,7 +38,8 @@ def style():
 
 
 def save(figure: Figure, folder: Path, name: str) -> str:
-    """Write `name`.svg and `name`.png, without a date. Returns the SVG's text."""
+    """Write `name`.svg and `name`.png, without a date, laid out once. Returns the SVG's text."""
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    figure.set_layout_engine("none")
     figure.savefig(folder / f"{name}.png", metadata={"Software": None})
     return (folder / f"{name}.svg").read_text()
