@@ -26,18 +26,15 @@ def log_loss(rows: pd.DataFrame, batch_size: int) -> pd.Series:
 
 def at_target(rows: pd.DataFrame, facts: Facts, column: str) -> pd.DataFrame:
     """`column` where the training loss crosses the target: a row per seed, a column per batch size."""
-    looks = rows[rows["status"] == "ok"].sort_values("updates")
-    return pd.DataFrame(
-        {
-            batch_size: of_size.groupby("seed").apply(
-                lambda seed: value_at_crossing(
-                    seed["train_loss"].to_numpy(), seed[column].to_numpy(), facts.target_loss
-                ),
-                include_groups=False,
-            )
-            for batch_size, of_size in looks.groupby("batch_size")
-        }
-    )
+    read = dict.fromkeys(["batch_size", "seed", "updates", "train_loss", column])
+    looks = rows.loc[rows["status"] == "ok", list(read)].sort_values("updates")
+    crossings = {
+        each: value_at_crossing(of_seed["train_loss"].to_numpy(), of_seed[column].to_numpy(), facts.target_loss)
+        for each, of_seed in looks.groupby(["batch_size", "seed"])
+    }
+    if not crossings:
+        return pd.DataFrame()
+    return pd.Series(crossings).rename_axis(["batch_size", "seed"]).unstack("batch_size")
 
 
 def troubles(rows: pd.DataFrame, facts: Facts) -> tuple[str, str]:
