@@ -38,7 +38,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
             "cpu",
             batch_size,
             scope.seeds,
-            Protocol(rate, EqualEpochs(workload.epochs)),
+            protocol(workload, rate),
         )
         for rate in workload.learning_rates
         for batch_size in scope.training_batch_sizes
@@ -52,14 +52,21 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     ]
 
 
-def protocol(facts: Facts, rate: float) -> str:
-    return str(Protocol(rate, EqualEpochs(facts.epochs)))
+def protocol(of: Facts | Workload, rate: float) -> Protocol:
+    """Equal epochs at a fixed rate."""
+    return Protocol.of(of, EqualEpochs(of.epochs), learning_rate=rate)
 
 
 def at_fixed_rates(evidence: Evidence) -> pd.DataFrame:
     """The trainings for equal epochs at each of the workload's rates."""
-    wanted = [protocol(evidence.facts, rate) for rate in evidence.facts.learning_rates]
+    wanted = [str(protocol(evidence.facts, rate)) for rate in evidence.facts.learning_rates]
     return evidence.rows[evidence.rows["protocol"].isin(wanted)]
+
+
+def at_own_rate(evidence: Evidence) -> pd.DataFrame:
+    """The trainings for equal epochs at the workload's own rate."""
+    facts = evidence.facts
+    return evidence.rows[evidence.rows["protocol"] == str(protocol(facts, facts.learning_rate))]
 
 
 def outcome(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
@@ -92,7 +99,7 @@ def judge(evidence: Evidence) -> list[Row]:
     judged = []
     for name in all_rows["protocol"].unique():
         rows = all_rows[all_rows["protocol"] == name]
-        headline = name == protocol(facts, facts.learning_rate)
+        headline = name == str(protocol(facts, facts.learning_rate))
         shared = {
             "backend": "cpu",
             "protocol": name,
@@ -151,7 +158,7 @@ def draw(evidence: Evidence) -> Figure:
     facts = evidence.facts
     figure = new_figure(11.5, 4.2)
     panels = figure.subplots(1, 3)
-    rows = evidence.rows[evidence.rows["protocol"] == protocol(facts, facts.learning_rate)]
+    rows = at_own_rate(evidence)
     rows = rows[rows["status"] == "ok"]
     colours = batch_size_colours(sorted(rows["batch_size"].unique()))
     for batch_size, colour in colours.items():
@@ -221,7 +228,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
 
 def numbers(evidence: Evidence) -> pd.DataFrame:
     facts = evidence.facts
-    end = at_the_end(evidence.rows[evidence.rows["protocol"] == protocol(facts, facts.learning_rate)])
+    end = at_the_end(at_own_rate(evidence))
     table = []
     for batch_size, seeds in end.groupby("batch_size"):
         loss = mean_interval(np.log(seeds["train_loss"])).map(np.exp)

@@ -39,7 +39,7 @@ LOOKS = 1.03
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Small and Large, trained to the target loss."""
-    protocol = Protocol(workload.learning_rate, TargetLoss(workload.target_loss, workload.max_updates, LOOKS))
+    protocol = Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates, LOOKS))
     return [
         Cell(SHARPNESS, workload.name, "cpu", batch_size, min(MOST_SEEDS, scope.seeds), protocol)
         for batch_size in (workload.small, workload.large)

@@ -102,6 +102,10 @@ class Workload:
     score: Callable[[Tensor, Tensor], Tensor] = accuracy
     """Outputs [B, ...] and targets [B, ...] to the score of each example [B]; higher is better."""
     score_name: str = "accuracy"
+    update_rule: str = "descent"
+    """How gradients move the parameters in its trainings, by name: one of suite/training/update_rule.py."""
+    momentum: float = 0.0
+    """That of its update rule; of Adam, beta_1."""
     resplit: bool = False
     """Whether every replica splits the examples into training and test sets afresh."""
     training_batch_sizes: tuple[int, ...] | None = None
