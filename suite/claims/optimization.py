@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Scope
-from suite.claims import factorial, rate_map, stuck_or_slow
+from suite.claims import decay_or_grow, factorial, rate_map, sampling, stuck_or_slow
 from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row
 from suite.claims.drawing import GREY, batch_size_colours, bounds, new_figure, thousands, three_digits
 from suite.claims.trained import at_target, at_the_end, log_loss, paired, troubles
@@ -30,7 +30,8 @@ MEASURE = "training loss, Large / Small"
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Every batch size at the workload's learning rate; Small and Large at its other rates. In a full run both by
-    every protocol, the tuned rates of all batch sizes, and where Large stands in the end."""
+    every protocol, the tuned rates of all batch sizes, where Large stands in the end, and what other batches or a
+    rate that decays would do."""
     at_one_rate = [
         Cell(
             TRAINING,
@@ -49,6 +50,8 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         *factorial.cells(workload, scope),
         *rate_map.cells(workload, scope),
         *stuck_or_slow.cells(workload, scope),
+        *decay_or_grow.cells(workload, scope),
+        *sampling.cells(workload, scope),
     ]
 
 
@@ -222,7 +225,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"probability {wins.low:.0%} to {wins.high:.0%}). Equal epochs give the large batch fewer updates: the "
         f"middle panel shows the same trainings per update. Over the learning rate, with Holm's correction, the "
         f"claim {row.flags.partition('; ')[2]}. {other} {factorial.sentence(evidence, OUTCOME)} "
-        f"{stuck_or_slow.sentence(evidence)}"
+        f"{stuck_or_slow.sentence(evidence)} {decay_or_grow.sentence(evidence)} {sampling.sentence(evidence)}"
     )
 
 
@@ -261,5 +264,7 @@ claim = Claim(
     illustrations=(
         Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.SAYS),
         Illustration(rate_map.draw, rate_map.SAYS),
+        Illustration(decay_or_grow.draw, decay_or_grow.SAYS),
+        Illustration(sampling.draw, sampling.SAYS),
     ),
 )

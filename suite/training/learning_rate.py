@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 def listed(epochs: tuple[int, ...]) -> str:
     """For example `3, 6 and 8`."""
-    return " and ".join(filter(None, (", ".join(map(str, epochs[:-1])), str(epochs[-1]))))
+    *before, last = map(str, epochs)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 @dataclass(frozen=True)

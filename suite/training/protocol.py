@@ -155,7 +155,9 @@ class Protocol:
     examples; else an epoch has every example once."""
 
     @classmethod
-    def of(cls, workload, budget: Budget, rate_rule: RateRule = FIXED, learning_rate: float | None = None) -> "Protocol":
+    def of(
+        cls, workload, budget: Budget, rate_rule: RateRule = FIXED, learning_rate: float | None = None
+    ) -> "Protocol":
         """As a `workload`, or the facts of one, is trained: by its own update rule, from its own learning rate unless
         another is given."""
         rate = learning_rate or workload.learning_rate
