@@ -131,7 +131,7 @@ def draw(evidence: Evidence) -> Figure | None:
     for axes, (size, each) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         _draw_losses(axes, each)
         for epochs in changes(evidence.facts.epochs):
-            axes.axvline(epochs, color=GREY, linestyle=":", linewidth=1, zorder=0)
+            axes.axvline(epochs, color=GREY, linestyle=":", linewidth=1, zorder=1.5)
         loss_axis(axes)
         axes.set_title(f"from batch size {thousands(size)}")
         axes.set_xlabel("epochs")

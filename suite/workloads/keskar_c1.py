@@ -10,7 +10,7 @@ from suite.workloads.workload import Published, Workload
 
 def model() -> nn.Module:
     """2 x (64 filters 5 x 5, batch norm, ReLU, max-pool 3) - 384 - 192 - 10, batch norm and dropout 0.5 on the dense
-    layers: 1,872,970 parameters. After Krizhevsky's: filters keep the size, and pools of 3 move by 2."""
+    layers: 1,757,834 parameters. As in their own code, filters keep the size of an image and pools of 3 halve it."""
     layers, before = [], 3
     for _ in range(2):
         layers += [nn.Conv2d(before, 64, 5, padding=2), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)]
