@@ -38,6 +38,8 @@ class Facts:
     published: dict[str, dict[str, float]]
     """Numbers that others published, by what was measured and batch size; empty where there are none."""
     published_by: str
+    update_rule: str = "descent"
+    momentum: float = 0.0
 
     @classmethod
     def of(cls, workload: Workload, data: Data) -> Facts:
@@ -61,6 +63,8 @@ class Facts:
                 for what, values in (workload.published.values.items() if workload.published else ())
             },
             published_by=workload.published.source if workload.published else "",
+            update_rule=workload.update_rule,
+            momentum=workload.momentum,
         )
 
     def to_dict(self) -> dict:

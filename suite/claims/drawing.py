@@ -85,6 +85,17 @@ def seconds_axis(axes: Axes, label: str) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value, "{:g}".format)))
 
 
+def loss_axis(axes: Axes) -> None:
+    """A log axis of training losses, in plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.set_ylabel("training loss")
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def seconds(value: float, form: Callable[[float], str] = three_digits) -> str:
     """A time with its unit, for example `240 µs`."""
     for scale, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")):
@@ -113,6 +124,22 @@ def intervals(axes: Axes, places: Sequence[float], found: Sequence[Interval], **
     estimates = [one.estimate for one in found]
     bars = [[one.estimate - one.low for one in found], [one.high - one.estimate for one in found]]
     axes.errorbar(list(places), estimates, yerr=bars, capsize=3, **{"fmt": "o", "color": "black"} | style)
+
+
+def ratios_below_one_another(axes: Axes, found: dict[str, Interval]) -> None:
+    """Each named ratio on a line of its own, on a log axis, with its interval as a bar."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    for place, interval in enumerate(found.values()):
+        axes.plot([interval.low, interval.high], [place, place], color="black", linewidth=1.5)
+        axes.plot(interval.estimate, place, "o", color="black")
+    axes.axvline(1, color=GREY, linewidth=1)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"×{value:g}"))
+    axes.set_yticks(range(len(found)), list(found))
+    axes.set_ylim(len(found) - 0.5, -0.5)
 
 
 def bounds(interval: Interval, form: Callable[[float], str]) -> str:

@@ -73,7 +73,7 @@ def protocols(of: Facts | Workload) -> dict[tuple[str, str], Protocol]:
         TargetLoss(of.target_loss, of.max_updates),
     )
     return {
-        (rate, budget): Protocol(of.learning_rate, spent, rule)
+        (rate, budget): Protocol.of(of, spent, rule)
         for rate, rule in zip(RATES, rules, strict=True)
         for budget, spent in zip(BUDGETS, budgets, strict=True)
     }

@@ -37,7 +37,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         EqualEpochs(workload.epochs): scope.training_batch_sizes,
     }
     at_one_rate = [
-        Cell(TRAINING, workload.name, "cpu", batch_size, scope.seeds, Protocol(workload.learning_rate, budget))
+        Cell(TRAINING, workload.name, "cpu", batch_size, scope.seeds, Protocol.of(workload, budget))
         for budget, batch_sizes in budgets.items()
         for batch_size in batch_sizes
     ]
@@ -47,12 +47,12 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 def to_target(evidence: Evidence) -> pd.DataFrame:
     """The trainings to the target loss, at the workload's rate."""
     facts = evidence.facts
-    return _by(evidence, Protocol(facts.learning_rate, TargetLoss(facts.target_loss, facts.max_updates)))
+    return _by(evidence, Protocol.of(facts, TargetLoss(facts.target_loss, facts.max_updates)))
 
 
 def for_equal_epochs(evidence: Evidence) -> pd.DataFrame:
     """The trainings for equal epochs, at the workload's rate."""
-    return _by(evidence, Protocol(evidence.facts.learning_rate, EqualEpochs(evidence.facts.epochs)))
+    return _by(evidence, Protocol.of(evidence.facts, EqualEpochs(evidence.facts.epochs)))
 
 
 def _by(evidence: Evidence, protocol: Protocol) -> pd.DataFrame:

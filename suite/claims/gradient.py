@@ -33,7 +33,7 @@ MOST_SEEDS = 10
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """At every batch size the same parameters: trained at the workload's middle batch size."""
-    protocol = Protocol(workload.learning_rate, TenthOfTraining(workload.epochs, workload.middle))
+    protocol = Protocol.of(workload, TenthOfTraining(workload.epochs, workload.middle))
     variance = Cell(GRADIENT_VARIANCE, workload.name, "cpu", NO_BATCH_SIZE, min(MOST_SEEDS, scope.seeds), protocol)
     sampled = [
         Cell(GRADIENT_NOISE, workload.name, "cpu", batch_size, min(MOST_SEEDS, scope.seeds), protocol)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Scope
-from suite.claims import factorial, rate_map, stuck_or_slow
+from suite.claims import decay_or_grow, factorial, rate_map, sampling, stuck_or_slow
 from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row
 from suite.claims.drawing import GREY, batch_size_colours, bounds, new_figure, thousands, three_digits
 from suite.claims.trained import at_target, at_the_end, log_loss, paired, troubles
@@ -30,7 +30,8 @@ MEASURE = "training loss, Large / Small"
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Every batch size at the workload's learning rate; Small and Large at its other rates. In a full run both by
-    every protocol, the tuned rates of all batch sizes, and where Large stands in the end."""
+    every protocol, the tuned rates of all batch sizes, where Large stands in the end, and what other batches or a
+    rate that decays would do."""
     at_one_rate = [
         Cell(
             TRAINING,
@@ -38,7 +39,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
             "cpu",
             batch_size,
             scope.seeds,
-            Protocol(rate, EqualEpochs(workload.epochs)),
+            protocol(workload, rate),
         )
         for rate in workload.learning_rates
         for batch_size in scope.training_batch_sizes
@@ -49,17 +50,26 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         *factorial.cells(workload, scope),
         *rate_map.cells(workload, scope),
         *stuck_or_slow.cells(workload, scope),
+        *decay_or_grow.cells(workload, scope),
+        *sampling.cells(workload, scope),
     ]
 
 
-def protocol(facts: Facts, rate: float) -> str:
-    return str(Protocol(rate, EqualEpochs(facts.epochs)))
+def protocol(of: Facts | Workload, rate: float) -> Protocol:
+    """Equal epochs at a fixed rate."""
+    return Protocol.of(of, EqualEpochs(of.epochs), learning_rate=rate)
 
 
 def at_fixed_rates(evidence: Evidence) -> pd.DataFrame:
     """The trainings for equal epochs at each of the workload's rates."""
-    wanted = [protocol(evidence.facts, rate) for rate in evidence.facts.learning_rates]
+    wanted = [str(protocol(evidence.facts, rate)) for rate in evidence.facts.learning_rates]
     return evidence.rows[evidence.rows["protocol"].isin(wanted)]
+
+
+def at_own_rate(evidence: Evidence) -> pd.DataFrame:
+    """The trainings for equal epochs at the workload's own rate."""
+    facts = evidence.facts
+    return evidence.rows[evidence.rows["protocol"] == str(protocol(facts, facts.learning_rate))]
 
 
 def outcome(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
@@ -92,7 +102,7 @@ def judge(evidence: Evidence) -> list[Row]:
     judged = []
     for name in all_rows["protocol"].unique():
         rows = all_rows[all_rows["protocol"] == name]
-        headline = name == protocol(facts, facts.learning_rate)
+        headline = name == str(protocol(facts, facts.learning_rate))
         shared = {
             "backend": "cpu",
             "protocol": name,
@@ -151,7 +161,7 @@ def draw(evidence: Evidence) -> Figure:
     facts = evidence.facts
     figure = new_figure(11.5, 4.2)
     panels = figure.subplots(1, 3)
-    rows = evidence.rows[evidence.rows["protocol"] == protocol(facts, facts.learning_rate)]
+    rows = at_own_rate(evidence)
     rows = rows[rows["status"] == "ok"]
     colours = batch_size_colours(sorted(rows["batch_size"].unique()))
     for batch_size, colour in colours.items():
@@ -215,13 +225,13 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"probability {wins.low:.0%} to {wins.high:.0%}). Equal epochs give the large batch fewer updates: the "
         f"middle panel shows the same trainings per update. Over the learning rate, with Holm's correction, the "
         f"claim {row.flags.partition('; ')[2]}. {other} {factorial.sentence(evidence, OUTCOME)} "
-        f"{stuck_or_slow.sentence(evidence)}"
+        f"{stuck_or_slow.sentence(evidence)} {decay_or_grow.sentence(evidence)} {sampling.sentence(evidence)}"
     )
 
 
 def numbers(evidence: Evidence) -> pd.DataFrame:
     facts = evidence.facts
-    end = at_the_end(evidence.rows[evidence.rows["protocol"] == protocol(facts, facts.learning_rate)])
+    end = at_the_end(at_own_rate(evidence))
     table = []
     for batch_size, seeds in end.groupby("batch_size"):
         loss = mean_interval(np.log(seeds["train_loss"])).map(np.exp)
@@ -254,5 +264,7 @@ claim = Claim(
     illustrations=(
         Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.SAYS),
         Illustration(rate_map.draw, rate_map.SAYS),
+        Illustration(decay_or_grow.draw, decay_or_grow.SAYS),
+        Illustration(sampling.draw, sampling.SAYS),
     ),
 )

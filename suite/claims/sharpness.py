@@ -15,7 +15,16 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Row
-from suite.claims.drawing import GREY, LARGE_COLOUR, SMALL_COLOUR, bounds, new_figure, thousands, three_digits
+from suite.claims.drawing import (
+    GREY,
+    LARGE_COLOUR,
+    SMALL_COLOUR,
+    bounds,
+    new_figure,
+    ratios_below_one_another,
+    thousands,
+    three_digits,
+)
 from suite.claims.trained import troubles
 from suite.instruments.sharpness import EXAMPLES, SHARPNESS
 from suite.statistics import Interval, mean_interval, probability_above_zero
@@ -39,7 +48,7 @@ LOOKS = 1.03
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Small and Large, trained to the target loss."""
-    protocol = Protocol(workload.learning_rate, TargetLoss(workload.target_loss, workload.max_updates, LOOKS))
+    protocol = Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates, LOOKS))
     return [
         Cell(SHARPNESS, workload.name, "cpu", batch_size, min(MOST_SEEDS, scope.seeds), protocol)
         for batch_size in (workload.small, workload.large)
@@ -92,8 +101,6 @@ def effects(evidence: Evidence) -> dict[str, Interval]:
 
 def draw(evidence: Evidence) -> Figure:
     """The largest eigenvalue of every seed, Small beside Large; and the ratio of each of the four measures."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
     figure = new_figure(9.6, 3.6)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.6))
     facts = evidence.facts
@@ -107,16 +114,7 @@ def draw(evidence: Evidence) -> Figure:
     left.set_xlim(-0.4, 1.4)
     left.set_ylim(bottom=0)
     left.set_ylabel("largest eigenvalue of the Hessian")
-    for place, interval in enumerate(effects(evidence).values()):
-        right.plot([interval.low, interval.high], [place, place], color="black", linewidth=1.5)
-        right.plot(interval.estimate, place, "o", color="black")
-    right.axvline(1, color=GREY, linewidth=1)
-    right.set_xscale("log")
-    right.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-    right.xaxis.set_minor_locator(NullLocator())
-    right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"×{value:g}"))
-    right.set_yticks(range(len(MEASURES)), list(MEASURES.values()))
-    right.set_ylim(len(MEASURES) - 0.5, -0.5)
+    ratios_below_one_another(right, {MEASURES[measure]: ratio for measure, ratio in effects(evidence).items()})
     right.set_xlabel("Large / Small, mean over seeds with 95% interval")
     return figure
 

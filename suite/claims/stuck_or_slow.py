@@ -18,7 +18,7 @@ FLAT = 0.01
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Large at the end of the workload's epochs, and on to the updates of Small; none outside a factorial scope."""
-    protocol = Protocol(workload.learning_rate, EqualUpdates(workload.epochs, workload.small))
+    protocol = Protocol.of(workload, EqualUpdates(workload.epochs, workload.small))
     if not scope.factorial or workload.large not in scope.training_batch_sizes:
         return []
     return [Cell(STANDSTILL, workload.name, "cpu", workload.large, min(MOST_SEEDS, scope.seeds), protocol)]

@@ -30,7 +30,7 @@ SAYS = (
 
 def cells() -> list[Cell]:
     """The surface, and the paths of batch size 1 and of the full batch."""
-    protocol = Protocol(workload.learning_rate, EqualEpochs(workload.epochs))
+    protocol = Protocol.of(workload, EqualEpochs(workload.epochs))
     surface = Cell(SURFACE, workload.name, "cpu", 1, repeats=1, protocol=protocol)
     return [
         surface,

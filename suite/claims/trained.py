@@ -3,9 +3,16 @@
 import numpy as np
 import pandas as pd
 
-from suite.claims.claim import Facts, status_of
+from suite.claims.claim import Evidence, Facts, status_of
 from suite.claims.drawing import thousands
 from suite.statistics import value_at_crossing
+from suite.training.protocol import Protocol
+
+
+def by_protocol(evidence: Evidence, batch_size: int, protocols: dict[str, Protocol]) -> dict[str, pd.DataFrame]:
+    """The looks at the trainings with `batch_size` by each of `protocols`, under its name."""
+    rows = evidence.rows[evidence.rows["batch_size"] == batch_size]
+    return {name: rows[rows["protocol"] == str(protocol)] for name, protocol in protocols.items()}
 
 
 def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:
@@ -22,6 +29,11 @@ def paired(rows: pd.DataFrame, batch_size: int, column: str) -> pd.Series:
 def log_loss(rows: pd.DataFrame, batch_size: int) -> pd.Series:
     """Log of each seed's training loss at the end; a loss of zero counts as 1e-12."""
     return np.log(paired(rows, batch_size, "train_loss").clip(lower=1e-12))
+
+
+def log_ratios(rows: pd.DataFrame, others: pd.DataFrame, batch_size: int) -> pd.Series:
+    """Log of each seed's training loss at the end over that of the same seed among `others`."""
+    return log_loss(rows, batch_size) - log_loss(others, batch_size)
 
 
 def at_target(rows: pd.DataFrame, facts: Facts, column: str) -> pd.DataFrame:

@@ -88,8 +88,8 @@ def noise_scale_from_two_batch_sizes(
 
 def train_a_tenth(workload: Workload, data: Data, model: nn.Module, protocol: Protocol, replica: int) -> None:
     """Train `model` as far as the protocol's `TenthOfTraining` says."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=protocol.learning_rate)
-    batches = endless_batches(data, protocol.budget.batch_size, replica)
+    optimizer = protocol.update_rule.twin(model.parameters(), protocol.learning_rate, protocol.momentum)
+    batches = endless_batches(data, protocol, protocol.budget.batch_size, replica)
     with seeds.torch_seeded("dropout", protocol.budget.batch_size, replica):
         for _ in range(protocol.budget.updates(len(data.train_inputs))):
             update(CPU, model, workload.loss, optimizer, *next(batches))

@@ -34,7 +34,7 @@ def path(workload: Workload, data: Data, protocol: Protocol, batch_size: int) ->
     model = workload.initial_model(0)
     optimizer = protocol.update_rule.twin(model.parameters(), protocol.learning_rate, protocol.momentum)
     examples = (data.train_inputs, data.train_targets)
-    batches = endless_batches(data, batch_size, replica=0)
+    batches = endless_batches(data, protocol, batch_size, replica=0)
     rows = [(0, *both(model), evaluate(workload, model, *examples)[0], float("nan"), float("nan"))]
     for updates in range(1, protocol.budget.expected_updates(len(data.train_inputs), batch_size) + 1):
         update(CPU, model, workload.loss, optimizer, *next(batches))

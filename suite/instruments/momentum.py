@@ -40,7 +40,7 @@ def followed(
         return nn.utils.parameters_to_vector(tensors).detach()[chosen].double()
 
     parameters, gradients = [flat(moving)], []
-    for batch in itertools.islice(endless_batches(data, batch_size, replica), updates):
+    for batch in itertools.islice(endless_batches(data, protocol, batch_size, replica), updates):
         update(CPU, model, workload.loss, optimizer, *batch)
         parameters.append(flat(moving))
         gradients.append(flat(parameter.grad for parameter in moving))

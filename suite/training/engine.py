@@ -18,7 +18,7 @@ from suite.training import lockstep, looks, plain
 from suite.training.ensemble import Ensemble
 from suite.training.evaluate import evaluate
 from suite.training.packing import parameter_count, replicas_per_call
-from suite.training.protocol import Protocol, updates_per_epoch
+from suite.training.protocol import Protocol
 from suite.training.repaid import Compiling
 from suite.training.update import update
 from suite.workloads import Data, Workload
@@ -32,7 +32,7 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     expected = cell.protocol.budget.expected_updates(examples, cell.batch_size)
     compiling = Compiling(workload, examples, cell, cell.repeats, expected)
     seen = train(workload, data, cell, [cell.protocol] * cell.repeats, range(cell.repeats), compiling)
-    return looks.tables(seen, cell.protocol, updates_per_epoch(examples, cell.batch_size))
+    return looks.tables(seen, cell.protocol, examples, cell.batch_size)
 
 
 def train(

@@ -17,12 +17,19 @@ from suite.training.update import update
 Batch = tuple[Tensor, Tensor]
 
 
-def resident_batches(inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """The batches of one epoch, gathered on the device where `inputs` [N, ...] lies.
+def drawn(examples: int, generator: torch.Generator, with_replacement: bool = False) -> Tensor:
+    """Indices [N] of the examples of one epoch: each exactly once, in an order drawn afresh, or as many drawn from
+    all."""
+    if with_replacement:
+        return torch.randint(examples, (examples,), generator=generator)
+    return torch.randperm(examples, generator=generator)
 
-    Every example appears exactly once, in an order drawn afresh; the last batch may be smaller.
-    """
-    order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+
+def resident_batches(
+    inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator, with_replacement: bool = False
+) -> Iterator[Batch]:
+    """The batches of one epoch, gathered on the device where `inputs` [N, ...] lies; the last may be smaller."""
+    order = drawn(len(inputs), generator, with_replacement).to(inputs.device)
     for indices in order.split(batch_size):
         yield inputs[indices], targets[indices]
 

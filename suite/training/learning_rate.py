@@ -1,11 +1,18 @@
 """Learning-rate rules: how the rate of an update follows the batch size.
 
 Each starts from one rate, the workload's, and says what an update of a batch size gets after so many updates before
-it. Scaling rules take that rate for right at one batch size, `reference`.
+it, and whether that differs from the one before (`moves`). Scaling rules take that rate for right at one batch
+size, `reference`.
 """
 
 import math
 from dataclasses import dataclass
+
+
+def listed(epochs: tuple[int, ...]) -> str:
+    """For example `3, 6 and 8`."""
+    *before, last = map(str, epochs)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 @dataclass(frozen=True)
@@ -15,8 +22,8 @@ class Fixed:
     def rate(self, learning_rate: float, batch_size: int, updates: int, updates_per_epoch: int) -> float:
         return learning_rate
 
-    def warm_up_updates(self, updates_per_epoch: int) -> int:
-        return 0
+    def moves(self, updates: int, updates_per_epoch: int) -> bool:
+        return False
 
     def describe(self, learning_rate: float) -> str:
         return f"fixed rate {learning_rate:g}"
@@ -31,8 +38,8 @@ class SquareRoot:
     def rate(self, learning_rate: float, batch_size: int, updates: int, updates_per_epoch: int) -> float:
         return learning_rate * math.sqrt(batch_size / self.reference)
 
-    def warm_up_updates(self, updates_per_epoch: int) -> int:
-        return 0
+    def moves(self, updates: int, updates_per_epoch: int) -> bool:
+        return False
 
     def describe(self, learning_rate: float) -> str:
         return f"square-root rate, {learning_rate:g} at batch size {self.reference}"
@@ -53,11 +60,31 @@ class LinearWarmUp:
             return scaled
         return learning_rate + (scaled - learning_rate) * updates / warm_up
 
+    def moves(self, updates: int, updates_per_epoch: int) -> bool:
+        return 0 < updates <= self.warm_up_updates(updates_per_epoch)
+
     def warm_up_updates(self, updates_per_epoch: int) -> int:
         return round(self.epochs * updates_per_epoch)
 
     def describe(self, learning_rate: float) -> str:
         return f"linear rate with warm-up, {learning_rate:g} at batch size {self.reference}"
+
+
+@dataclass(frozen=True)
+class Decayed:
+    """Divided by `factor` after each of so many epochs, whatever the batch size."""
+
+    factor: int
+    after: tuple[int, ...]
+
+    def rate(self, learning_rate: float, batch_size: int, updates: int, updates_per_epoch: int) -> float:
+        return learning_rate / self.factor ** sum(updates >= epochs * updates_per_epoch for epochs in self.after)
+
+    def moves(self, updates: int, updates_per_epoch: int) -> bool:
+        return updates in (epochs * updates_per_epoch for epochs in self.after)
+
+    def describe(self, learning_rate: float) -> str:
+        return f"rate {learning_rate:g}, divided by {self.factor} after {listed(self.after)} epochs"
 
 
 @dataclass(frozen=True)
@@ -78,4 +105,4 @@ class Tuned:
 
 
 FIXED = Fixed()
-RateRule = Fixed | SquareRoot | LinearWarmUp | Tuned
+RateRule = Fixed | SquareRoot | LinearWarmUp | Decayed | Tuned

@@ -9,6 +9,7 @@ from torch import Tensor
 from suite import seeds
 from suite.training import looks
 from suite.training.ensemble import Ensemble, mean_over
+from suite.training.epoch import drawn
 from suite.training.protocol import Protocol, updates_per_epoch
 from suite.training.repaid import Compiling
 from suite.workloads import Data, Workload
@@ -27,19 +28,20 @@ class Examples:
             splits = [data.split(replica) for replica in replicas]
             self.train, self.test = (torch.stack(parts).to(self.inputs.device) for parts in zip(*splits, strict=True))
 
-    def batches(self, batch_size: int, replicas: Sequence[int]) -> Iterator[Tensor]:
+    def batches(self, protocol: Protocol, batch_size: int, replicas: Sequence[int]) -> Iterator[Tensor]:
         """Indices [R, B] of each replica's next batch, epoch after epoch; the batches of `plain.endless_batches`."""
         generators = [seeds.generator("shuffle", batch_size, replica) for replica in replicas]
-        while True:
-            order = torch.stack([torch.randperm(self.count, generator=generator) for generator in generators])
+        for epoch in itertools.count():
+            size = protocol.batch_size(batch_size, epoch)
+            order = torch.stack([drawn(self.count, one, protocol.with_replacement) for one in generators])
             order = order.to(self.inputs.device)
             if self.own:
                 order = self.train.gather(1, order)
-            whole = self.count // batch_size
-            batches = order[:, : whole * batch_size].unflatten(1, (whole, batch_size)).transpose(0, 1).contiguous()
+            whole = self.count // size
+            batches = order[:, : whole * size].unflatten(1, (whole, size)).transpose(0, 1).contiguous()
             yield from batches.unbind()
-            if whole * batch_size < self.count:
-                yield order[:, whole * batch_size :].contiguous()
+            if whole * size < self.count:
+                yield order[:, whole * size :].contiguous()
 
     def look(self, ensemble: Ensemble, updates: int) -> Iterator[looks.Look]:
         """How good each replica is after so many updates."""
@@ -89,9 +91,9 @@ def _looks(
     momenta = [one.momentum for one in protocols]
     rates = _rates(protocols, examples.count, batch_size, 0)
     ensemble = Ensemble(workload, replicas, rates, momenta, protocol.update_rule, examples.inputs.device)
-    warm_up = protocol.rate_rule.warm_up_updates(updates_per_epoch(examples.count, batch_size))
-    batches, dropout = examples.batches(batch_size, replicas), seeds.TorchStream("dropout", batch_size, replicas[0])
-    updates, compiled = 0, set()
+    an_epoch = updates_per_epoch(examples.count, batch_size)
+    batches = examples.batches(protocol, batch_size, replicas)
+    dropout, updates, compiled = seeds.TorchStream("dropout", batch_size, replicas[0]), 0, set()
     for check in protocol.budget.checks(examples.count, batch_size):
         with dropout.running():
             for indices in itertools.islice(batches, check - updates):
@@ -99,7 +101,7 @@ def _looks(
                 if size not in compiled and compiling.due(size):
                     ensemble.compile(examples.inputs, examples.targets, size)
                     compiled.add(size)
-                if 0 < updates <= warm_up:
+                if protocol.rate_rule.moves(updates, an_epoch):
                     rates = _rates(protocols, examples.count, batch_size, updates)
                     ensemble.learning_rates.copy_(torch.tensor(rates))
                 ensemble.update(examples.inputs, examples.targets, indices)

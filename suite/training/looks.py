@@ -43,18 +43,18 @@ def followed(
     return seen
 
 
-def table(looks: Iterable[Look], protocol: Protocol, updates_per_epoch: int) -> pd.DataFrame:
-    """A row per look: `updates`, `epoch` (updates over updates per epoch), `train_loss`, `train_score`,
-    `test_loss`, `test_score`, and `status`, the same in each row: `diverged` when the training loss stops being
-    finite or ends above its initial value, `target_not_reached` when a target loss was not."""
+def table(looks: Iterable[Look], protocol: Protocol, examples: int, batch_size: int) -> pd.DataFrame:
+    """A row per look: `updates`, `epoch` (how many these are), `train_loss`, `train_score`, `test_loss`,
+    `test_score`, and `status`, the same in each row: `diverged` when the training loss stops being finite or ends
+    above its initial value, `target_not_reached` when a target loss was not."""
     frame = pd.DataFrame(looks, columns=["updates", "train_loss", "train_score", "test_loss", "test_score"])
-    frame.insert(1, "epoch", frame["updates"] / updates_per_epoch)
+    frame.insert(1, "epoch", protocol.epochs(frame["updates"], examples, batch_size))
     return frame.assign(status=status(frame["train_loss"], protocol))
 
 
-def tables(seen: Sequence[Sequence[Look]], protocol: Protocol, updates_per_epoch: int) -> pd.DataFrame:
+def tables(seen: Sequence[Sequence[Look]], protocol: Protocol, examples: int, batch_size: int) -> pd.DataFrame:
     """The `table` of every replica's looks, below one another, with the replica's place as `seed`."""
-    each = [table(of_replica, protocol, updates_per_epoch) for of_replica in seen]
+    each = [table(of_replica, protocol, examples, batch_size) for of_replica in seen]
     return pd.concat(each, keys=range(len(each)), names=["seed"]).reset_index("seed")
 
 

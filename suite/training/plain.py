@@ -1,5 +1,6 @@
 """Training one replica after another, with torch's own optimizer: slow and obvious."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -10,16 +11,17 @@ from suite.backends import CPU, Backend
 from suite.training import looks
 from suite.training.epoch import Batch, resident_batches
 from suite.training.evaluate import evaluate
-from suite.training.protocol import Protocol, updates_per_epoch
+from suite.training.protocol import Protocol
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
 
-def endless_batches(data: Data, batch_size: int, replica: int) -> Iterator[Batch]:
-    """The batches of epoch after epoch, reshuffled before each, in the order of `replica`."""
-    generator = seeds.generator("shuffle", batch_size, replica)
-    while True:
-        yield from resident_batches(data.train_inputs, data.train_targets, batch_size, generator)
+def endless_batches(data: Data, protocol: Protocol, batch_size: int, replica: int) -> Iterator[Batch]:
+    """The batches of epoch after epoch, drawn anew before each, in the order of `replica`."""
+    generator, examples = seeds.generator("shuffle", batch_size, replica), (data.train_inputs, data.train_targets)
+    for epoch in itertools.count():
+        size = protocol.batch_size(batch_size, epoch)
+        yield from resident_batches(*examples, size, generator, protocol.with_replacement)
 
 
 def trained(
@@ -33,7 +35,7 @@ def trained(
     while not (seen and looks.ends(0, protocol, seen)) and (found := next(running, None)):
         model, look = found
         seen.append(look)
-    return model, looks.table(seen, protocol, updates_per_epoch(len(data.train_inputs), batch_size))
+    return model, looks.table(seen, protocol, len(data.train_inputs), batch_size)
 
 
 def looks_at(
@@ -43,8 +45,8 @@ def looks_at(
     model = workload.initial_model(replica).to(backend.device).train()
     optimizer = protocol.update_rule.twin(model.parameters(), protocol.learning_rate, protocol.momentum)
     examples = len(data.train_inputs)
-    batches, dropout = endless_batches(data, batch_size, replica), seeds.TorchStream("dropout", batch_size, replica)
-    updates = 0
+    batches = endless_batches(data, protocol, batch_size, replica)
+    dropout, updates = seeds.TorchStream("dropout", batch_size, replica), 0
     for check in protocol.budget.checks(examples, batch_size):
         with dropout.running():
             while updates < check:

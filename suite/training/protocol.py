@@ -4,11 +4,15 @@ A budget says after how many updates to look at the model (`checks`), about how 
 (`expected_updates`), and whether the training loss seen ends the training (`reached`).
 """
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from suite.training.learning_rate import FIXED, RateRule
-from suite.training.update_rule import DESCENT, UpdateRule
+import numpy as np
+import pandas as pd
+
+from suite.training.learning_rate import FIXED, RateRule, listed
+from suite.training.update_rule import DESCENT, UpdateRule, rule_named
 
 
 def updates_per_epoch(examples: int, batch_size: int) -> int:
@@ -44,6 +48,28 @@ class EqualEpochs:
 
     def __str__(self) -> str:
         return f"{self.epochs} epochs"
+
+
+@dataclass(frozen=True)
+class GrowingBatch(EqualEpochs):
+    """Equal epochs, in which the batch size is multiplied by `factor` after each of so many."""
+
+    factor: int
+    after: tuple[int, ...]
+
+    def batch_size(self, first: int, epoch: int) -> int:
+        """Of the batches after so many epochs."""
+        return first * self.factor ** sum(epoch >= one for one in self.after)
+
+    def checks(self, examples: int, batch_size: int) -> Iterator[int]:
+        sizes = (self.batch_size(batch_size, epoch) for epoch in range(self.epochs))
+        return itertools.accumulate((updates_per_epoch(examples, size) for size in sizes), initial=0)
+
+    def expected_updates(self, examples: int, batch_size: int) -> int:
+        return max(self.checks(examples, batch_size))
+
+    def __str__(self) -> str:
+        return f"{self.epochs} epochs, batch size times {self.factor} after {listed(self.after)}"
 
 
 @dataclass(frozen=True)
@@ -111,7 +137,7 @@ class TenthOfTraining:
         return f"a tenth of {self.epochs} epochs at batch size {self.batch_size}"
 
 
-Budget = EqualEpochs | EqualUpdates | TargetLoss | TenthOfTraining
+Budget = EqualEpochs | GrowingBatch | EqualUpdates | TargetLoss | TenthOfTraining
 
 
 @dataclass(frozen=True)
@@ -124,10 +150,40 @@ class Protocol:
     rate_rule: RateRule = FIXED
     update_rule: UpdateRule = DESCENT
     momentum: float = 0.0
+    with_replacement: bool = False
+    """Whether each example of a batch is drawn from all, so that an epoch is only as many draws as there are
+    examples; else an epoch has every example once."""
+
+    @classmethod
+    def of(
+        cls, workload, budget: Budget, rate_rule: RateRule = FIXED, learning_rate: float | None = None
+    ) -> "Protocol":
+        """As a `workload`, or the facts of one, is trained: by its own update rule, from its own learning rate unless
+        another is given."""
+        rate = learning_rate or workload.learning_rate
+        return cls(rate, budget, rate_rule, rule_named(workload.update_rule), workload.momentum)
+
+    def __repr__(self) -> str:
+        """Every field that determines a training. `with_replacement` only where it is so: cells are stored under what
+        stands here, and were before there was a choice."""
+        told = [field.name for field in fields(self) if field.name != "with_replacement" or self.with_replacement]
+        return f"Protocol({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
 
     def __str__(self) -> str:
         moved = "" if self.update_rule is DESCENT else f", {self.update_rule} {self.momentum:g}"
-        return f"{self.rate_rule.describe(self.learning_rate)}{moved}, {self.budget}"
+        drawn = ", drawn with replacement" if self.with_replacement else ""
+        return f"{self.rate_rule.describe(self.learning_rate)}{moved}, {self.budget}{drawn}"
+
+    def batch_size(self, first: int, epoch: int) -> int:
+        """Of the batches after so many epochs, `first` at first."""
+        return self.budget.batch_size(first, epoch) if isinstance(self.budget, GrowingBatch) else first
+
+    def epochs(self, updates: pd.Series, examples: int, batch_size: int) -> pd.Series:
+        """How many so many updates are."""
+        if not isinstance(self.budget, GrowingBatch):
+            return updates / updates_per_epoch(examples, batch_size)
+        ends = list(self.budget.checks(examples, batch_size))
+        return pd.Series(np.interp(updates, ends, range(len(ends))), updates.index)
 
     def rate(self, examples: int, batch_size: int, updates: int) -> float:
         """The learning rate of an update from a batch of `batch_size` of so many `examples`, after so many

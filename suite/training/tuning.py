@@ -100,11 +100,10 @@ def try_rates(
     places = [(rate, replica) for rate in rates for replica in tried]
     protocols = [replace(cell.protocol, learning_rate=rate, rate_rule=FIXED) for rate, _ in places]
     seen = train(workload, data, cell, protocols, [replica for _, replica in places], compiling, race.ended)
-    an_epoch = updates_per_epoch(len(data.train_inputs), cell.batch_size)
     rows = []
     for (rate, replica), protocol, of_trial in zip(places, protocols, seen, strict=True):
         updates, loss = cost(protocol, of_trial)
-        last = looks.table(of_trial, protocol, an_epoch).tail(1)
+        last = looks.table(of_trial, protocol, len(data.train_inputs), cell.batch_size).tail(1)
         rows.append(last.assign(seed=replica, learning_rate=rate, cost_updates=updates, cost_loss=loss))
     return pd.concat(rows, ignore_index=True)
 
@@ -133,8 +132,7 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     rate = best_rate(trials)
     final = replace(cell.protocol, learning_rate=rate, rate_rule=FIXED, budget=_capped(cell.protocol.budget, trials))
     seen = train(workload, data, cell, [final] * cell.repeats, range(cell.repeats), compiling)
-    an_epoch = updates_per_epoch(len(data.train_inputs), cell.batch_size)
-    finals = looks.tables(seen, final, an_epoch)
+    finals = looks.tables(seen, final, len(data.train_inputs), cell.batch_size)
     finals = finals.assign(learning_rate=rate, on_edge=bool(trials["on_edge"].iloc[0]))
     return pd.concat([trials.assign(stage=TRIAL), finals.assign(stage=FINAL)], ignore_index=True)
 

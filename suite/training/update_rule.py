@@ -73,5 +73,8 @@ ADAM = UpdateRule(
 )
 
 
+RULES = {rule.name: rule for rule in (DESCENT, MOMENTUM, NESTEROV, ADAM)}
+
+
 def rule_named(name: str) -> UpdateRule:
-    return next(rule for rule in (DESCENT, MOMENTUM, NESTEROV, ADAM) if rule.name == name)
+    return RULES[name]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.errors import UserError
-from suite.workloads.workload import Data, Workload, cross_entropy
+from suite.workloads.workload import UPDATE_RULES, Data, Workload, cross_entropy
 
 SPLITS = ("train", "test")
 
@@ -18,6 +18,7 @@ def load_checked(workload: Workload) -> Data:
 
     Raises UserError that names the first thing that is not.
     """
+    _check_update_rule(workload)
     data = _called(workload, "load()", workload.load)
     _check_data(workload, data)
     _check_batch_sizes(workload, len(data.train_inputs))
@@ -76,6 +77,15 @@ def _check_tensor(workload: Workload, name: str, tensor: Tensor) -> None:
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
         bad = int((~torch.isfinite(tensor)).flatten(start_dim=1 if tensor.dim() > 1 else 0).any(-1).sum())
         raise _wrong(workload, f"{name} has values that are not finite (NaN or infinite), in {bad} examples")
+
+
+def _check_update_rule(workload: Workload) -> None:
+    if workload.update_rule not in UPDATE_RULES:
+        raise _wrong(workload, f"no update rule '{workload.update_rule}': choose from {', '.join(UPDATE_RULES)}")
+    if not 0 <= workload.momentum < 1:
+        raise _wrong(workload, f"momentum {workload.momentum} must be at least 0 and less than 1")
+    if workload.update_rule == "descent" and workload.momentum:
+        raise _wrong(workload, f"descent has no momentum {workload.momentum}: choose another update rule, or 0")
 
 
 def _check_batch_sizes(workload: Workload, examples: int) -> None:

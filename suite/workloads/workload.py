@@ -59,6 +59,10 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(dim=1) == targets).float()
 
 
+UPDATE_RULES = ("descent", "momentum", "nesterov", "adam")
+"""The names of those in suite/training/update_rule.py."""
+
+
 @dataclass(frozen=True)
 class Published:
     """Numbers that others published for the same data, drawn in light grey beside what is measured."""
@@ -102,6 +106,10 @@ class Workload:
     score: Callable[[Tensor, Tensor], Tensor] = accuracy
     """Outputs [B, ...] and targets [B, ...] to the score of each example [B]; higher is better."""
     score_name: str = "accuracy"
+    update_rule: str = "descent"
+    """How gradients move the parameters in its trainings: one of UPDATE_RULES."""
+    momentum: float = 0.0
+    """That of its update rule; of Adam, beta_1."""
     resplit: bool = False
     """Whether every replica splits the examples into training and test sets afresh."""
     training_batch_sizes: tuple[int, ...] | None = None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.backends import CPU
-from suite.training.epoch import epoch, loader_batches, resident_batches
+from suite.training.epoch import drawn, epoch, loader_batches, resident_batches
 from suite.training.update import update
 from tests.conftest import blobs, tiny
 
@@ -79,3 +79,15 @@ def test_an_epoch_makes_one_update_from_each_batch(batch_size):
     for batch in batches:
         update(CPU, by_hand, workload.loss, optimizer, *batch)
     assert all(map(torch.equal, model.parameters(), by_hand.parameters()))
+
+
+def test_with_replacement_an_example_is_drawn_whatever_was_drawn_before():
+    """As many draws as there are examples miss each with (1 - 1/n)^n, and the first half of them tells nothing of
+    the second."""
+    count = 4000
+    order = drawn(count, generator(1), with_replacement=True)
+    assert order.shape == (count,)
+    missed = 1 - len(order.unique()) / count
+    assert missed == pytest.approx((1 - 1 / count) ** count, abs=4 * (0.1 / count) ** 0.5)
+    again = torch.isin(order[count // 2 :], order[: count // 2]).float().mean()
+    assert again == pytest.approx(1 - (1 - 1 / count) ** (count / 2), abs=0.05)

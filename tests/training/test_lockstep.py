@@ -16,8 +16,10 @@ from suite.training import repaid
 from suite.training.compilation import no_compiler
 from suite.training.engine import TRAINING, measure, packed, why_not_ensemble
 from suite.training.ensemble import Ensemble
+from suite.training.learning_rate import Decayed
 from suite.training.packing import LEAST, MOST, PARAMETERS, WORK, replicas_per_call
-from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
+from suite.training.protocol import EqualEpochs, GrowingBatch, Protocol, TargetLoss
+from suite.training.update_rule import ADAM
 from tests.conftest import blobs, cuda, network, tiny
 from tests.workloads.test_kinds import SEQUENCES, counting
 
@@ -44,6 +46,20 @@ def assert_same_training(workload, protocol, batch_size, replicas_per_call, data
 @pytest.mark.parametrize("resplit", [True, False])
 def test_equal_epochs(resplit, batch_size, replicas_per_call):
     assert_same_training(tiny(resplit=resplit), Protocol(0.1, EqualEpochs(3)), batch_size, replicas_per_call)
+
+
+CHANGING = {
+    "decaying rate": Protocol(0.1, EqualEpochs(4), Decayed(2, (1, 3))),
+    "growing batch": Protocol(0.1, GrowingBatch(4, 2, (1, 3))),
+    "with replacement": Protocol(0.1, EqualEpochs(3), with_replacement=True),
+    "adam": Protocol(0.01, EqualEpochs(3), update_rule=ADAM, momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize("protocol", CHANGING.values(), ids=CHANGING)
+def test_what_changes_within_a_training(protocol, batch_size):
+    assert_same_training(tiny(), protocol, batch_size, 3)
 
 
 def test_to_a_target_each_replica_ends_at_its_own_look():
@@ -143,6 +159,13 @@ def test_every_pack_and_every_size_of_batch_counts(monkeypatch):
     assert first_due(counted(40, 6, 70, guessed=False), 6) == 1
     assert first_due(counted(40, 6, 70, guessed=False), 4) is None
     assert first_due(counted(40, 6, 70, guessed=False, replicas=18), 4) == 1
+
+
+def test_a_growing_batch_counts_the_calls_of_each_size():
+    """Of 40 examples: two epochs of 6, one of 12, each with a last batch of 4; two packs."""
+    one = cell(Protocol(0.1, GrowingBatch(3, 2, (2,))), 6, replicas_per_call=3)
+    expected = repaid.Compiling(tiny(), 40, one, 6, updates=18).expected
+    assert expected == {6: 2 * 2 * 6, 12: 2 * 3, 4: 2 * 3}
 
 
 def test_it_compiles_sooner_where_eager_calls_lose_more(monkeypatch):

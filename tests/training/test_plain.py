@@ -12,8 +12,9 @@ from suite.cells import Cell
 from suite.training import looks
 from suite.training.engine import TRAINING, measure
 from suite.training.evaluate import evaluate
+from suite.training.learning_rate import Decayed
 from suite.training.plain import trained
-from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
+from suite.training.protocol import EqualEpochs, GrowingBatch, Protocol, TargetLoss
 from tests.conftest import blobs, tiny
 
 
@@ -61,6 +62,45 @@ def test_the_curve_is_that_of_a_loop_written_by_hand(batch_size, replica):
     assert looks["updates"].tolist() == [number * math.ceil(40 / batch_size) for number in range(4)]
     assert looks["epoch"].tolist() == [0, 1, 2, 3]
     assert set(looks["status"]) == {"ok"}
+
+
+def losses_by_hand(sizes: list[int], rates: list[float], with_replacement: bool = False) -> list[float]:
+    """Training loss of replica 0 after each epoch, of so large batches and at such a rate, from one stream."""
+    data = blobs()
+    model = tiny().initial_model(0)
+    shuffles = torch.Generator().manual_seed(seeds.derive("shuffle", sizes[0], 0))
+    curve = []
+    for size, rate in zip(sizes, rates, strict=True):
+        if with_replacement:
+            order = torch.randint(40, (40,), generator=shuffles)
+        else:
+            order = torch.randperm(40, generator=shuffles)
+        for start in range(0, 40, size):
+            batch = order[start : start + size]
+            nn.functional.cross_entropy(model(data.train_inputs[batch]), data.train_targets[batch]).backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= rate * parameter.grad
+                    parameter.grad = None
+        curve.append(nn.functional.cross_entropy(model(data.train_inputs), data.train_targets).item())
+    return curve
+
+
+@pytest.mark.parametrize(
+    ("protocol", "sizes", "rates"),
+    [
+        (Protocol(0.4, EqualEpochs(4), Decayed(2, (1, 3))), [7, 7, 7, 7], [0.4, 0.2, 0.2, 0.1]),
+        (Protocol(0.4, GrowingBatch(4, 2, (1, 3))), [7, 14, 14, 28], [0.4] * 4),
+        (Protocol(0.4, EqualEpochs(4), with_replacement=True), [7] * 4, [0.4] * 4),
+    ],
+    ids=["decaying rate", "growing batch", "with replacement"],
+)
+def test_what_changes_from_epoch_to_epoch_is_that_of_a_loop_written_by_hand(protocol, sizes, rates):
+    looks = train(tiny(), blobs(), protocol, 7, 0)
+    by_hand = losses_by_hand(sizes, rates, protocol.with_replacement)
+    np.testing.assert_allclose(looks["train_loss"].iloc[1:], by_hand, rtol=1e-5)
+    assert looks["epoch"].tolist() == [0, 1, 2, 3, 4]
+    assert looks["updates"].iloc[-1] == sum(math.ceil(40 / size) for size in sizes)
 
 
 def test_training_to_a_target_ends_at_the_first_look_below_it():

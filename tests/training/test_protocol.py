@@ -2,13 +2,17 @@
 
 import itertools
 import pickle
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 from joblib.externals.loky.backend.reduction import dumps
 
-from suite.training.learning_rate import FIXED, LinearWarmUp, SquareRoot, Tuned
-from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol, TargetLoss, TenthOfTraining
-from suite.training.update_rule import MOMENTUM
+from suite.training.learning_rate import FIXED, Decayed, LinearWarmUp, SquareRoot, Tuned
+from suite.training.protocol import EqualEpochs, EqualUpdates, GrowingBatch, Protocol, TargetLoss, TenthOfTraining
+from suite.training.update_rule import ADAM, DESCENT, MOMENTUM, RULES
+from suite.workloads.workload import UPDATE_RULES
+from tests.conftest import tiny
 
 
 def test_equal_epochs_looks_after_every_epoch():
@@ -52,6 +56,7 @@ def test_a_protocol_reaches_another_process_unchanged(dumps):
     [
         (FIXED, {1: [0.1, 0.1, 0.1], 16: [0.1, 0.1, 0.1]}),
         (SquareRoot(4), {1: [0.05, 0.05, 0.05], 16: [0.2, 0.2, 0.2]}),
+        (Decayed(2, (1, 2)), {1: [0.1, 0.1, 0.1], 16: [0.1, 0.1, 0.025]}),
         (LinearWarmUp(4, epochs=1), {1: [0.025, 0.025, 0.025], 16: [0.1, 0.2, 0.4]}),
     ],
 )
@@ -62,8 +67,48 @@ def test_how_the_rate_follows_the_batch_size(rule, rates):
         assert [protocol.rate(48, batch_size, updates) for updates in (0, 1, 9)] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("rule", [FIXED, SquareRoot(4), LinearWarmUp(4, epochs=1.5), Decayed(2, (1, 2))])
+@pytest.mark.parametrize("batch_size", [1, 5, 16])
+def test_a_rule_says_at_which_updates_its_rate_moves(rule, batch_size):
+    protocol, an_epoch = Protocol(0.1, EqualEpochs(3), rule), -(-48 // batch_size)
+    rates = [protocol.rate(48, batch_size, updates) for updates in range(3 * an_epoch)]
+    for updates in range(1, 3 * an_epoch):
+        if rates[updates] != rates[updates - 1]:
+            assert rule.moves(updates, an_epoch)
+    if rule in (FIXED, SquareRoot(4)):
+        assert not any(rule.moves(updates, an_epoch) for updates in range(3 * an_epoch))
+
+
 def test_equal_updates_are_those_of_one_batch_size():
     budget = EqualUpdates(epochs=3, batch_size=16)
     for batch_size in (1, 16, 40):
         assert budget.expected_updates(40, batch_size) == 9
         assert list(budget.checks(40, batch_size))[-1] == 9
+
+
+def test_a_growing_batch_is_looked_at_after_each_of_its_epochs():
+    """Of 20 examples: batches of 3, then of 6, then of 12, and of 24, which are all."""
+    budget = GrowingBatch(5, factor=2, after=(2, 3, 4))
+    assert [budget.batch_size(3, epoch) for epoch in range(5)] == [3, 3, 6, 12, 24]
+    assert list(budget.checks(20, 3)) == [0, 7, 14, 18, 20, 21]
+    assert budget.expected_updates(20, 3) == 21
+    protocol = Protocol(0.1, budget)
+    assert protocol.epochs(pd.Series([0, 7, 16, 21]), 20, 3).tolist() == [0, 1, 2.5, 5]
+    assert str(protocol) == "fixed rate 0.1, 5 epochs, batch size times 2 after 2, 3 and 4"
+
+
+def test_what_keys_are_made_of_is_what_it_was_before_batches_could_be_drawn_otherwise():
+    protocol = Protocol(0.1, EqualEpochs(5))
+    assert repr(protocol) == (
+        "Protocol(learning_rate=0.1, budget=EqualEpochs(epochs=5), rate_rule=Fixed(), update_rule=descent, "
+        "momentum=0.0)"
+    )
+    assert repr(replace(protocol, with_replacement=True)) == f"{repr(protocol)[:-1]}, with_replacement=True)"
+    assert str(replace(protocol, with_replacement=True)) == "fixed rate 0.1, 5 epochs, drawn with replacement"
+
+
+def test_a_workload_is_trained_by_its_own_update_rule():
+    adam = tiny(update_rule="adam", momentum=0.8)
+    assert Protocol.of(adam, EqualEpochs(3)) == Protocol(0.1, EqualEpochs(3), FIXED, ADAM, 0.8)
+    assert Protocol.of(tiny(), EqualEpochs(3), Tuned(), 0.3) == Protocol(0.3, EqualEpochs(3), Tuned(), DESCENT, 0.0)
+    assert tuple(RULES) == UPDATE_RULES

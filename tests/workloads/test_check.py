@@ -112,6 +112,15 @@ BROKEN = {
         {"batch_sizes": (1, 16, 64)},
         "batch size 64 is more than its 40 training examples",
     ),
+    "an update rule that there is not": (
+        {"update_rule": "sgd"},
+        "no update rule 'sgd': choose from descent, momentum, nesterov, adam",
+    ),
+    "a momentum that grows without end": (
+        {"update_rule": "momentum", "momentum": 1.0},
+        "momentum 1.0 must be .* less",
+    ),
+    "a momentum that nothing uses": ({"momentum": 0.9}, "descent has no momentum 0.9"),
     "model raises": ({"model": raises}, "model\\(\\) raises OSError"),
     "model is a function": ({"model": lambda: torch.relu}, "model\\(\\) returns builtin_function_or_method"),
     "a model without parameters": ({"model": nn.Flatten}, "no parameters to train"),
@@ -148,6 +157,13 @@ def test_a_broken_workload_is_named_in_one_line(changes, message):
     with pytest.raises(UserError, match=f"^workload tiny: .*{message}") as error:
         load_checked(tiny(**changes))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"update_rule": "adam", "momentum": 0.9}, {"update_rule": "momentum"}, {"update_rule": "descent"}]
+)
+def test_every_update_rule_there_is_passes(changes):
+    load_checked(tiny(**changes))
 
 
 def test_a_sound_workload_passes_with_its_data():

@@ -1,0 +1,76 @@
+"""Keskar's networks: what they are, and that all of their trainings are by ADAM. Their data is not needed here."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from suite.backends import BACKENDS
+from suite.cells import Cell
+from suite.claims import all_claims
+from suite.plan import PRESETS
+from suite.training.engine import TRAINING, measure, packed
+from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.update_rule import ADAM
+from suite.workloads import Data, find
+from suite.workloads.check import load_checked
+
+EXAMPLES = {"keskar_f1": 60_000, "keskar_c1": 50_000}
+SHAPES = {"keskar_f1": (784,), "keskar_c1": (3, 32, 32)}
+NOT_ITS_OWN = {"momentum_sum", "momentum_speed_up"}
+"""Claims that set the update rule themselves."""
+
+
+def fake(name: str) -> Data:
+    """Twelve bright and twelve dark examples, by turns, for each split."""
+    generator = torch.Generator().manual_seed(4)
+    targets = torch.arange(24) % 2
+    inputs = (torch.rand(24, *SHAPES[name], generator=generator).flatten(1) + targets[:, None]).view(
+        24, *SHAPES[name]
+    )
+    return Data(inputs, targets, inputs, targets)
+
+
+PARAMETERS = {
+    "keskar_f1": 784 * 512 + 4 * 512 * 512 + 5 * 3 * 512 + 512 * 10 + 10,
+    "keskar_c1": 3 * 64 * 25 + 64 * 64 * 25 + 2 * 3 * 64 + 4096 * 384 + 384 * 192 + 3 * (384 + 192) + 192 * 10 + 10,
+}
+"""Weights from layer to layer; a bias and the two of batch norm for every unit; the last layer."""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_parameters(name):
+    parameters = find(name).initial_model(0).parameters()
+    assert sum(parameter.numel() for parameter in parameters) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_few_updates_on_fake_images_lower_the_loss(name):
+    workload = replace(find(name), load=lambda: fake(name), batch_sizes=(8, 12), small=8, large=12)
+    data = load_checked(workload)
+    protocol = Protocol.of(workload, EqualEpochs(3))
+    rows = measure(workload, data, packed(Cell(TRAINING, name, "cpu", 8, 2, protocol), workload))
+    losses = rows[rows["seed"] == 0]["train_loss"].tolist()
+    assert losses[-1] < losses[0]
+    assert set(rows["status"]) == {"ok"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_training_is_by_adam(name):
+    workload = find(name)
+    scope = PRESETS["full"].scope(workload, None, tuple(BACKENDS))
+    cells = [cell for claim in all_claims() if claim.name not in NOT_ITS_OWN for cell in claim.cells(workload, scope)]
+    trained = {cell.protocol for cell in cells if cell.protocol and cell.workload == name}
+    assert len(trained) > 12
+    assert {(protocol.update_rule, protocol.momentum) for protocol in trained} == {(ADAM, 0.9)}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_no_epoch_ends_with_a_batch_of_one_example_which_batch_norm_cannot_take(name):
+    """Nor has a batch one that Keskar's did not have: 256, and a tenth of the data."""
+    workload, examples = find(name), EXAMPLES[name]
+    assert all(examples % size != 1 for size in workload.batch_sizes)
+    assert (workload.small, workload.large) == (256, examples // 10)
+    assert set(workload.published.values["test_score"]) == {workload.small, workload.large}
+    assert any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in workload.initial_model(0).modules())
