@@ -67,7 +67,7 @@ def data() -> Data:
 
 @cache
 def trained(of: str, rule: str = "descent", epochs: int = 1, name: str = "digits") -> pd.DataFrame:
-    """The last look at each replica, trained by suite.training's engine: as an `ensemble`, or plainly on a backend."""
+    """The last look at each replica, trained by the suite's engine: as an `ensemble`, or plainly on a backend."""
     rate, momentum = RATES[rule]
     protocol = Protocol(rate, EqualEpochs(epochs), update_rule=rule_named(rule), momentum=momentum)
     return looks(of, protocol, BATCH_SIZE, name).groupby("seed").last()

@@ -1,7 +1,7 @@
 """The yardstick of `benchmarks.ratios`: a network's gradient and its plain update, written out with torch alone.
 
-Frozen: it imports nothing of the suite and is never made faster, so that a ratio to it means the same in every commit.
-Whoever must change it bumps the version of what is divided by it.
+Frozen: it imports nothing of the suite and is never made faster, so that a ratio to it means the same in every
+commit. Whoever must change it bumps the version of what is divided by it.
 """
 
 import torch

@@ -20,12 +20,15 @@ def compare(base: str, head: str | None, root: Path, scratch: Path) -> list:
     from benchmarks.gate.rounds import findings, ratios
     from benchmarks.gate.sides import build, common_commit, snapshot, worktrees
 
-    until = time.monotonic() + LIMIT_S
+    began = time.monotonic()
     head = head or snapshot(root, scratch)
     commits = {"base": common_commit(base, head, root), "head": head}
     with worktrees(commits, root, scratch) as trees:
         sides = build(trees, scratch)
-    return findings(sides, scratch) + ratios(sides, scratch, until)
+    print(f"gate: built both after {time.monotonic() - began:.0f} s", flush=True)
+    found = findings(sides, scratch)
+    print(f"gate: findings after {time.monotonic() - began:.0f} s", flush=True)
+    return found + ratios(sides, scratch, began + LIMIT_S)
 
 
 def gate(base: str, head: str | None, root: Path) -> int:

@@ -56,7 +56,8 @@ def judge_finding(base: dict, head: dict) -> Row:
 
 
 def log_ratio(readings: Sequence[tuple[float, float]]) -> float:
-    """Of readings [n, 2] of what is measured and of the yardstick, in turns: from the mean logarithms of the fastest quarter of each: other processes only ever slow a reading."""
+    """Logarithm of a ratio, from readings [n, 2] of what is measured and of the yardstick, taken in turns: from the
+    mean logarithms of the fastest quarter of each, since other processes only ever slow a reading."""
     logs = np.sort(np.log(np.asarray(readings)), axis=0)[: max(1, len(readings) // 4)]
     measured, yardstick = logs.mean(axis=0)
     return float(measured - yardstick)

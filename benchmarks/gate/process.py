@@ -23,7 +23,8 @@ class Process:
     """
 
     def __init__(self, side: Side, what: str, scratch: Path):
-        self.side, self.what, self.log = side, what, tempfile.TemporaryFile("w+")
+        self.side, self.what = side, what
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(side.folder), str(yardstick(scratch))]),

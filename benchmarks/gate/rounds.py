@@ -40,6 +40,7 @@ def ratios(sides: Sequence[Side], scratch: Path, until: float) -> list[Row]:
         count += 1
         ended = time.monotonic()
         late = ended + (ended - began) > until
+        print(f"gate: round {count} of ratios in {ended - began:.0f} s", flush=True)
         if count >= LEAST and (late or (count >= ENOUGH and settled(taken))):
             break
     return [judge_ratio(name, "x frozen", rounds, len(taken)) for name, rounds in taken.items()]

@@ -1,4 +1,4 @@
-"""The two sides that are compared: each a commit, checked out as a worktree and built in the gate's own environment."""
+"""The two sides that are compared: each a commit, checked out as a worktree, and built in the gate's environment."""
 
 import os
 import subprocess
