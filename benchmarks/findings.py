@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.ratios import REPLICA_BATCH, REPLICAS
+from benchmarks.ratios import REPLICA_BATCH, REPLICAS, compile_from_cache
 from suite import seeds
 from suite.cells import Cell
 from suite.instruments.gradient_noise import batch_gradient, sampled_noise
@@ -75,7 +75,8 @@ def trained(of: str, rule: str = "descent", epochs: int = 1, name: str = "digits
 
 def looks(of: str, protocol: Protocol, batch_size: int, name: str = "digits") -> pd.DataFrame:
     backend, together = ("cpu", TOGETHER) if of == "ensemble" else (of, 1)
-    cell = Cell(engine.TRAINING, name, backend, batch_size, TOGETHER, protocol, replicas_per_call=together)
+    replicas = 1 if of == "sequential" else TOGETHER
+    cell = Cell(engine.TRAINING, name, backend, batch_size, replicas, protocol, replicas_per_call=together)
     return engine.measure(workload(name), data(), cell)
 
 
@@ -96,7 +97,7 @@ def track_training_loss_compiled():
     """After a hundred updates of a compiled ensemble."""
     inputs, targets = data().train_inputs, data().train_targets
     ensemble = Ensemble(workload(), range(REPLICAS), workload().learning_rate)
-    ensemble.compile(inputs, targets, REPLICA_BATCH)
+    compile_from_cache(ensemble, inputs, targets)
     generator = seeds.generator("findings", "compiled")
     for _ in range(100):
         ensemble.update(inputs, targets, torch.randint(FULL_BATCH, (REPLICAS, REPLICA_BATCH), generator=generator))

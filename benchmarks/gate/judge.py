@@ -138,9 +138,8 @@ def conclusion(rows: Sequence[Row]) -> tuple[int, str]:
 
     regressions, failures, faster = told(REGRESSIONS), told(FAILURES), told([FASTER])
     if failures:
-        return NO_VERDICT, f"could not measure ({failures})" + (
-            f"; beside that, {regressions}" if regressions else ""
-        )
+        both = "; beside that, ".join(filter(None, [failures, regressions]))
+        return NO_VERDICT, f"could not measure ({both})"
     if regressions:
         return REGRESSION, f"regression ({regressions})"
     return NOTHING, "no regression" + (f" ({faster})" if faster else "")

@@ -9,10 +9,10 @@ import tempfile
 import threading
 from pathlib import Path
 
-from benchmarks.gate.sides import CouldNotMeasure, Side
+from benchmarks.gate.sides import CouldNotMeasure, Side, last_line
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
-LONGEST_ANSWER_S = 60
+LONGEST_ANSWER_S = 120
 """After which a process is given up."""
 
 
@@ -23,7 +23,7 @@ class Process:
     """
 
     def __init__(self, side: Side, what: str, scratch: Path):
-        self.side, self.what = side, what
+        self.side, self.what, self.given_up = side, what, False
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         environment = {
             **os.environ,
@@ -52,7 +52,7 @@ class Process:
 
     def answer(self):
         """Its next answer. Raises CouldNotMeasure where none comes, with the last that it said."""
-        late = threading.Timer(LONGEST_ANSWER_S, self.process.kill)
+        late = threading.Timer(LONGEST_ANSWER_S, self._give_up)
         late.start()
         line = self.process.stdout.readline()
         late.cancel()
@@ -66,13 +66,17 @@ class Process:
         if measured != self.side.folder / "suite":
             raise CouldNotMeasure(f"{self.side.name}: {measured} was imported instead of the built suite")
 
+    def _give_up(self) -> None:
+        self.given_up = True
+        self.process.kill()
+
     def _fail(self) -> None:
         code = self.process.wait()
         self.log.seek(0)
-        said = self.log.read().strip()
+        said = self.log.read()
         print(said, file=sys.stderr)
-        *_, last = [f"no answer within {LONGEST_ANSWER_S} s" if code < 0 else "it said nothing", *said.splitlines()]
-        raise CouldNotMeasure(f"{self.side.name}: {self.what} failed with exit code {code}: {last}")
+        why = f"no answer within {LONGEST_ANSWER_S} s" if self.given_up else last_line(said)
+        raise CouldNotMeasure(f"{self.side.name}: {self.what} failed with exit code {code}: {why}")
 
 
 def yardstick(scratch: Path) -> Path:

@@ -21,6 +21,11 @@ class Side:
     """Holds `suite` as it would be installed."""
 
 
+def last_line(said: str) -> str:
+    *_, last = ["it said nothing", *said.strip().splitlines()]
+    return last
+
+
 def git(*arguments: str, at: Path, **environment: str) -> str:
     """What git prints. Raises CouldNotMeasure with what it says."""
     command = ["git", "-C", str(at), *arguments]
@@ -29,8 +34,7 @@ def git(*arguments: str, at: Path, **environment: str) -> str:
     except OSError as error:
         raise CouldNotMeasure(f"git does not run: {error}") from error
     if done.returncode:
-        *_, last = ["it said nothing", *done.stderr.strip().splitlines()]
-        raise CouldNotMeasure(f"git {' '.join(arguments)}: {last}")
+        raise CouldNotMeasure(f"git {' '.join(arguments)}: {last_line(done.stderr)}")
     return done.stdout.strip()
 
 
@@ -85,7 +89,7 @@ def build(trees: dict[str, Path], scratch: Path) -> list[Side]:
         wheels = list((scratch / f"{name}-wheel").glob("*.whl"))
         if process.returncode or len(wheels) != 1:
             print(said[name], file=sys.stderr)
-            raise CouldNotMeasure(f"{name} does not build")
+            raise CouldNotMeasure(f"{name} does not build: {last_line(said[name])}")
         with zipfile.ZipFile(wheels[0]) as wheel:
             wheel.extractall(scratch / name)
         sides.append(Side(name, scratch / name))
