@@ -1,0 +1,190 @@
+"""What the suite finds, as numbers that do not depend on the machine's speed: on digits, seeded, within seconds.
+
+Two commits that find the same agree but for rounding, for which RELATIVE allows. One thread: the order of sums is
+then fixed too.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from benchmarks.ratios import REPLICA_BATCH, REPLICAS, compile_from_cache
+from suite import seeds
+from suite.cells import Cell
+from suite.instruments.gradient_noise import batch_gradient, sampled_noise
+from suite.instruments.gradient_pass import GradientStatistics, gradient_statistics
+from suite.statistics import value_at_crossing
+from suite.training import engine
+from suite.training.ensemble import Ensemble
+from suite.training.epoch import loader_batches, resident_batches
+from suite.training.lockstep import Examples
+from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
+from suite.training.update_rule import rule_named
+from suite.workloads import Data, Workload, find
+
+RELATIVE = 1e-4
+"""Another number of threads, or an ensemble instead of a plain loop, moves none of these by more than 1e-7."""
+BATCH_SIZE, FULL_BATCH = 32, 1437
+TOGETHER = 4
+"""How many replicas are trained, and by one call where they are an ensemble."""
+RATES = {"descent": (0.1, 0.0), "momentum": (0.02, 0.9), "nesterov": (0.02, 0.9), "adam": (0.002, 0.9)}
+"""The learning rate and the momentum with which each rule is tried."""
+
+
+def finding(unit: str, *values: str, absolute: float = 0.0):
+    """Marks a track for asv and for the gate, which call it with each of `values`, where there are some. It may move
+    by `absolute` too, in its own unit."""
+
+    def marked(track: Callable[..., float]) -> Callable[..., float]:
+        track.unit, track.version, track.timeout = unit, "1", 600
+        track.relative, track.absolute = RELATIVE, absolute
+        if values:
+            track.params, track.param_names = (list(values),), ("of",)
+        return track
+
+    return marked
+
+
+def dropout_network() -> nn.Module:
+    """The network of digits, which drops half of what its hidden layer puts out."""
+    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 10))
+
+
+@cache
+def workload(name: str = "digits") -> Workload:
+    return replace(find("digits"), name=name, model=dropout_network) if name == "dropout" else find(name)
+
+
+@cache
+def data() -> Data:
+    torch.set_num_threads(1)
+    return workload().load()
+
+
+@cache
+def trained(of: str, rule: str = "descent", epochs: int = 1, name: str = "digits") -> pd.DataFrame:
+    """The last look at each replica, trained by the suite's engine: as an `ensemble`, or plainly on a backend."""
+    rate, momentum = RATES[rule]
+    protocol = Protocol(rate, EqualEpochs(epochs), update_rule=rule_named(rule), momentum=momentum)
+    return looks(of, protocol, BATCH_SIZE, name).groupby("seed").last()
+
+
+def looks(of: str, protocol: Protocol, batch_size: int, name: str = "digits") -> pd.DataFrame:
+    backend, together = ("cpu", TOGETHER) if of == "ensemble" else (of, 1)
+    replicas = 1 if of == "sequential" else TOGETHER
+    cell = Cell(engine.TRAINING, name, backend, batch_size, replicas, protocol, replicas_per_call=together)
+    return engine.measure(workload(name), data(), cell)
+
+
+@finding("nats", "sequential", "cpu", "ensemble")
+def track_training_loss(of):
+    """After the 45 updates of an epoch."""
+    return trained(of)["train_loss"].mean()
+
+
+@finding("nats", *RATES)
+def track_training_loss_by_rule(rule):
+    """After an epoch of an ensemble."""
+    return trained("ensemble", rule)["train_loss"].mean()
+
+
+@finding("nats")
+def track_training_loss_compiled():
+    """After a hundred updates of a compiled ensemble."""
+    inputs, targets = data().train_inputs, data().train_targets
+    ensemble = Ensemble(workload(), range(REPLICAS), workload().learning_rate)
+    compile_from_cache(ensemble, inputs, targets)
+    generator = seeds.generator("findings", "compiled")
+    for _ in range(100):
+        ensemble.update(inputs, targets, torch.randint(FULL_BATCH, (REPLICAS, REPLICA_BATCH), generator=generator))
+    losses, _ = ensemble.evaluate(inputs, targets)
+    return losses.mean().item()
+
+
+@finding("share", "cpu", "ensemble", absolute=2 / (TOGETHER * 360))
+def track_test_error(of):
+    """After five epochs. One example that rounding sends to the other side moves it by 0.0007: two may."""
+    return 1 - trained(of, epochs=5)["test_score"].mean()
+
+
+@finding("nats", "cpu", "ensemble")
+def track_test_loss(of):
+    """After five epochs."""
+    return trained(of, epochs=5)["test_loss"].mean()
+
+
+@finding("nats", "cpu", "ensemble")
+def track_test_loss_of_dropout_network(of):
+    """After an epoch; dropout belongs to its training and not to its evaluation."""
+    return trained(of, name="dropout")["test_loss"].mean()
+
+
+@finding("without / with")
+def track_momentum_speed_up():
+    """Updates to a training loss of 0.5 without momentum over those with 0.9, at the same rate."""
+    updates = {}
+    for rule, momentum in (("descent", 0.0), ("momentum", 0.9)):
+        protocol = Protocol(0.1, TargetLoss(0.5, 2000), update_rule=rule_named(rule), momentum=momentum)
+        each = looks("ensemble", protocol, 256).groupby("seed")
+        updates[rule] = [value_at_crossing(seen["train_loss"], seen["updates"].tolist(), 0.5) for _, seen in each]
+    return sum(updates["descent"]) / sum(updates["momentum"])
+
+
+def examples_not_seen_once(batches: list[Tensor]) -> int:
+    """Of the numbers of the examples in each batch of an epoch."""
+    counts = torch.cat(batches).bincount(minlength=FULL_BATCH)
+    return int((counts != 1).sum()) + len(counts) - FULL_BATCH
+
+
+@finding("examples", "resident", "loader", "ensemble")
+def track_examples_not_seen_once(of):
+    """In an epoch of batches of 32, the last of which is smaller."""
+    numbers, generator = torch.arange(FULL_BATCH), seeds.generator("findings", "epoch")
+    if of == "resident":
+        return examples_not_seen_once([batch for batch, _ in resident_batches(numbers, numbers, 32, generator)])
+    if of == "loader":
+        fed = loader_batches(numbers, numbers, 32, generator, torch.device("cpu"))
+        return examples_not_seen_once([batch for batch, _ in fed])
+    shared = replace(workload(), resplit=False)
+    fed = Examples(shared, data(), range(TOGETHER)).batches(32, range(TOGETHER))
+    epoch = torch.cat([next(fed) for _ in range(-(-FULL_BATCH // 32))], dim=1)
+    return sum(examples_not_seen_once([order]) for order in epoch)
+
+
+@cache
+def statistics(name: str) -> GradientStatistics:
+    """Of all gradients at the initial parameters, found while the model is in training mode."""
+    with seeds.torch_seeded("findings", "statistics"):
+        model = workload(name).initial_model(0).train()
+        return gradient_statistics(model, workload().loss, data().train_inputs, data().train_targets)
+
+
+@finding("nats / parameter", "digits", "dropout")
+def track_gradient_norm(of):
+    """Of the mean over all examples, by the pass over their gradients."""
+    return statistics(of).squared_norm ** 0.5
+
+
+@finding("examples", "digits", "dropout")
+def track_noise_scale(of):
+    return statistics(of).noise_scale
+
+
+@finding("nats / parameter")
+def track_gradient_norm_of_batch():
+    """Of the first 32 examples, as noise is sampled."""
+    inputs, targets = data().train_inputs[:BATCH_SIZE], data().train_targets[:BATCH_SIZE]
+    return batch_gradient(workload().initial_model(0), workload().loss, inputs, targets).norm().item()
+
+
+@finding("noise / gradient")
+def track_relative_gradient_noise():
+    """Of batches of 32, sampled."""
+    model, examples = workload().initial_model(0), (data().train_inputs, data().train_targets)
+    generator = seeds.generator("findings", "noise")
+    noise = sampled_noise(model, workload().loss, *examples, BATCH_SIZE, 100, generator)
+    return noise / batch_gradient(model, workload().loss, *examples).norm().item()

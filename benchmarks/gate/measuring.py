@@ -1,0 +1,74 @@
+"""The process that measures one side: `python -P -m benchmarks.gate.measuring findings|ratios`.
+
+The gate's own benchmarks measure whichever `suite` stands first on PYTHONPATH. Answers are lines of JSON.
+"""
+
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import ModuleType
+from typing import TextIO
+
+BLOCK = 8
+"""Readings of each ratio between two looks at standard input."""
+
+
+def tracks(module: ModuleType) -> Iterator[tuple[str, Callable]]:
+    """Name and function of each number that a module of benchmarks tracks, with its parameters as asv has them."""
+    for name, track in vars(module).items():
+        if name.startswith("track_"):
+            about = name.removeprefix("track_").replace("_", " ")
+            for values in itertools.product(*getattr(track, "params", ())):
+                yield ", ".join([about, *values]), partial(track, *values)
+
+
+def found(modules: list[ModuleType]) -> Iterator[dict]:
+    """An entry for each track: its `name`, `unit` and tolerances with its `value`, or with why there is none:
+    `skipped` where the track itself declines, `failed` where it raises."""
+    for module in modules:
+        for name, measure in tracks(module):
+            track = measure.func
+            entry = {"name": name, "unit": track.unit, "relative": track.relative, "absolute": track.absolute}
+            try:
+                getattr(track, "setup", lambda *_: None)(*measure.args)
+                yield entry | {"value": float(measure())}
+            except NotImplementedError as reason:
+                yield entry | {"skipped": str(reason)}
+            except Exception as error:
+                yield entry | {"failed": f"{type(error).__name__}: {error}"}
+
+
+def findings(answers: TextIO) -> None:
+    from benchmarks import findings, memory
+
+    print(json.dumps(list(found([findings, memory]))), file=answers, flush=True)
+
+
+def ratios(answers: TextIO) -> None:
+    """Make every pair, answer with their names, and then each line of input with a block of readings of each."""
+    from benchmarks.ratios import PAIRS, Readings
+
+    taking = {name: iter(Readings(make())) for name, make in PAIRS.items()}
+    print(json.dumps(list(taking)), file=answers, flush=True)
+    for _ in sys.stdin:
+        blocks = {name: [] for name in taking}
+        for _ in range(BLOCK):
+            for name, readings in taking.items():
+                blocks[name].append(next(readings))
+        print(json.dumps(blocks), file=answers, flush=True)
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed goes to the log
+    import suite
+
+    print(json.dumps(os.path.dirname(suite.__file__)), file=answers, flush=True)
+    {"findings": findings, "ratios": ratios}[sys.argv[1]](answers)
+
+
+if __name__ == "__main__":
+    main()

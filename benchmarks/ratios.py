@@ -1,0 +1,116 @@
+"""What the suite's fast paths cost against a frozen yardstick: ratios of seconds, taken in turns in one process.
+
+Two processes on a shared machine differ by tens of percent in every time, and by two percent in such a ratio. One
+thread each. Whatever is measured, what it is divided by is `benchmarks.frozen` and no part of the suite: a faster
+plain update makes no ensemble look slower.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils.benchmark import Timer
+
+from benchmarks.frozen import FrozenNetwork, examples
+from benchmarks.gate.judge import log_ratio
+from suite.backends import CPU
+from suite.instruments.gradient_pass import gradient_statistics
+from suite.training.ensemble import Ensemble
+from suite.training.update import update
+from suite.workloads import find
+
+SLICE_S = 0.004
+"""Seconds of one reading: short beside what a scheduler gives a process."""
+READINGS = 32
+REPLICAS, REPLICA_BATCH = 64, 4
+
+
+@dataclass
+class Pair:
+    """What is timed, and by what it is divided; `share` of the first's time counts."""
+
+    measured: Callable[[], None]
+    yardstick: Callable[[], None]
+    share: float = 1.0
+
+
+def update_pair(batch_size: int) -> Pair:
+    """The suite's update against the frozen one, from the same batch."""
+    inputs, targets = (part[:batch_size] for part in examples())
+    workload = find("digits")
+    model = workload.initial_model(0).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    measured = partial(update, CPU, model, workload.loss, optimizer, inputs, targets)
+    return Pair(measured, partial(FrozenNetwork().update, inputs, targets))
+
+
+def ensemble_pair() -> Pair:
+    """One replica's update in an ensemble against a frozen one alone, from batches of the same size."""
+    inputs, targets = examples()
+    generator = torch.Generator().manual_seed(2)
+    batches = torch.stack([torch.randperm(len(inputs), generator=generator) for _ in range(REPLICAS)])
+    batches = batches[:, :REPLICA_BATCH].contiguous()
+    ensemble = Ensemble(find("digits"), range(REPLICAS), 0.01)
+    compile_from_cache(ensemble, inputs, targets)
+    alone = partial(FrozenNetwork().update, inputs[batches[0]], targets[batches[0]])
+    return Pair(partial(ensemble.update, inputs, targets, batches), alone, 1 / REPLICAS)
+
+
+def compile_from_cache(ensemble: Ensemble, inputs: Tensor, targets: Tensor) -> None:
+    """Compile for batches of REPLICA_BATCH, or have inductor take what another process compiled, in a quarter of the
+    time: it looks into its cache only where a tracing context has a shape environment."""
+    fake = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
+    with tracing(TracingContext(fake)):
+        ensemble.compile(inputs, targets, REPLICA_BATCH)
+
+
+def noise_pair() -> Pair:
+    """The pass that finds the covariance of gradients against a frozen one that finds their mean alone."""
+    inputs, targets = (part[:512] for part in examples())
+    workload = find("digits")
+    measured = partial(gradient_statistics, workload.initial_model(0), workload.loss, inputs, targets)
+    return Pair(measured, partial(FrozenNetwork().gradient, inputs, targets))
+
+
+PAIRS = {
+    "update, batch size 32": partial(update_pair, 32),
+    "update, batch size 1024": partial(update_pair, 1024),
+    "ensemble's update, batch size 4": ensemble_pair,
+    "gradient noise's pass": noise_pair,
+}
+
+
+class Readings:
+    """Readings of a pair in turns, in seconds a call."""
+
+    def __init__(self, pair: Pair):
+        calls = (pair.measured, pair.yardstick)
+        for call in calls:
+            call()
+        self.timers = [Timer("f()", globals={"f": call}, num_threads=1) for call in calls]
+        self.shares = (pair.share, 1.0)
+
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        once = [timer.blocked_autorange(min_run_time=5 * SLICE_S).median for timer in self.timers]
+        numbers = [max(1, round(SLICE_S / seconds)) for seconds in once]
+        while True:
+            times = [timer.timeit(number).median for timer, number in zip(self.timers, numbers, strict=True)]
+            yield tuple(share * time for share, time in zip(self.shares, times, strict=True))
+
+
+class Ratio:
+    version = "1"
+    params = (list(PAIRS),)
+    param_names = ("of",)
+    unit = "measured / frozen"
+    timeout = 600
+
+    def track_ratio(self, of):
+        taking = iter(Readings(PAIRS[of]()))
+        return float(np.exp(log_ratio([next(taking) for _ in range(READINGS)])))
