@@ -1,0 +1,75 @@
+"""Checking an answer: what it recommends and what lies beside that is trained to the target, and timed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from suite.advise.measured import Timing, Trained, Trainer
+from suite.advise.prediction import Curve
+from suite.advise.recommendation import cheapest, neighbours, predicted, recommend
+
+MOST = 6
+"""Batch sizes that are checked at most: one that turns out to be faster has neighbours of its own."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A batch size, as predicted before any check and as measured."""
+
+    trained: Trained
+    predicted: pd.Series
+    """The row of `recommendation.predicted`."""
+    update_s: float = math.inf
+    """Mean seconds of an update in its training; infinite where the target was not reached."""
+
+    @property
+    def time_s(self) -> float:
+        """Seconds to the target: updates, in their geometric mean over the seeds, times that."""
+        return self.trained.typical_updates * self.update_s
+
+    @property
+    def as_predicted(self) -> bool:
+        """Whether both updates and seconds lie in the predicted intervals."""
+        values = {"updates": self.trained.typical_updates, "time_s": self.time_s}
+        return all(
+            not (value < self.predicted[f"{name}_low"] or value > self.predicted[f"{name}_high"])
+            for name, value in values.items()
+        )
+
+
+def verify(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Callable[[str], None]) -> list[Checked]:
+    """Train and time the recommended batch size, its neighbours and the cheapest; then the neighbours of whichever
+    turns out to be the fastest."""
+    table = predicted(curve, timings)
+    sizes, checked = list(table.index), []
+    wanted = {*neighbours(recommend(table, sizes).fastest, sizes), cheapest(table, sizes)}
+    while missing := sorted(wanted - {one.trained.batch_size for one in checked})[: MOST - len(checked)]:
+        for size in missing:
+            say(f"checking batch size {size}")
+            now = predicted(informed(curve, checked), timings).loc[size]
+            trained = trainer.trained(size, now["learning_rate"], now["updates"])
+            update_s = trainer.update_seconds(trained) if trained.reached else math.inf
+            checked.append(Checked(trained, table.loc[size], update_s))
+        wanted |= set(neighbours(min(checked, key=lambda one: one.time_s).trained.batch_size, sizes))
+    return checked
+
+
+def informed(curve: Curve, checked: Sequence[Checked]) -> Curve:
+    """The curve that knows of what was checked."""
+    reached = [one.trained for one in checked if one.trained.reached]
+    return replace(curve, others=(*curve.others, *reached))
+
+
+def settled(curve: Curve, checked: Sequence[Checked], timings: Sequence[Timing]) -> pd.DataFrame:
+    """`recommendation.predicted` after the check: from the curve that knows of it. Where a prediction missed its own
+    interval, what was measured stands instead of what any curve says of it."""
+    table = predicted(informed(curve, checked), timings)
+    if not all(one.as_predicted for one in checked):
+        for one in checked:
+            size, updates = one.trained.batch_size, one.trained.typical_updates
+            table.loc[size, ["updates", "examples", "time_s"]] = updates, size * updates, one.time_s
+    return table
