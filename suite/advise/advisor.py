@@ -58,9 +58,7 @@ def advise(trainer: Trainer, timings: Sequence[Timing], check: bool, say: Callab
     checked, allowed = [], sizes
     if check:
         checked = verify(curve, timings, trainer, say)
-        table = settled(curve, checked, timings)
-        reached = [one.trained for one in checked if one.trained.reached]
-        allowed = {trained.batch_size for trained in (*curve.trained, *reached)}
+        table, allowed = settled(curve, checked, timings)
     recommendation = recommend(table, allowed)
     return Advice(tuple(timings), "ok", anchor, curve, before, table, tuple(checked), check, recommendation)
 

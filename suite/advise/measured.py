@@ -87,5 +87,5 @@ class Trainer(Protocol):
         """Replicas at the best of `learning_rate`, its half, its double, and further where that is best; others than
         the anchor's if `fresh`. Given up after some times the `expected_updates`."""
 
-    def update_seconds(self, trained: Trained) -> float:
-        """Mean seconds of an update of such a training, timed from its start to the target."""
+    def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
+        """Seconds of an update in each of such trainings, timed from the start to the target, in turns."""

@@ -1,11 +1,13 @@
 """How long an update takes, batch size after batch size, up to the limit of memory."""
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch.utils.benchmark import Timer
 
-from suite.advise.measured import Timing
+from suite.advise.measured import Timing, Trained
 from suite.advise.memory import free_bytes, in_words, out_of_memory, peak_bytes
 from suite.backends import CPU, Backend
 from suite.quick_timings import fastest_threads, measure_threads, update_seconds
@@ -13,11 +15,11 @@ from suite.training.plain import endless_batches
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
-ROUNDS = 5
+ROUNDS, TRAINING_ROUNDS = 5, 3
 MIN_RUN_TIME_S = 0.01
 """Of a batch size in a round."""
 SLOW_S = 0.5
-"""An update that takes longer is timed in one round only."""
+"""An update, or a training, that takes longer is timed in one round only."""
 
 
 def batch_sizes(examples: int) -> list[int]:
@@ -40,11 +42,6 @@ class Updates:
         for _ in range(count):
             update(self.backend, self.model, self.loss, self.optimizer, *next(self.batches))
         self.backend.synchronise()
-
-
-def mean_seconds(updates: Updates, threads: int, count: int) -> float:
-    """Mean seconds of an update over `count`, after a hundredth of them to warm up."""
-    return Timer("timed.updates(1)", globals={"timed": updates}, num_threads=threads).timeit(count).mean
 
 
 def threads_for(workload: Workload, data: Data, backend: Backend) -> int:
@@ -106,3 +103,19 @@ def _timed(fitting: dict[int, Updates], threads: int, timings: Sequence[Timing])
 
 def _never_run(sizes: Sequence[int], first: Timing) -> list[Timing]:
     return [Timing(size, status=first.status, reason=first.reason) for size in sizes if size >= first.batch_size]
+
+
+def training_times(
+    workload: Workload, data: Data, backend: Backend, threads: int, trained: Sequence[Trained]
+) -> list[float]:
+    """Seconds of an update over a whole training at the rate and to the updates of each of `trained`, on one split:
+    medians over rounds in which they take turns, one round where a training is slow."""
+    rounds: list[list[float]] = [[] for _ in trained]
+    for _ in range(TRAINING_ROUNDS):
+        for one, seconds in zip(trained, rounds, strict=True):
+            count = math.ceil(one.typical_updates)
+            if not seconds or seconds[0] * count < SLOW_S:
+                updates = Updates(workload, data, backend, one.batch_size, one.learning_rate)
+                timer = Timer("timed.updates(1)", globals={"timed": updates}, num_threads=threads)
+                seconds.append(timer.timeit(count).mean)
+    return [float(np.median(seconds)) for seconds in rounds]

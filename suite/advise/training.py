@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from suite import seeds
 from suite.advise.measured import Trained
-from suite.advise.timing import Updates, mean_seconds
+from suite.advise.timing import training_times
 from suite.backends import CPU, CUDA, Backend
 from suite.cells import Cell
 from suite.instruments.gradient_pass import gradient_statistics
@@ -75,10 +75,9 @@ class Replicas:
 
         return self._halved(tried, finally_trained)
 
-    def update_seconds(self, trained: Trained) -> float:
+    def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
         data = self.workload.replica_data(self.data, 0)
-        updates = Updates(self.workload, data, self.timed_on, trained.batch_size, trained.learning_rate)
-        return mean_seconds(updates, self.threads, math.ceil(trained.typical_updates))
+        return training_times(self.workload, data, self.timed_on, self.threads, trained)
 
     def _halved(self, tried: Trained, finally_trained) -> Trained:
         """What is trained at the rate that won among those `tried`; at its half, and so on, where some of the

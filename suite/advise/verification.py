@@ -48,28 +48,33 @@ def verify(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Calla
     sizes, checked = list(table.index), []
     wanted = {*neighbours(recommend(table, sizes).fastest, sizes), cheapest(table, sizes)}
     while missing := sorted(wanted - {one.trained.batch_size for one in checked})[: MOST - len(checked)]:
+        trained = []
         for size in missing:
             say(f"checking batch size {size}")
-            now = predicted(informed(curve, checked), timings).loc[size]
-            trained = trainer.trained(size, now["learning_rate"], now["updates"])
-            update_s = trainer.update_seconds(trained) if trained.reached else math.inf
-            checked.append(Checked(trained, table.loc[size], update_s))
+            now = predicted(informed(curve, [*(one.trained for one in checked), *trained]), timings).loc[size]
+            trained.append(trainer.trained(size, now["learning_rate"], now["updates"]))
+        timed = iter(trainer.update_seconds([one for one in trained if one.reached]))
+        update_s = [next(timed) if one.reached else math.inf for one in trained]
+        checked += map(Checked, trained, (table.loc[size] for size in missing), update_s)
         wanted |= set(neighbours(min(checked, key=lambda one: one.time_s).trained.batch_size, sizes))
     return checked
 
 
-def informed(curve: Curve, checked: Sequence[Checked]) -> Curve:
-    """The curve that knows of what was checked."""
-    reached = [one.trained for one in checked if one.trained.reached]
-    return replace(curve, others=(*curve.others, *reached))
+def informed(curve: Curve, further: Sequence[Trained]) -> Curve:
+    """The curve that knows of what was trained besides."""
+    return replace(curve, others=(*curve.others, *(one for one in further if one.reached)))
 
 
-def settled(curve: Curve, checked: Sequence[Checked], timings: Sequence[Timing]) -> pd.DataFrame:
-    """`recommendation.predicted` after the check: from the curve that knows of it. Where a prediction missed its own
-    interval, what was measured stands instead of what any curve says of it."""
-    table = predicted(informed(curve, checked), timings)
-    if not all(one.as_predicted for one in checked):
-        for one in checked:
-            size, updates = one.trained.batch_size, one.trained.typical_updates
-            table.loc[size, ["updates", "examples", "time_s"]] = updates, size * updates, one.time_s
-    return table
+def settled(curve: Curve, checked: Sequence[Checked], timings: Sequence[Timing]) -> tuple[pd.DataFrame, set[int]]:
+    """`recommendation.predicted` after the check, from the curve that knows of it, and the batch sizes that were
+    trained. Where a prediction missed its own interval, what was measured stands instead of what any curve says, and
+    only those batch sizes count."""
+    known = informed(curve, [one.trained for one in checked])
+    table, trained = predicted(known, timings), {one.batch_size for one in known.trained}
+    measured = [one for one in checked if one.trained.reached]
+    if all(one.as_predicted for one in checked) or not measured:
+        return table, trained
+    for one in measured:
+        size, updates = one.trained.batch_size, one.trained.typical_updates
+        table.loc[size, ["updates", "examples", "time_s"]] = updates, size * updates, one.time_s
+    return table, {one.trained.batch_size for one in measured}
