@@ -8,10 +8,9 @@ EXAMPLES, TESTED = 10_000, 1_000
 def load() -> Data:
     """The first 10,000 training images of `suite.workloads.mnist`, and the first 1,000 test images."""
     data = mnist.load()
-    train, test = slice(0, EXAMPLES), slice(0, TESTED)
-    return Data(
-        data.train_inputs[train].clone(), data.train_targets[train], data.test_inputs[test].clone(), data.test_targets[test]
-    )
+    few = slice(0, EXAMPLES), slice(0, EXAMPLES), slice(0, TESTED), slice(0, TESTED)
+    tensors = (data.train_inputs, data.train_targets, data.test_inputs, data.test_targets)
+    return Data(*(tensor[some].clone() for tensor, some in zip(tensors, few, strict=True)))
 
 
 workload = Workload(

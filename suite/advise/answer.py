@@ -50,8 +50,8 @@ def _fastest(advice: Advice, target_loss: float) -> str:
     row = advice.table.loc[size]
     how = "" if advice.verified else ", as predicted"
     return (
-        f"Fastest: batch size {thousands(size)} at learning rate {_rate(advice, size):.3g} reaches a training loss of "
-        f"{target_loss:g} in {three_digits(row['updates'])} updates and {seconds(row['time_s'])}{how} "
+        f"Fastest: batch size {thousands(size)} at learning rate {_rate(advice, size):.3g} reaches a training loss "
+        f"of {target_loss:g} in {three_digits(row['updates'])} updates and {seconds(row['time_s'])}{how} "
         f"({_bounds(row, 'time_s', seconds)}); an update takes {in_words(row['peak_bytes'])} of memory."
     )
 
@@ -67,18 +67,19 @@ def _cheapest(advice: Advice) -> str:
     size = advice.recommendation.cheapest
     row, fastest = advice.table.loc[size], advice.table.loc[advice.recommendation.fastest]
     return (
-        f"Cheapest: batch size {thousands(size)} at learning rate {_rate(advice, size):.3g} needs the fewest examples, "
-        f"{three_digits(row['examples'])} (the fastest {three_digits(fastest['examples'])}), in {seconds(row['time_s'])}."
+        f"Cheapest: batch size {thousands(size)} at learning rate {_rate(advice, size):.3g} needs the fewest "
+        f"examples, {three_digits(row['examples'])} (the fastest {three_digits(fastest['examples'])}), in "
+        f"{seconds(row['time_s'])}."
     )
 
 
 def _range(advice: Advice) -> str:
     low, high = advice.recommendation.low, advice.recommendation.high
-    which = f"batch sizes {thousands(low)} to {thousands(high)}" if low < high else f"batch size {thousands(low)} alone"
-    of = "that were trained" if advice.verified else "that were timed"
-    return f"Within 10% of the fastest, of those {of}: {which}." + (
-        f" {limit}" if (limit := _limit(advice)) else ""
+    which = (
+        f"batch sizes {thousands(low)} to {thousands(high)}" if low < high else f"batch size {thousands(low)} alone"
     )
+    of = "that were trained" if advice.verified else "that were timed"
+    return f"Within 10% of the fastest, of those {of}: {which}." + (f" {limit}" if (limit := _limit(advice)) else "")
 
 
 def _limit(advice: Advice) -> str:
@@ -103,7 +104,9 @@ def _noise_scale(curve: Curve) -> str:
     interval = curve.noise_scale
     if curve.determined:
         bounds = f"{three_digits(interval.low)} to {three_digits(interval.high)}"
-        return f"a critical batch of {three_digits(interval.estimate)} ({bounds}) from the noise scale along the first"
+        return (
+            f"a critical batch of {three_digits(interval.estimate)} ({bounds}) from the noise scale along the first"
+        )
     if math.isinf(interval.low):
         bounds = "has no bounds"
     elif math.isnan(interval.low):
@@ -124,7 +127,9 @@ def _verification(advice: Advice) -> str:
         return "Not checked: leave out --no-verify to train and time what is recommended."
     found = "; ".join(map(_checked, sorted(advice.checked, key=lambda one: one.trained.batch_size)))
     if advice.missed:
-        return f"Checked: a prediction missed its own interval, so this is recommended from what was measured: {found}."
+        return (
+            f"Checked: a prediction missed its own interval, so this is recommended from what was measured: {found}."
+        )
     return f"Checked, all as predicted: {found}."
 
 
@@ -144,8 +149,8 @@ def _not_reached(advice: Advice, target_loss: float) -> str:
     tried = advice.tried
     rates = f"{tried.rates[0]:.3g} to {tried.rates[-1]:.3g}"
     return (
-        f"No advice: at batch size {thousands(tried.batch_size)} no learning rate from {rates} reached a training loss "
-        f"of {target_loss:g} with every seed (the lowest seen was {three_digits(tried.lowest_loss)}): raise "
+        f"No advice: at batch size {thousands(tried.batch_size)} no learning rate from {rates} reached a training "
+        f"loss of {target_loss:g} with every seed (the lowest seen was {three_digits(tried.lowest_loss)}): raise "
         "`target_loss` or `max_updates` of the workload."
     )
 

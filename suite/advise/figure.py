@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from suite.advise.advisor import Advice
 from suite.advise.measured import fit
-from suite.claims.drawing import GREY, new_figure, seconds_axis, thousands
+from suite.claims.drawing import GREY, new_figure, seconds_axis, thousands, three_digits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ PREDICTED, MEASURED, RECOMMENDED = "C0", "C1", "C2"
 
 def draw(advice: Advice, workload: str, backend: str, target_loss: float) -> Figure:
     """Two panels over one axis of batch sizes: seconds, and examples, to the target."""
-    figure = new_figure(9.5, 4.4)
+    figure = new_figure(9.5, 4.6)
     time, examples = figure.subplots(1, 2)
     for axes, name in ((time, "time_s"), (examples, "examples")):
         _curve(axes, advice, name)
@@ -26,13 +27,14 @@ def draw(advice: Advice, workload: str, backend: str, target_loss: float) -> Fig
         _knees(axes, advice)
     seconds_axis(time, f"time to a training loss of {target_loss:g}")
     examples.set_yscale("log")
+    examples.yaxis.set_major_formatter(lambda value, _: thousands(value))
     examples.set_ylabel(f"examples to a training loss of {target_loss:g}")
     chosen = advice.recommendation
     _range(time, chosen.low, chosen.high)
     _mark(time, advice, chosen.fastest, "time_s", "fastest")
     _mark(examples, advice, chosen.cheapest, "examples", "cheapest")
-    time.set_title(f"{workload} on {backend}: time", loc="left", pad=16)
-    examples.set_title("examples", loc="left", pad=16)
+    time.set_title(f"{workload} on {backend}: time", loc="left", pad=20)
+    examples.set_title("examples", loc="left", pad=20)
     handles, labels = time.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
@@ -80,30 +82,30 @@ def _sizes_axis(axes: Axes, advice: Advice) -> None:
 
 
 def _knees(axes: Axes, advice: Advice) -> None:
-    """The critical batch and the half-performance batch, as dotted lines named at the top."""
+    """The critical batch and the half-performance batch as dotted lines, named at the top on either side."""
     a, b = fit(advice.timings)
-    knees = {"critical\nbatch": advice.curve.b if advice.curve.determined else None}
-    knees["half-performance\nbatch"] = a / b if b > 0 else None
+    knees = {"critical batch": advice.curve.b if advice.curve.determined else math.inf}
+    knees["half-performance batch"] = a / b if b > 0 else math.inf
     low, high = advice.before.index[0], advice.before.index[-1]
-    for name, size in knees.items():
-        if size is None or not low <= size <= high:
-            continue
+    shown = sorted((size, name) for name, size in knees.items() if low <= size <= high)
+    for (size, name), side in zip(shown, ("right", "left"), strict=False):
         axes.axvline(size, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
         axes.annotate(
-            name,
+            f"{name} {three_digits(size)}",
             (size, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(0, 2),
+            xytext=(-3 if side == "right" else 3, 2),
             textcoords="offset points",
-            ha="center",
-            va="bottom",
+            ha=side,
             color=GREY,
             fontsize="small",
         )
 
 
 def _range(axes: Axes, low: int, high: int) -> None:
-    axes.axvspan(low, high, color=RECOMMENDED, alpha=0.12, linewidth=0, zorder=0, label="within 10% of the fastest")
+    """Half a factor of two further on either side, so that one batch size alone is seen too."""
+    edges = (low / math.sqrt(2), high * math.sqrt(2))
+    axes.axvspan(*edges, color=RECOMMENDED, alpha=0.12, linewidth=0, zorder=0, label="within 10% of the fastest")
 
 
 def _mark(axes: Axes, advice: Advice, size: int, name: str, word: str) -> None:

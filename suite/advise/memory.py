@@ -26,21 +26,26 @@ class Held(TorchDispatchMode):
         self.known = weakref.WeakSet()
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.known.update(_storages((arguments, keywords)))
         made = function(*arguments, **(keywords or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
+        for storage in _storages(made):
+            if storage not in self.known:
+                self._count(storage)
         return made
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage not in self.known:
-            self.known.add(storage)
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._let_go, storage.nbytes())
+        self.known.add(storage)
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._let_go, storage.nbytes())
 
     def _let_go(self, size: int) -> None:
         self.now -= size
+
+
+def _storages(values) -> list[torch.UntypedStorage]:
+    """Where the tensors among nested `values` lie."""
+    return [value.untyped_storage() for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
 
 
 def peak_bytes(updates: Updates) -> int:

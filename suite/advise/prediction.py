@@ -1,10 +1,10 @@
 """From trainings at a few batch sizes to the updates of every batch size, with an interval.
 
-The noise scale along a training at a small batch size, the anchor, says how updates to the target fall with the batch
-size: S(B) = S_min (1 + b / B), with b the `b_eff` of `suite.instruments.noise_scale`. No training follows this
-hyperbola exactly. So log S is taken for it plus an error that wanders from the anchor as a random walk over log B, and
-whatever else was trained binds the walk where it was trained (a Gaussian process: Rasmussen, Williams 2006, chapter
-2). How far it wanders is learnt from how far the hyperbola of the anchor misses the next training.
+The noise scale along a training at a small batch size, the anchor, says how updates to the target fall with the
+batch size: S(B) = S_min (1 + b / B), with b the `b_eff` of `suite.instruments.noise_scale`. No training follows this
+hyperbola exactly. So log S is taken for it plus an error that wanders from the anchor as a random walk over log B,
+and whatever else was trained binds the walk where it was trained (a Gaussian process: Rasmussen, Williams 2006,
+chapter 2). How far it wanders is learnt from how far the hyperbola of the anchor misses the next training.
 """
 
 from __future__ import annotations
@@ -47,14 +47,13 @@ class Curve:
     @cached_property
     def noise_scale(self) -> Interval:
         """b_eff at the anchor with Fieller's interval over its replicas."""
-        return ratio_interval(
-            [along.least_examples for along in self.anchor.along], [along.least_updates for along in self.anchor.along]
-        )
+        along = self.anchor.along
+        return ratio_interval([one.least_examples for one in along], [one.least_updates for one in along])
 
     @property
     def determined(self) -> bool:
         """Whether the noise scale is known to be above zero, and not boundless."""
-        return 0 < self.noise_scale.low and math.isfinite(self.noise_scale.high)
+        return self.noise_scale.low > 0 and math.isfinite(self.noise_scale.high)
 
     @cached_property
     def b(self) -> float:
@@ -143,6 +142,15 @@ class Curve:
         total = variance + self.seed_variance + rate_choice_variance() + time_variance
         half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom) * math.sqrt(total) if self.freedom else math.nan
         return Interval(*(float(np.exp(mean + side)) for side in (0, -half, half)), n=self.freedom + 1)
+
+
+def one_more(trained: Trained) -> Interval:
+    """Geometric mean of the updates, with the interval of one further training, from these replicas alone."""
+    n, logs = len(trained.updates), trained.logs
+    if n < 2:
+        return Interval(trained.typical_updates, math.nan, math.nan, n)
+    half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * logs.std(ddof=1) * math.sqrt(1 + 1 / n)
+    return Interval(*(float(np.exp(logs.mean() + side)) for side in (0, -half, half)), n=n)
 
 
 def rate_rule(curve: Curve, batch_size: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from suite.advise.measured import Timing, run
 from suite.advise.prediction import Curve, rate_rule
+from suite.statistics import Interval
 
 CLOSE = 1.1
 """What costs at most so many times as much as the least counts as equally good."""
@@ -23,14 +23,20 @@ def predicted(curve: Curve, timings: Sequence[Timing]) -> pd.DataFrame:
 
 def _row(curve: Curve, timing: Timing) -> dict:
     size = timing.batch_size
-    updates, timed = curve.updates(size), curve.updates(size, timing.log_variance)
     row = {"batch_size": size, "update_s": timing.update_s, "peak_bytes": timing.peak_bytes}
     row["learning_rate"] = rate_rule(curve, size)
-    columns = {"updates": (updates, 1), "examples": (updates, size), "time_s": (timed, timing.update_s)}
-    for name, (interval, unit) in columns.items():
-        for bound, value in (("", interval.estimate), ("_low", interval.low), ("_high", interval.high)):
-            row[name + bound] = value * unit
-    return row
+    return row | to_target(size, curve.updates(size), curve.updates(size, timing.log_variance), timing.update_s)
+
+
+def to_target(size: int, updates: Interval, timed: Interval, update_s: float) -> dict:
+    """The columns `updates`, `examples` and `time_s` with their bounds; `timed` are the updates with the bounds that
+    those of the time follow from."""
+    columns = {"updates": (updates, 1), "examples": (updates, size), "time_s": (timed, update_s)}
+    return {
+        name + bound: value * unit
+        for name, (interval, unit) in columns.items()
+        for bound, value in (("", interval.estimate), ("_low", interval.low), ("_high", interval.high))
+    }
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,3 @@ def neighbours(size: int, sizes: Sequence[int]) -> list[int]:
     """`size` and those beside it among `sizes`, ascending."""
     place = sizes.index(size)
     return list(sizes[max(0, place - 1) : place + 2])
-
-
-def knees(table: pd.DataFrame, curve: Curve, per_update_s: float, per_example_s: float) -> tuple[float, float]:
-    """Critical batch, beyond which more examples save few updates, and half-performance batch, beyond which an
-    update takes longer as it takes more examples; infinite where no update does."""
-    return curve.b, per_update_s / per_example_s if per_example_s > 0 else math.inf

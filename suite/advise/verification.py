@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from suite.advise.measured import Timing, Trained, Trainer
-from suite.advise.prediction import Curve
-from suite.advise.recommendation import cheapest, neighbours, predicted, recommend
+from suite.advise.prediction import Curve, one_more
+from suite.advise.recommendation import cheapest, neighbours, predicted, recommend, to_target
 
 MOST = 6
 """Batch sizes that are checked at most: one that turns out to be faster has neighbours of its own."""
@@ -75,6 +75,7 @@ def settled(curve: Curve, checked: Sequence[Checked], timings: Sequence[Timing])
     if all(one.as_predicted for one in checked) or not measured:
         return table, trained
     for one in measured:
-        size, updates = one.trained.batch_size, one.trained.typical_updates
-        table.loc[size, ["updates", "examples", "time_s"]] = updates, size * updates, one.time_s
+        updates = one_more(one.trained)
+        for name, value in to_target(one.trained.batch_size, updates, updates, one.update_s).items():
+            table.loc[one.trained.batch_size, name] = value
     return table, {one.trained.batch_size for one in measured}

@@ -14,9 +14,9 @@ from suite.advise.measured import Timing, Trained
 from suite.instruments.noise_scale import effective
 from suite.statistics import value_at_crossing
 
-DIMENSIONS, EXAMPLES, REPLICAS = 64, 512, 8
-FALL = 200
-"""How many times less than at the start the target is."""
+DIMENSIONS, EXAMPLES, REPLICAS = 64, 512, 4
+FALL, SEEN = 100, 5
+"""How many times less than at the start the target is; every how many updates the noise scale is looked at."""
 
 
 def matrices(noise_scale: float) -> torch.Tensor:
@@ -75,7 +75,8 @@ class ConstantNoise:
             counts = torch.bincount(drawn, minlength=EXAMPLES).to(x)
             x = x - rate * (x + torch.einsum("n,nij,j->i", counts, self.matrices, x) / batch_size)
             losses.append(float(x.square().sum()))
-            scales.append(float(self._scale(x)))
+            if (len(losses) - 1) % SEEN == 0:
+                scales.append(float(self._scale(x)))
         looks = list(range(len(losses)))
         until = value_at_crossing(losses, looks, losses[0] / FALL)
-        return until, effective(looks, scales, batch_size, until)
+        return until, effective(looks[::SEEN], scales, batch_size, until)
