@@ -94,10 +94,10 @@ def _limit(advice: Advice) -> str:
 def _rests_on(advice: Advice) -> str:
     curve = advice.curve
     trained = " and ".join(
-        f"{len(one.updates)} at batch size {thousands(one.batch_size)} (rate {one.learning_rate:.3g})"
+        f"{len(one.updates)} trainings at batch size {thousands(one.batch_size)} (rate {one.learning_rate:.3g})"
         for one in curve.trained
     )
-    return f"Rests on: {trained} trained to the target; {_noise_scale(curve)}; {_rests_on_times(advice)}"
+    return f"Rests on: {trained}; {_noise_scale(curve)}; {_rests_on_times(advice)}"
 
 
 def _noise_scale(curve: Curve) -> str:

@@ -87,5 +87,8 @@ class Trainer(Protocol):
         """Replicas at the best of `learning_rate`, its half, its double, and further where that is best; others than
         the anchor's if `fresh`. Given up after some times the `expected_updates`."""
 
+    def at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> Trained:
+        """Fresh replicas at this rate, with no other tried."""
+
     def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
         """Seconds of an update in each of such trainings, timed from the start to the target, in turns."""

@@ -32,6 +32,8 @@ WIDE = Tuned(each_way=4, growths=2, seeds=2)
 """Rates from 1/16 to 16 times the workload's."""
 NARROW = Tuned(each_way=1, growths=2, seeds=2)
 """A rate, its half and its double."""
+WORTH_A_CALL = 8
+"""Fewer trainings are done sooner one after another: an ensemble's call costs, not compiled, some six updates."""
 GIVEN_UP, PATIENCE = 10, 100
 """A training is given up after so many times the updates that were expected; not before so many."""
 HALVED = 2
@@ -66,11 +68,17 @@ class Replicas:
         return self._halved(tried, finally_trained)
 
     def trained(self, batch_size: int, learning_rate: float, expected_updates: float, fresh: bool = True) -> Trained:
-        tried = self._tried(batch_size, learning_rate, NARROW, expected_updates)
+        return self._finally(self._tried(batch_size, learning_rate, NARROW, expected_updates), fresh)
+
+    def at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> Trained:
+        return self._finally(Trained(batch_size, learning_rate, (expected_updates,), rates=(learning_rate,)), True)
+
+    def _finally(self, tried: Trained, fresh: bool) -> Trained:
+        """The anchor's replicas, or fresh ones, at the rate that was `tried`."""
         replicas = range(self.replicas * fresh, self.replicas * (1 + fresh))
 
         def finally_trained(rate: float, budget: TargetLoss) -> Trained:
-            seen = self._train(batch_size, Protocol(rate, budget), replicas)
+            seen = self._train(tried.batch_size, Protocol(rate, budget), replicas)
             return replace(tried, learning_rate=rate, updates=tuple(map(self._crossing, seen)))
 
         return self._halved(tried, finally_trained)
@@ -99,7 +107,7 @@ class Replicas:
 
     def _cell(self, batch_size: int, protocol: Protocol, trainings: int) -> Cell:
         cell = Cell(TUNED_TRAINING, self.workload.name, self.backend.name, batch_size, trainings, protocol)
-        return engine.packed(cell, self.workload) if self.as_ensemble else cell
+        return engine.packed(cell, self.workload) if self.as_ensemble and trainings >= WORTH_A_CALL else cell
 
     def _tried(self, batch_size: int, learning_rate: float, rule: Tuned, expected_updates: float) -> Trained:
         """The best of the rates, with the updates of each replica that it was tried with."""

@@ -45,14 +45,17 @@ def verify(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Calla
     """Train and time the recommended batch size, its neighbours and the cheapest; then the neighbours of whichever
     turns out to be the fastest."""
     table = predicted(curve, timings)
-    sizes, checked = list(table.index), []
-    wanted = {*neighbours(recommend(table, sizes).fastest, sizes), cheapest(table, sizes)}
+    sizes, known, checked = list(table.index), curve, []
+    beside = set(neighbours(recommend(table, sizes).fastest, sizes))
+    untuned = {cheapest(table, sizes)} - beside
+    wanted = beside | untuned
     while missing := sorted(wanted - {one.trained.batch_size for one in checked})[: MOST - len(checked)]:
         trained = []
         for size in missing:
             say(f"checking batch size {size}")
-            now = predicted(informed(curve, [*(one.trained for one in checked), *trained]), timings).loc[size]
-            trained.append(trainer.trained(size, now["learning_rate"], now["updates"]))
+            how = (size, *predicted(known, timings).loc[size, ["learning_rate", "updates"]])
+            trained.append(trainer.at_rate(*how) if size in untuned else trainer.trained(*how))
+            known = informed(known, trained[-1:])
         timed = iter(trainer.update_seconds([one for one in trained if one.reached]))
         update_s = [next(timed) if one.reached else math.inf for one in trained]
         checked += map(Checked, trained, (table.loc[size] for size in missing), update_s)

@@ -53,6 +53,9 @@ class ConstantNoise:
     def trained(self, batch_size: int, learning_rate: float, expected_updates: float, fresh: bool = True) -> Trained:
         return self._all(batch_size)
 
+    def at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> Trained:
+        return self._all(batch_size)
+
     def update_seconds(self, trained: list[Trained]) -> list[float]:
         return [self.a + self.b * one.batch_size for one in trained]
 
