@@ -99,6 +99,27 @@ def report(results: ResultsOption = Path("results")) -> None:
 
 
 @app.command()
+def advise(
+    workload: Annotated[
+        str, typer.Argument(help="Name of a workload, or path of a Python file that holds one.")
+    ] = "digits",
+    backend: Annotated[str, typer.Option(help="Where updates run: sequential, cpu or cuda.")] = "cpu",
+    seeds: Annotated[int, typer.Option(help="Seeds of each training, 2 or more.")] = 4,
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Train and time what is recommended.")] = True,
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Say which batch size to use here: measured, predicted, and then checked."""
+    from suite.advise.command import advise_on
+    from suite.plan import find_backends
+
+    if seeds < 2:
+        raise UserError(f"--seeds {seeds}: give 2 or more, an interval needs them")
+    find_backends([backend])
+    advise_on(workload, backend, seeds, verify, results, json)
+
+
+@app.command()
 def sysinfo() -> None:
     """Show what is recorded about this machine with every result."""
     from suite.machine import describe

@@ -20,6 +20,7 @@ FORBIDDEN = {
     "results.py": ("claims", "report", "plan", "run", "cli", "progress"),
     "run.py": ("report", "cli", "progress"),
     "report": ("plan", "run", "cli", "progress"),
+    "advise": ("plan", "run", "cli", "progress"),
 }
 
 
@@ -47,6 +48,12 @@ def test_a_room_imports_from_none_above_it(room):
 def test_only_the_entry_point_imports_the_command_line():
     importers = [file.name for file in ROOT.rglob("*.py") if "cli" in imported(file)]
     assert importers == ["__main__.py"]
+
+
+def test_nothing_but_the_command_line_asks_for_advice():
+    importers = [file for file in ROOT.rglob("*.py") if "advise" in imported(file)]
+    assert {file.parent.name for file in importers} <= {"advise", "suite"}
+    assert [file.name for file in importers if file.parent == ROOT] == ["cli.py"]
 
 
 def test_what_draws_or_computes_statistics_is_not_imported_to_measure():

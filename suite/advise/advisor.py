@@ -1,0 +1,89 @@
+"""The way to an advice: time, train at two batch sizes, predict, recommend, check."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from suite.advise.measured import Timing, Trained, Trainer, run
+from suite.advise.prediction import Curve, rate_rule
+from suite.advise.recommendation import Recommendation, predicted, recommend
+from suite.advise.verification import Checked, settled, verify
+
+BELOW, ABOVE = 1 / 4, 4
+"""The anchor's batch size over the noise scale at the start, and that of the second training over the noise scale
+along the anchor's: well inside either arm of the hyperbola."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The answer, and what it rests on."""
+
+    timings: tuple[Timing, ...]
+    status: str = "ok"
+    """`ok`, `out_of_memory` where not one batch size could be run, or `target_not_reached`."""
+    tried: Trained | None = None
+    """The anchor, also where it did not reach the target."""
+    curve: Curve | None = None
+    before: pd.DataFrame | None = None
+    """`recommendation.predicted` before any check."""
+    table: pd.DataFrame | None = None
+    """The same after it."""
+    checked: tuple[Checked, ...] = ()
+    verified: bool = False
+    """Whether the answer was to be checked."""
+    recommendation: Recommendation | None = None
+
+    @property
+    def missed(self) -> bool:
+        """Whether a prediction lies outside its own interval."""
+        return not all(one.as_predicted for one in self.checked)
+
+
+def advise(trainer: Trainer, timings: Sequence[Timing], check: bool, say: Callable[[str], None]) -> Advice:
+    """The advice for what `trainer` trains and `timings` has timed; `say` is told what is being done."""
+    sizes = [timing.batch_size for timing in run(timings)]
+    if not sizes:
+        return Advice(tuple(timings), "out_of_memory")
+    small = anchor_size(trainer.noise_scale_at_start(), sizes)
+    say(f"tuning and training at batch size {small}")
+    anchor = trainer.anchored(small)
+    if not anchor.reached:
+        return Advice(tuple(timings), "target_not_reached", anchor)
+    curve = _with_second(Curve(anchor), sizes, trainer, say)
+    table = before = predicted(curve, timings)
+    checked, allowed = [], sizes
+    if check:
+        checked = verify(curve, timings, trainer, say)
+        table, allowed = settled(curve, checked, timings)
+    recommendation = recommend(table, allowed)
+    return Advice(tuple(timings), "ok", anchor, curve, before, table, tuple(checked), check, recommendation)
+
+
+def anchor_size(noise_scale: float, sizes: Sequence[int]) -> int:
+    """The largest of `sizes` up to a quarter of the noise scale and an eighth of the largest; the middle of the
+    lower half where the noise scale is not above zero."""
+    if not noise_scale > 0:
+        return sizes[len(sizes) // 4]
+    most = min(BELOW * noise_scale, sizes[-1] / 8)
+    return max([size for size in sizes if size <= most], default=sizes[0])
+
+
+def second_size(curve: Curve, sizes: Sequence[int]) -> int:
+    """Of `sizes` at least four times the anchor's, the nearest to four times its noise scale; the largest where there
+    is none."""
+    far = [size for size in sizes if size >= ABOVE * curve.anchor.batch_size]
+    return min(far, key=lambda size: abs(math.log(size / (ABOVE * curve.b))), default=sizes[-1])
+
+
+def _with_second(curve: Curve, sizes: Sequence[int], trainer: Trainer, say: Callable[[str], None]) -> Curve:
+    """`curve` with a second training; as it is where there is no other size or that does not reach the target."""
+    large = second_size(curve, sizes)
+    if large == curve.anchor.batch_size:
+        return curve
+    say(f"training at batch size {large}")
+    second = trainer.trained(large, rate_rule(curve, large), curve.hyperbola(large), fresh=False)
+    return Curve(curve.anchor, (second,)) if second.reached else curve

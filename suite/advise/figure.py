@@ -1,0 +1,123 @@
+"""An advice as a figure: time and examples to the target over the batch size, predicted and measured."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from suite.advise.advisor import Advice
+from suite.advise.measured import fit
+from suite.claims.drawing import GREY, new_figure, seconds_axis, thousands, three_digits
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PREDICTED, MEASURED, RECOMMENDED = "C0", "C1", "C2"
+"""Of the style's palette."""
+
+
+def draw(advice: Advice, workload: str, backend: str, target_loss: float) -> Figure:
+    """Two panels over one axis of batch sizes: seconds, and examples, to the target."""
+    figure = new_figure(9.5, 4.6)
+    time, examples = figure.subplots(1, 2)
+    for axes, name in ((time, "time_s"), (examples, "examples")):
+        _curve(axes, advice, name)
+        _sizes_axis(axes, advice)
+        _knees(axes, advice)
+    seconds_axis(time, f"time to a training loss of {target_loss:g}")
+    examples.set_yscale("log")
+    examples.yaxis.set_major_formatter(lambda value, _: thousands(value))
+    examples.set_ylabel(f"examples to a training loss of {target_loss:g}")
+    chosen = advice.recommendation
+    _range(time, chosen.low, chosen.high)
+    _mark(time, advice, chosen.fastest, "time_s", "fastest")
+    _mark(examples, advice, chosen.cheapest, "examples", "cheapest")
+    time.set_title(f"{workload} on {backend}: time", loc="left", pad=20)
+    examples.set_title("examples", loc="left", pad=20)
+    handles, labels = time.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def _curve(axes: Axes, advice: Advice, name: str) -> None:
+    before = advice.before
+    axes.fill_between(
+        before.index,
+        before[f"{name}_low"],
+        before[f"{name}_high"],
+        color=PREDICTED,
+        alpha=0.18,
+        linewidth=0,
+        label="95% of single trainings",
+    )
+    axes.plot(before.index, before[name], color=PREDICTED, marker=".", label="predicted")
+    anchors = advice.curve.trained
+    values = [_value(advice, name, one.batch_size, one.typical_updates) for one in anchors]
+    sizes = [one.batch_size for one in anchors]
+    axes.plot(sizes, values, "D", color="black", markerfacecolor="white", label="trained for the prediction")
+    measured = [one for one in advice.checked if one.trained.reached]
+    if measured:
+        sizes = [one.trained.batch_size for one in measured]
+        values = [one.time_s if name == "time_s" else _examples(one.trained) for one in measured]
+        axes.plot(sizes, values, "o", color=MEASURED, markersize=7, label="measured as a check")
+
+
+def _value(advice: Advice, name: str, size: int, updates: float) -> float:
+    return updates * (advice.before.loc[size, "update_s"] if name == "time_s" else size)
+
+
+def _examples(trained) -> float:
+    return trained.batch_size * trained.typical_updates
+
+
+def _sizes_axis(axes: Axes, advice: Advice) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.set_xlabel("batch size (examples)")
+    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+
+
+def _knees(axes: Axes, advice: Advice) -> None:
+    """The critical batch and the half-performance batch as dotted lines, named at the top on either side."""
+    a, b = fit(advice.timings)
+    knees = {"critical batch": advice.curve.b if advice.curve.determined else math.inf}
+    knees["half-performance batch"] = a / b if b > 0 else math.inf
+    low, high = advice.before.index[0], advice.before.index[-1]
+    shown = sorted((size, name) for name, size in knees.items() if low <= size <= high)
+    for (size, name), side in zip(shown, ("right", "left"), strict=False):
+        axes.axvline(size, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
+        axes.annotate(
+            f"{name} {three_digits(size)}",
+            (size, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3 if side == "right" else 3, 2),
+            textcoords="offset points",
+            ha=side,
+            color=GREY,
+            fontsize="small",
+        )
+
+
+def _range(axes: Axes, low: int, high: int) -> None:
+    """Half a factor of two further on either side, so that one batch size alone is seen too."""
+    edges = (low / math.sqrt(2), high * math.sqrt(2))
+    axes.axvspan(*edges, color=RECOMMENDED, alpha=0.12, linewidth=0, zorder=0, label="within 10% of the fastest")
+
+
+def _mark(axes: Axes, advice: Advice, size: int, name: str, word: str) -> None:
+    """A ring around what is recommended."""
+    value = advice.table.loc[size, name]
+    axes.plot([size], [value], "o", color=RECOMMENDED, markersize=13, markerfacecolor="none", markeredgewidth=2)
+    axes.annotate(
+        f"{word}: {thousands(size)}",
+        (size, value),
+        xytext=(0, -18),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        color="black",
+    )

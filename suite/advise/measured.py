@@ -1,0 +1,94 @@
+"""What an advice is made from: how long an update takes at each batch size, and trainings to the target at a few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from suite.instruments.noise_scale import Effective
+from suite.statistics import affine_fit
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Updates of one batch size, or why there are none."""
+
+    batch_size: int
+    times_s: tuple[float, ...] = ()
+    """Seconds of an update, a value a round."""
+    peak_bytes: float = math.nan
+    """The most that model, gradients and whatever an update makes take at once; the data set not counted."""
+    status: str = "ok"
+    reason: str = ""
+
+    @property
+    def update_s(self) -> float:
+        return float(np.median(self.times_s)) if self.times_s else math.nan
+
+    @property
+    def log_variance(self) -> float:
+        """Variance of the logarithm of an update's time from round to round."""
+        return float(np.var(np.log(self.times_s), ddof=1)) if len(self.times_s) > 1 else 0.0
+
+
+def run(timings: Sequence[Timing]) -> list[Timing]:
+    """Those that could be run."""
+    return [timing for timing in timings if timing.status == "ok"]
+
+
+def fit(timings: Sequence[Timing]) -> tuple[float, float]:
+    """Seconds of an update and seconds more of each of its examples: a and b of t(B) = a + b B."""
+    return affine_fit([one.batch_size for one in run(timings)], [one.update_s for one in run(timings)])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Replicas trained to the target with one batch size at one rate."""
+
+    batch_size: int
+    learning_rate: float
+    updates: tuple[float, ...]
+    """Updates to the target, a value a replica; infinite where it was not reached."""
+    along: tuple[Effective, ...] = ()
+    """What the noise scale along each of them comes to; empty where it was not looked at."""
+    rates: tuple[float, ...] = ()
+    """The rates that were tried, ascending."""
+    lowest_loss: float = math.nan
+    """The least training loss that a trial ended with."""
+
+    @property
+    def reached(self) -> bool:
+        return all(map(math.isfinite, self.updates))
+
+    @property
+    def logs(self) -> np.ndarray:
+        return np.log(np.asarray(self.updates, float))
+
+    @property
+    def typical_updates(self) -> float:
+        """Geometric mean over the replicas."""
+        return float(np.exp(self.logs.mean()))
+
+
+class Trainer(Protocol):
+    """Who trains for an advice: `suite.advise.training.Replicas`, or what a test puts in its place."""
+
+    def noise_scale_at_start(self) -> float:
+        """tr(Sigma) / |G|^2 at the initial parameters, in examples."""
+
+    def anchored(self, batch_size: int) -> Trained:
+        """Replicas at a rate tuned widely around the workload's, with the noise scale along each."""
+
+    def trained(self, batch_size: int, learning_rate: float, expected_updates: float, fresh: bool = True) -> Trained:
+        """Replicas at the best of `learning_rate`, its half, its double, and further where that is best; others than
+        the anchor's if `fresh`. Given up after some times the `expected_updates`."""
+
+    def at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> Trained:
+        """Fresh replicas at this rate, with no other tried."""
+
+    def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
+        """Seconds of an update in each of such trainings, timed from the start to the target, in turns."""

@@ -1,0 +1,121 @@
+"""How long an update takes, batch size after batch size, up to the limit of memory."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.benchmark import Timer
+
+from suite.advise.measured import Timing, Trained
+from suite.advise.memory import free_bytes, in_words, out_of_memory, peak_bytes
+from suite.backends import CPU, Backend
+from suite.quick_timings import fastest_threads, measure_threads, update_seconds
+from suite.training.plain import endless_batches
+from suite.training.update import update
+from suite.workloads import Data, Workload
+
+ROUNDS, TRAINING_ROUNDS = 5, 3
+MIN_RUN_TIME_S = 0.01
+"""Of a batch size in a round."""
+SLOW_S = 0.5
+"""An update, or a training, that takes longer is timed in one round only."""
+
+
+def batch_sizes(examples: int) -> list[int]:
+    """1, 2, 4, ... and all examples."""
+    return sorted({*(2**power for power in range(examples.bit_length())), examples})
+
+
+class Updates:
+    """The updates of a training from its start, each of which fetches its own batch from `data`, which lies on the
+    backend's device and is already split."""
+
+    def __init__(self, workload: Workload, data: Data, backend: Backend, batch_size: int, learning_rate: float):
+        self.backend, self.loss = backend, workload.loss
+        self.model = workload.initial_model(0).to(backend.device).train()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=learning_rate)
+        self.batches = endless_batches(data, batch_size, replica=0)
+
+    def updates(self, count: int) -> None:
+        """`count` of them, then one wait for the device."""
+        for _ in range(count):
+            update(self.backend, self.model, self.loss, self.optimizer, *next(self.batches))
+        self.backend.synchronise()
+
+
+def threads_for(workload: Workload, data: Data, backend: Backend) -> int:
+    """How many threads suit the backend: on `cpu` the fastest number, else one."""
+    return fastest_threads(measure_threads(workload, data)) if backend is CPU else 1
+
+
+def time_updates(
+    workload: Workload, data: Data, backend: Backend, threads: int, sizes: Sequence[int]
+) -> list[Timing]:
+    """Time an update of each of `sizes`, ascending, in rounds, so that a slow moment of the machine meets all of
+    them. From the first on that does not fit into memory, none is run."""
+    torch.set_num_threads(threads)
+    data = workload.replica_data(data, 0).to(backend.device)
+    fitting, timings = {}, []
+    for size in sizes:
+        found = _tried(workload, data, backend, size, timings)
+        if isinstance(found, Timing):
+            return [*_timed(fitting, threads, timings), *_never_run(sizes, found)]
+        fitting[size], peak = found
+        timings.append(Timing(size, peak_bytes=peak))
+    return _timed(fitting, threads, timings)
+
+
+def _tried(
+    workload: Workload, data: Data, backend: Backend, size: int, before: Sequence[Timing]
+) -> tuple[Updates, float] | Timing:
+    """Updates of batches of `size`, one of which was made, and the bytes that it took; or why it does not fit. One
+    that would need more than is free, going by the two sizes `before`, is not tried."""
+    needed, free = _expected_bytes(before, size), free_bytes(backend)
+    if needed > free:
+        return Timing(size, status="out_of_memory", reason=f"needs {in_words(needed)}, {in_words(free)} are free")
+    try:
+        updates = Updates(workload, data, backend, size, workload.learning_rate)
+        return updates, peak_bytes(updates)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return Timing(size, status="out_of_memory", reason=str(error).strip().splitlines()[0] or "no memory left")
+
+
+def _expected_bytes(before: Sequence[Timing], size: int) -> float:
+    """What an update of `size` takes if it goes on growing as from the last but one to the last."""
+    if len(before) < 2:
+        return 0
+    less, more = before[-2:]
+    growth = (more.peak_bytes - less.peak_bytes) / (more.batch_size - less.batch_size)
+    return more.peak_bytes + growth * (size - more.batch_size)
+
+
+def _timed(fitting: dict[int, Updates], threads: int, timings: Sequence[Timing]) -> list[Timing]:
+    seconds: dict[int, list[float]] = {size: [] for size in fitting}
+    for _ in range(ROUNDS):
+        for size, updates in fitting.items():
+            if not seconds[size] or seconds[size][0] < SLOW_S:
+                seconds[size].append(update_seconds(updates, threads, MIN_RUN_TIME_S))
+    return [Timing(one.batch_size, tuple(seconds[one.batch_size]), one.peak_bytes) for one in timings]
+
+
+def _never_run(sizes: Sequence[int], first: Timing) -> list[Timing]:
+    return [Timing(size, status=first.status, reason=first.reason) for size in sizes if size >= first.batch_size]
+
+
+def training_times(
+    workload: Workload, data: Data, backend: Backend, threads: int, trained: Sequence[Trained]
+) -> list[float]:
+    """Seconds of an update over a whole training at the rate and to the updates of each of `trained`, on one split:
+    medians over rounds in which they take turns, one round where a training is slow."""
+    rounds: list[list[float]] = [[] for _ in trained]
+    for _ in range(TRAINING_ROUNDS):
+        for one, seconds in zip(trained, rounds, strict=True):
+            count = math.ceil(one.typical_updates)
+            if not seconds or seconds[0] * count < SLOW_S:
+                updates = Updates(workload, data, backend, one.batch_size, one.learning_rate)
+                timer = Timer("timed.updates(1)", globals={"timed": updates}, num_threads=threads)
+                seconds.append(timer.timeit(count).mean)
+    return [float(np.median(seconds)) for seconds in rounds]

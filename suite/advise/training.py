@@ -1,0 +1,168 @@
+"""The trainings behind an advice: rates tuned, replicas trained to the target, the noise scale along them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from suite import seeds
+from suite.advise.measured import Trained
+from suite.advise.timing import training_times
+from suite.backends import CPU, CUDA, Backend
+from suite.cells import Cell
+from suite.instruments.gradient_pass import gradient_statistics
+from suite.instruments.noise_scale import Effective, effective
+from suite.statistics import value_at_crossing
+from suite.training import engine, looks
+from suite.training.learning_rate import Tuned
+from suite.training.plain import looks_at
+from suite.training.protocol import Protocol, TargetLoss
+from suite.training.repaid import Compiling
+from suite.training.tuning import TUNED_TRAINING, best_rate, compiling_trials, tune
+from suite.workloads import Data, Workload
+
+GROWTH = 1.2
+"""A training is looked at after 0, 1, 2, ... and then every so many times as many updates."""
+EXAMPLES = 10_000
+"""How many training examples, drawn once for each replica, a look at the noise scale takes at most."""
+WIDE = Tuned(each_way=4, growths=2, seeds=2)
+"""Rates from 1/16 to 16 times the workload's."""
+NARROW = Tuned(each_way=1, growths=2, seeds=2)
+"""A rate, its half and its double."""
+WORTH_A_CALL = 8
+"""Fewer trainings are done sooner one after another: an ensemble's call costs, not compiled, some six updates."""
+GIVEN_UP, PATIENCE = 10, 100
+"""A training is given up after so many times the updates that were expected; not before so many."""
+HALVED = 2
+"""How often a rate is halved at which some replicas never reach the target."""
+
+
+class Replicas:
+    """`replicas` of `workload` on `backend`, with as many threads as torch has been given.
+
+    Rates are tried with replicas that are trained in no other way; the anchor's replicas are 0 ... replicas - 1, and
+    fresh ones those after them.
+    """
+
+    def __init__(self, workload: Workload, data: Data, backend: Backend, replicas: int, threads: int):
+        self.workload, self.replicas, self.threads, self.timed_on = workload, replicas, threads, backend
+        self.backend = backend if backend is CUDA else CPU
+        self.data = data.to(self.backend.device)
+        self.as_ensemble = engine.why_not_ensemble(workload, data) is None
+
+    def noise_scale_at_start(self) -> float:
+        """The median over the replicas."""
+        return float(np.median([self._at_start(replica) for replica in range(self.replicas)]))
+
+    def anchored(self, batch_size: int) -> Trained:
+        tried = self._tried(batch_size, self.workload.learning_rate, WIDE, math.inf)
+
+        def finally_trained(rate: float, budget: TargetLoss) -> Trained:
+            found = [self._along(batch_size, rate, budget, replica) for replica in range(self.replicas)]
+            updates, along = zip(*found, strict=True)
+            return replace(tried, learning_rate=rate, updates=updates, along=along)
+
+        return self._halved(tried, finally_trained)
+
+    def trained(self, batch_size: int, learning_rate: float, expected_updates: float, fresh: bool = True) -> Trained:
+        return self._finally(self._tried(batch_size, learning_rate, NARROW, expected_updates), fresh)
+
+    def at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> Trained:
+        return self._finally(Trained(batch_size, learning_rate, (expected_updates,), rates=(learning_rate,)), True)
+
+    def _finally(self, tried: Trained, fresh: bool) -> Trained:
+        """The anchor's replicas, or fresh ones, at the rate that was `tried`."""
+        replicas = range(self.replicas * fresh, self.replicas * (1 + fresh))
+
+        def finally_trained(rate: float, budget: TargetLoss) -> Trained:
+            seen = self._train(tried.batch_size, Protocol(rate, budget), replicas)
+            return replace(tried, learning_rate=rate, updates=tuple(map(self._crossing, seen)))
+
+        return self._halved(tried, finally_trained)
+
+    def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
+        data = self.workload.replica_data(self.data, 0)
+        return training_times(self.workload, data, self.timed_on, self.threads, trained)
+
+    def _halved(self, tried: Trained, finally_trained) -> Trained:
+        """What is trained at the rate that won among those `tried`; at its half, and so on, where some of the
+        replicas do not reach the target at it."""
+        if not tried.reached:
+            return tried
+        rate, budget = tried.learning_rate, self._budget(tried.typical_updates)
+        found = finally_trained(rate, budget)
+        for _ in range(HALVED):
+            if found.reached:
+                break
+            rate /= 2
+            found = finally_trained(rate, budget)
+        return found
+
+    def _budget(self, expected_updates: float) -> TargetLoss:
+        most = min(self.workload.max_updates, max(PATIENCE, GIVEN_UP * expected_updates))
+        return TargetLoss(self.workload.target_loss, math.ceil(most), GROWTH)
+
+    def _cell(self, batch_size: int, protocol: Protocol, trainings: int) -> Cell:
+        cell = Cell(TUNED_TRAINING, self.workload.name, self.backend.name, batch_size, trainings, protocol)
+        return engine.packed(cell, self.workload) if self.as_ensemble and trainings >= WORTH_A_CALL else cell
+
+    def _tried(self, batch_size: int, learning_rate: float, rule: Tuned, expected_updates: float) -> Trained:
+        """The best of the rates, with the updates of each replica that it was tried with."""
+        protocol = Protocol(learning_rate, self._budget(expected_updates), rule)
+        cell = self._cell(batch_size, protocol, rule.seeds * (2 * rule.each_way + 1))
+        rows = tune(self.workload, self.data, cell, compiling_trials(self.workload, self.data, cell))
+        rate = best_rate(rows)
+        return Trained(
+            batch_size,
+            rate,
+            tuple(rows.loc[rows["learning_rate"] == rate, "cost_updates"]),
+            rates=tuple(sorted(rows["learning_rate"].unique())),
+            lowest_loss=float(rows["train_loss"].min()),
+        )
+
+    def _train(self, batch_size: int, protocol: Protocol, replicas: Sequence[int]) -> list[list[looks.Look]]:
+        cell, expected = self._cell(batch_size, protocol, len(replicas)), protocol.budget.max_updates // GIVEN_UP
+        compiling = Compiling(self.workload, len(self.data.train_inputs), cell, len(replicas), expected)
+        return engine.train(self.workload, self.data, cell, [protocol] * len(replicas), replicas, compiling)
+
+    def _crossing(self, seen: Sequence[looks.Look]) -> float:
+        """Updates to the target, infinite where it was not reached."""
+        updates = value_at_crossing([look[1] for look in seen], [look[0] for look in seen], self.workload.target_loss)
+        return updates if math.isfinite(updates) else math.inf
+
+    def _along(
+        self, batch_size: int, learning_rate: float, budget: TargetLoss, replica: int
+    ) -> tuple[float, Effective]:
+        """Updates of one replica to the target, and what the noise scale along it comes to."""
+        protocol, data = Protocol(learning_rate, budget), self.workload.replica_data(self.data, replica)
+        seen, scales = [], []
+        for model, look in looks_at(self.workload, data, protocol, batch_size, replica, self.backend):
+            seen.append(look)
+            if not math.isfinite(look[1]):
+                break
+            scales.append(self._noise_scale(model, data, replica))
+            if looks.ends(0, protocol, seen):
+                break
+        until = self._crossing(seen)
+        if not math.isfinite(until):
+            return until, Effective(math.nan, math.nan)
+        return until, effective([look[0] for look in seen], scales, batch_size, until)
+
+    def _at_start(self, replica: int) -> float:
+        model = self.workload.initial_model(replica).to(self.backend.device)
+        return self._noise_scale(model, self.workload.replica_data(self.data, replica), replica)
+
+    def _noise_scale(self, model: nn.Module, data: Data, replica: int) -> float:
+        """tr(Sigma) / |G|^2 over the training set, exact where all of it is looked at. From n of N examples |G|^2
+        comes out too large by (1/n - 1/N) tr(Sigma), which is taken off: what is left may lie below zero."""
+        few = self._few(replica)
+        found = gradient_statistics(model, self.workload.loss, data.train_inputs[few], data.train_targets[few])
+        too_large = found.variance * (1 / len(few) - 1 / len(data.train_inputs))
+        return found.variance / (found.squared_norm - too_large)
+
+    def _few(self, replica: int) -> Tensor:
+        order = torch.randperm(len(self.data.train_inputs), generator=seeds.generator("looked at", replica))
+        return order[:EXAMPLES].to(self.data.train_inputs.device)
