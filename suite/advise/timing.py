@@ -12,6 +12,7 @@ from suite.advise.memory import free_bytes, in_words, out_of_memory, peak_bytes
 from suite.backends import CPU, Backend
 from suite.quick_timings import fastest_threads, measure_threads, update_seconds
 from suite.training.plain import endless_batches
+from suite.training.protocol import EqualEpochs, Protocol
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
@@ -35,7 +36,7 @@ class Updates:
         self.backend, self.loss = backend, workload.loss
         self.model = workload.initial_model(0).to(backend.device).train()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=learning_rate)
-        self.batches = endless_batches(data, batch_size, replica=0)
+        self.batches = endless_batches(data, Protocol(learning_rate, EqualEpochs(1)), batch_size, replica=0)
 
     def updates(self, count: int) -> None:
         """`count` of them, then one wait for the device."""

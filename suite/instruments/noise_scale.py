@@ -20,7 +20,7 @@ from suite.instruments.gradient_pass import gradient_statistics
 from suite.training import looks
 from suite.training.learning_rate import Tuned
 from suite.training.plain import looks_at
-from suite.training.protocol import Protocol, updates_per_epoch
+from suite.training.protocol import Protocol
 from suite.training.tuning import compiling_trials, settled, tune
 from suite.workloads import Data, Workload
 
@@ -104,7 +104,7 @@ def _along(workload: Workload, data: Data, protocol: Protocol, batch_size: int, 
             found.append((statistics.squared_norm, statistics.variance, statistics.noise_scale))
         if looks.ends(0, protocol, seen):
             break
-    table = looks.table(seen, protocol, updates_per_epoch(len(data.train_inputs), batch_size))
+    table = looks.table(seen, protocol, len(data.train_inputs), batch_size)
     return table.join(pd.DataFrame(found, columns=["squared_norm", "variance", "noise_scale"]))
 
 
