@@ -186,7 +186,7 @@ def sentence(evidence: Evidence, outcome: Outcome) -> str:
     table = compared(evidence, outcome)
     if table.empty:
         return ""
-    return f"{_drawn(table)} {_unsettled(table)}".strip()
+    return " ".join(filter(None, (_drawn(table), _unsettled(table), _beyond(table))))
 
 
 def _drawn(table: pd.DataFrame) -> str:
@@ -227,6 +227,12 @@ def _unsettled(table: pd.DataFrame) -> str:
         f"{_count(row['wanted'])} for {row['rate']} at {row['budget']}" for _, row in undecided.iterrows()
     )
     return f"To settle what is undecided, if the truth is what was seen, would take that many fresh seeds: {wanted}."
+
+
+def _beyond(table: pd.DataFrame) -> str:
+    flagged = table[table["flags"] != ""]
+    found = "; ".join(f"{row['flags']}, at {row['budget']}" for _, row in flagged.iterrows())
+    return f"A better rate may lie beyond what was tried: {found}." if found else ""
 
 
 def _count(seeds: float) -> str:

@@ -73,6 +73,9 @@ def test_it_holds_where_only_noise_leaves_the_saddle(tmp_path):
     assert float(row["value_large"]) == 1
     assert float(row["value_small"]) < 0.5
     assert "edge of its grid at batch size 64" in row["flags"]
+    page = (tmp_path / "results" / "report" / "index.html").read_text()
+    assert "A better rate may lie beyond what was tried: best rate" in page
+    assert f"{row['flags']}, at equal updates" in page
 
 
 def test_it_is_undecided_where_all_examples_are_the_same(tmp_path):
