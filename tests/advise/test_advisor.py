@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from suite.advise import training
+from suite.advise import timing, training
 from suite.advise.advisor import advise, anchor_size, second_size
 from suite.advise.answer import lines, to_dict
 from suite.advise.prediction import Curve
@@ -30,6 +30,12 @@ def test_the_recommended_batch_is_as_fast_as_the_best_of_the_closed_form(noise_s
     assert updates_to_target(size, noise_scale) * (a + b * size) <= 1.05 * best
     assert found.curve.noise_scale.estimate == pytest.approx(noise_scale, rel=0.1)
     assert size in {one.trained.batch_size for one in found.checked}
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch):
+    monkeypatch.setattr(timing, "ROUNDS", 2)
+    monkeypatch.setattr(timing, "MIN_RUN_TIME_S", 0.002)
 
 
 def advice(workload: Workload, backend=CPU, check=True, sizes=None, seeds=3):
@@ -75,6 +81,13 @@ def test_a_target_that_is_never_reached_is_said_so():
     assert found.status == "target_not_reached"
     assert "no learning rate" in words(found, workload)[0]
     assert "max_updates" in words(found, workload)[0]
+
+
+def test_a_target_that_is_reached_before_any_update_is_said_so():
+    workload = tiny(target_loss=50.0)
+    found = advice(workload)
+    assert found.status == "reached_at_start"
+    assert "lower `target_loss`" in words(found, workload)[0]
 
 
 def limited(most: int):
