@@ -122,7 +122,7 @@ def test_without_memory_for_one_example_there_is_no_advice():
 def test_a_noise_scale_that_reaches_below_zero_is_said_to_be_undetermined(monkeypatch):
     """Five of forty examples say too little of the gradient over all of them."""
     monkeypatch.setattr(training, "EXAMPLES", 5)
-    workload = tiny(target_loss=0.15, max_updates=2000)
+    workload = tiny(target_loss=0.3)
     found = advice(workload)
     assert not found.curve.determined
     assert "do not determine" in words(found, workload)[3]
