@@ -24,7 +24,8 @@ class Advice:
 
     timings: tuple[Timing, ...]
     status: str = "ok"
-    """`ok`, `out_of_memory` where not one batch size could be run, or `target_not_reached`."""
+    """`ok`, or why there is none: `out_of_memory` where not one batch size could be run, `target_not_reached`, or
+    `reached_at_start`."""
     tried: Trained | None = None
     """The anchor, also where it did not reach the target."""
     curve: Curve | None = None
@@ -53,6 +54,8 @@ def advise(trainer: Trainer, timings: Sequence[Timing], check: bool, say: Callab
     anchor = trainer.anchored(small)
     if not anchor.reached:
         return Advice(tuple(timings), "target_not_reached", anchor)
+    if anchor.at_start:
+        return Advice(tuple(timings), "reached_at_start", anchor)
     curve = _with_second(Curve(anchor), sizes, trainer, say)
     table = before = predicted(curve, timings)
     checked, allowed = [], sizes

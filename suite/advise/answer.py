@@ -19,6 +19,8 @@ def lines(advice: Advice, target_loss: float) -> list[str]:
     """The answer in words: five lines, or fewer where there is nothing to recommend."""
     if advice.status == "out_of_memory":
         return [f"No batch size fits into memory, not even one example: {advice.timings[0].reason}."]
+    if advice.status == "reached_at_start":
+        return [f"No advice: the training loss is {target_loss:g} or less before any update: lower `target_loss`."]
     if advice.status == "target_not_reached":
         return [_not_reached(advice, target_loss), _limit(advice) or _rests_on_times(advice)]
     return [

@@ -33,8 +33,8 @@ def draw(advice: Advice, workload: str, backend: str, target_loss: float) -> Fig
     _range(time, chosen.low, chosen.high)
     _mark(time, advice, chosen.fastest, "time_s", "fastest")
     _mark(examples, advice, chosen.cheapest, "examples", "cheapest")
-    time.set_title(f"{workload} on {backend}: time", loc="left", pad=20)
-    examples.set_title("examples", loc="left", pad=20)
+    time.set_title(f"{workload} on {backend}: time", loc="left", pad=32)
+    examples.set_title("examples", loc="left", pad=32)
     handles, labels = time.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
@@ -82,24 +82,24 @@ def _sizes_axis(axes: Axes, advice: Advice) -> None:
 
 
 def _knees(axes: Axes, advice: Advice) -> None:
-    """The critical batch and the half-performance batch as dotted lines, named at the top on either side."""
+    """The critical batch and the half-performance batch as dotted lines, named above the panel in a row each."""
     a, b = fit(advice.timings)
-    knees = {"critical batch": advice.curve.b if advice.curve.determined else math.inf}
-    knees["half-performance batch"] = a / b if b > 0 else math.inf
+    knees = {"half-performance batch": a / b if b > 0 else math.inf}
+    knees["critical batch"] = advice.curve.b if advice.curve.determined else math.inf
     low, high = advice.before.index[0], advice.before.index[-1]
-    shown = sorted((size, name) for name, size in knees.items() if low <= size <= high)
-    for (size, name), side in zip(shown, ("right", "left"), strict=False):
-        axes.axvline(size, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
-        axes.annotate(
-            f"{name} {three_digits(size)}",
-            (size, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(-3 if side == "right" else 3, 2),
-            textcoords="offset points",
-            ha=side,
-            color=GREY,
-            fontsize="small",
-        )
+    for row, (name, size) in enumerate(knees.items()):
+        if low <= size <= high:
+            axes.axvline(size, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
+            axes.annotate(
+                f"{name} {three_digits(size)}",
+                (size, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 2 + 12 * row),
+                textcoords="offset points",
+                ha="right" if size**2 > low * high else "left",
+                color=GREY,
+                fontsize="small",
+            )
 
 
 def _range(axes: Axes, low: int, high: int) -> None:

@@ -65,6 +65,11 @@ class Trained:
         return all(map(math.isfinite, self.updates))
 
     @property
+    def at_start(self) -> bool:
+        """Whether some replica is at the target before any update."""
+        return min(self.updates) == 0
+
+    @property
     def logs(self) -> np.ndarray:
         return np.log(np.asarray(self.updates, float))
 

@@ -90,7 +90,7 @@ class Replicas:
     def _halved(self, tried: Trained, finally_trained) -> Trained:
         """What is trained at the rate that won among those `tried`; at its half, and so on, where some of the
         replicas do not reach the target at it."""
-        if not tried.reached:
+        if not tried.reached or tried.at_start:
             return tried
         rate, budget = tried.learning_rate, self._budget(tried.typical_updates)
         found = finally_trained(rate, budget)

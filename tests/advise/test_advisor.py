@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from suite.advise import training
+from suite.advise import timing, training
 from suite.advise.advisor import advise, anchor_size, second_size
 from suite.advise.answer import lines, to_dict
 from suite.advise.prediction import Curve
@@ -30,6 +30,12 @@ def test_the_recommended_batch_is_as_fast_as_the_best_of_the_closed_form(noise_s
     assert updates_to_target(size, noise_scale) * (a + b * size) <= 1.05 * best
     assert found.curve.noise_scale.estimate == pytest.approx(noise_scale, rel=0.1)
     assert size in {one.trained.batch_size for one in found.checked}
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch):
+    monkeypatch.setattr(timing, "ROUNDS", 2)
+    monkeypatch.setattr(timing, "MIN_RUN_TIME_S", 0.002)
 
 
 def advice(workload: Workload, backend=CPU, check=True, sizes=None, seeds=3):
@@ -77,6 +83,13 @@ def test_a_target_that_is_never_reached_is_said_so():
     assert "max_updates" in words(found, workload)[0]
 
 
+def test_a_target_that_is_reached_before_any_update_is_said_so():
+    workload = tiny(target_loss=50.0)
+    found = advice(workload)
+    assert found.status == "reached_at_start"
+    assert "lower `target_loss`" in words(found, workload)[0]
+
+
 def limited(most: int):
     """The backend `cpu` with memory for so many examples."""
 
@@ -109,7 +122,7 @@ def test_without_memory_for_one_example_there_is_no_advice():
 def test_a_noise_scale_that_reaches_below_zero_is_said_to_be_undetermined(monkeypatch):
     """Five of forty examples say too little of the gradient over all of them."""
     monkeypatch.setattr(training, "EXAMPLES", 5)
-    workload = tiny(target_loss=0.15, max_updates=2000)
+    workload = tiny(target_loss=0.3)
     found = advice(workload)
     assert not found.curve.determined
     assert "do not determine" in words(found, workload)[3]
