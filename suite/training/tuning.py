@@ -128,18 +128,17 @@ def _more_rates(trials: pd.DataFrame, rule: Tuned) -> list[float]:
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """The rows of every trial's end, `stage` trial, and of all looks at replicas 0 ... repeats - 1 trained with the
     rate that won, `stage` final. `learning_rate` is each row's own."""
-    compiling = _compiling(workload, data, cell)
+    compiling = compiling_trials(workload, data, cell)
     trials = tune(workload, data, cell, compiling)
-    rate = best_rate(trials)
-    final = replace(cell.protocol, learning_rate=rate, rate_rule=FIXED, budget=_capped(cell.protocol.budget, trials))
+    final = settled(cell.protocol, trials)
     seen = train(workload, data, cell, [final] * cell.repeats, range(cell.repeats), compiling)
     an_epoch = updates_per_epoch(len(data.train_inputs), cell.batch_size)
     finals = looks.tables(seen, final, an_epoch)
-    finals = finals.assign(learning_rate=rate, on_edge=bool(trials["on_edge"].iloc[0]))
+    finals = finals.assign(learning_rate=final.learning_rate, on_edge=bool(trials["on_edge"].iloc[0]))
     return pd.concat([trials.assign(stage=TRIAL), finals.assign(stage=FINAL)], ignore_index=True)
 
 
-def _compiling(workload: Workload, data: Data, cell: Cell) -> Compiling:
+def compiling_trials(workload: Workload, data: Data, cell: Cell) -> Compiling:
     """For the trials of the first grid; what they have compiled, all that follow use."""
     examples, rule = len(data.train_inputs), cell.protocol.rate_rule
     expected = cell.protocol.budget.expected_updates(examples, cell.batch_size)
@@ -147,6 +146,13 @@ def _compiling(workload: Workload, data: Data, cell: Cell) -> Compiling:
         expected = min(expected, EPOCHS_TO_TARGET * updates_per_epoch(examples, cell.batch_size))
     trials = rule.seeds * len(first_grid(cell.protocol.learning_rate, rule))
     return Compiling(workload, examples, cell, trials, expected)
+
+
+def settled(protocol: Protocol, trials: pd.DataFrame) -> Protocol:
+    """That of the final trainings: at the rate that won."""
+    return replace(
+        protocol, learning_rate=best_rate(trials), rate_rule=FIXED, budget=_capped(protocol.budget, trials)
+    )
 
 
 def _capped(budget: Budget, trials: pd.DataFrame) -> Budget:
