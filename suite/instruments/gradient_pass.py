@@ -86,14 +86,19 @@ def formula_sums(
     totals: Sums = {}
     if not layers:
         return totals
-    convolutions = [layer.weight.numel() for layer in layers.values() if isinstance(layer, nn.modules.conv._ConvNd)]
-    chunk = CHUNK_VALUES // values_of_an_example(model, inputs[:1])
-    chunk = max(1, min(chunk, PER_EXAMPLE_VALUES // max([1, *convolutions])))
+    chunk = examples_at_once(model, layers, inputs[:1])
     with listening(model, layers, totals) as called:
         for some_inputs, some_targets in zip(inputs.split(chunk), targets.split(chunk), strict=True):
             called.clear()
             loss(model(some_inputs), some_targets).sum().backward()
     return totals
+
+
+def examples_at_once(model: nn.Module, layers: dict[str, nn.Module], example: Tensor) -> int:
+    """How many examples like `example` [1, ...] go through `model` and the formulas of `layers` together."""
+    convolutions = [layer.weight.numel() for layer in layers.values() if isinstance(layer, nn.modules.conv._ConvNd)]
+    chunk = CHUNK_VALUES // values_of_an_example(model, example)
+    return max(1, min(chunk, PER_EXAMPLE_VALUES // max([1, *convolutions])))
 
 
 @torch.no_grad()
