@@ -245,8 +245,11 @@ def one_by_one_sums(
 
 
 def add_to(totals: Sums, name: str, some: tuple[Tensor, Tensor]) -> None:
-    norms, total = totals.get(name, (0, 0))
-    totals[name] = (norms + some[0], total + some[1].double())
+    norms, total = some
+    if name in totals:
+        totals[name] = (totals[name][0] + norms, totals[name][1].add_(total))
+    else:
+        totals[name] = (norms, total.double())
 
 
 class FormulaFailed(Exception):
