@@ -1,5 +1,5 @@
 """The pass that finds the covariance of all gradients against one that finds the mean gradient alone: seconds of
-each, taken in turns in one process, on made-up examples in the shapes of MNIST and CIFAR-10.
+each, taken in turns in one process, and memory, on made-up examples in the shapes of MNIST and CIFAR-10.
 
 `python -m benchmarks.noise` prints the table, with `torch.func.vmap(grad)` beside it, and BackPACK where it is
 installed.
@@ -12,9 +12,10 @@ from functools import cache, partial
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
-from suite.instruments.gradient_pass import gradient_statistics, vectorised_sums
+from suite.instruments.gradient_pass import examples_at_once, gradient_statistics, trusted_layers, vectorised_sums
 from suite.workloads import find
 
 SHAPES = {"mnist": (20_000, (784,)), "cifar10": (2_000, (3, 32, 32))}
@@ -44,6 +45,11 @@ class Passes:
     def covariance(self) -> None:
         gradient_statistics(self.model, self.workload.loss, self.inputs, self.targets)
 
+    def examples_at_once(self) -> int:
+        """The size of the chunks that the covariance pass takes."""
+        model, loss, few = self.model, self.workload.loss, (self.inputs[:3], self.targets[:3])
+        return examples_at_once(model, trusted_layers(model, loss, *few), self.inputs[:1])
+
     def vectorised(self) -> None:
         """Every example's gradient by torch.func, of a twentieth of the examples."""
         few = len(self.inputs) // 20
@@ -54,6 +60,24 @@ class Passes:
 def seconds(function: Callable[[], None]) -> float:
     timer = Timer("function()", globals={"function": function}, num_threads=os.cpu_count() or 1)
     return timer.blocked_autorange(min_run_time=0.2).median
+
+
+def peak_bytes(function: Callable[[], None]) -> int:
+    """The most bytes of tensors that `function` holds at once, beyond those there before: every allocation and every
+    release that torch's profiler sees, in their order."""
+    function()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        function()
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return int(np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]).max())
+
+
+@cache
+def memory_over_plain(network: str) -> float:
+    """Ratio of the two passes' peak bytes, both taking as many examples at once."""
+    passes = Passes(network)
+    plain = peak_bytes(partial(passes.plain, passes.examples_at_once()))
+    return peak_bytes(passes.covariance) / plain
 
 
 @cache
@@ -75,6 +99,11 @@ class Covariance:
 
     track_covariance_over_plain.unit = "covariance pass / plain pass"
 
+    def track_memory_over_plain(self, network):
+        return memory_over_plain(network)
+
+    track_memory_over_plain.unit = "peak bytes, covariance pass / plain pass"
+
 
 def backpack_over_plain(network: str) -> float:
     """BackPACK's batch-L2 pass, which gives each example's squared norms, over a plain one."""
@@ -94,13 +123,14 @@ def backpack_over_plain(network: str) -> float:
 
 
 def print_table() -> None:
-    print("network  covariance / plain  vmap(grad) / plain  BackPACK's batch L2 / plain")
+    print("network  covariance / plain  its memory / plain  vmap(grad) / plain  BackPACK's batch L2 / plain")
     for network in SHAPES:
         passes = Passes(network)
         plain = min(seconds(partial(passes.plain, chunk)) for chunk in CHUNKS)
         vectorised = 20 * seconds(passes.vectorised) / plain
         backpack = f"{backpack_over_plain(network):.2f}" if importlib.util.find_spec("backpack") else "not installed"
-        print(f"{network:8} {covariance_over_plain(network):18.2f} {vectorised:19.0f} {backpack:>28}")
+        ratios = f"{covariance_over_plain(network):18.2f} {memory_over_plain(network):18.2f}"
+        print(f"{network:8} {ratios} {vectorised:19.0f} {backpack:>28}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ class Cell:
     """How batches are fed: `resident` on the device, or through a `loader`."""
     replicas_per_call: int = 1
     """How many replicas one update trains in lockstep, as an ensemble; 1 where they are trained plainly."""
+    compared_with: int = NO_BATCH_SIZE
+    """The other batch size, where a cell is of two."""
 
     @property
     def engine(self) -> str:
@@ -87,6 +89,8 @@ class Cell:
             "fingerprint": fingerprint,
             "device": device,
         }
+        if self.compared_with != NO_BATCH_SIZE:
+            determines["compared_with"] = self.compared_with
         return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()[:20]
 
     def __str__(self) -> str:

@@ -31,6 +31,7 @@ def key(cell: Cell, fingerprint: str = "f", device: str = "d", base_seed: int = 
         {"protocol": Protocol(0.1, EqualEpochs(6))},
         {"protocol": Protocol(0.1, TargetLoss(5, 5))},
         {"arm": "loader"},
+        {"compared_with": 4},
     ],
 )
 def test_the_key_changes_with_each_field_that_determines_the_value(change):

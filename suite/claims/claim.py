@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -40,6 +40,9 @@ class Facts:
     published_by: str
     update_rule: str = "descent"
     momentum: float = 0.0
+    published_noise: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Of the `noise scale` and the `critical batch` in examples, each at the `start` and its `average`."""
+    published_noise_by: str = ""
 
     @classmethod
     def of(cls, workload: Workload, data: Data) -> Facts:
@@ -65,10 +68,20 @@ class Facts:
             published_by=workload.published.source if workload.published else "",
             update_rule=workload.update_rule,
             momentum=workload.momentum,
+            **_noise_that_others_found(workload),
         )
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+
+def _noise_that_others_found(workload: Workload) -> dict:
+    """What Facts say of it; nothing where there is none."""
+    if (published := workload.published_noise) is None:
+        return {}
+    found = {"noise scale": published.noise_scale, "critical batch": published.critical_batch}
+    values = {what: dict(zip(("start", "average"), both, strict=True)) for what, both in found.items()}
+    return {"published_noise": values, "published_noise_by": published.source}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import NO_BATCH_SIZE, Cell, Scope
-from suite.claims import toy
+from suite.claims import noise_course, toy
 from suite.claims.claim import Claim, Evidence, Illustration, Row, status_of
 from suite.claims.drawing import COLOURS, batch_size_axis, bounds, new_figure, thousands, three_digits
 from suite.instruments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES, theoretical_noise
@@ -32,14 +32,16 @@ MOST_SEEDS = 10
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """At every batch size the same parameters: trained at the workload's middle batch size."""
+    """At every batch size the same parameters: trained at the workload's middle batch size. And the noise scale over
+    the course of a training."""
     protocol = Protocol.of(workload, TenthOfTraining(workload.epochs, workload.middle))
-    variance = Cell(GRADIENT_VARIANCE, workload.name, "cpu", NO_BATCH_SIZE, min(MOST_SEEDS, scope.seeds), protocol)
+    seeds = min(MOST_SEEDS, scope.seeds)
+    variance = Cell(GRADIENT_VARIANCE, workload.name, "cpu", NO_BATCH_SIZE, seeds, protocol)
     sampled = [
-        Cell(GRADIENT_NOISE, workload.name, "cpu", batch_size, min(MOST_SEEDS, scope.seeds), protocol)
+        Cell(GRADIENT_NOISE, workload.name, "cpu", batch_size, seeds, protocol)
         for batch_size in scope.coarse_batch_sizes
     ]
-    return [variance, *sampled, *toy.cells()]
+    return [variance, *sampled, *noise_course.cells(workload, scope, seeds), *toy.cells()]
 
 
 def noise(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
@@ -78,7 +80,7 @@ def judge(evidence: Evidence) -> list[Row]:
     rows = evidence.ok()
     sampled = noise(rows, STAGES[0])
     if facts.small not in sampled or facts.large not in sampled:
-        status, reason = status_of(evidence.rows)
+        status, reason = status_of(evidence.rows[evidence.rows["measurement"] == GRADIENT_NOISE.name])
         return [Row(**shared, status=status, flags=reason)]
     ratios = {stage: noise(rows, stage)[facts.small] / noise(rows, stage)[facts.large] for stage in STAGES}
     intervals = {stage: geometric_mean(ratio) for stage, ratio in ratios.items()}
@@ -139,7 +141,8 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"{three_digits(row.value_small)} times the length of the true gradient, that of a batch of "
         f"{thousands(row.large)} by {three_digits(row.value_large)} times. The line is what follows from every "
         f"example's own gradient; sampled batches are {np.mean(off):.3f} times as noisy as it says, on average. "
-        f"At {thousands(examples)}, the whole training set, the noise is zero. {noise_scales(evidence.ok())}"
+        f"At {thousands(examples)}, the whole training set, the noise is zero. {noise_scales(evidence.ok())} "
+        f"{noise_course.sentence(evidence)}"
     )
 
 
@@ -179,5 +182,5 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
-    illustrations=(Illustration(toy.draw, toy.SAYS),),
+    illustrations=(Illustration(toy.draw, toy.SAYS), Illustration(noise_course.draw, noise_course.SAYS)),
 )

@@ -55,19 +55,30 @@ def protocols(of: Facts | Workload) -> dict[str, Protocol]:
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Both at every third of the coarse batch sizes, at all of them in a full run; and the time of an update."""
-    sizes = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
-    if not scope.factorial:
-        sizes = sorted({*sizes[::3], workload.small, workload.large} & set(sizes))
-    trained = [
-        Cell(TUNED_TRAINING, workload.name, "cpu", size, scope.seeds, protocol)
-        for protocol in protocols(workload).values()
-        for size in sizes
-    ]
+    """Both at the same batch sizes; and the time of an update."""
     timed = [
-        Cell(UPDATE_TIME, workload.name, "cpu", size, scope.processes) for size in sizes if "cpu" in scope.backends
+        Cell(UPDATE_TIME, workload.name, "cpu", size, scope.processes)
+        for size in batch_sizes(workload, scope)
+        if "cpu" in scope.backends
     ]
-    return [*trained, *timed]
+    return [*trained(workload, scope, PLAIN), *trained(workload, scope, WITH), *timed]
+
+
+def batch_sizes(workload: Workload, scope: Scope) -> list[int]:
+    """Every third of the coarse batch sizes that are trained with, all of them in a full run."""
+    sizes = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
+    if scope.factorial:
+        return sizes
+    return sorted({*sizes[::3], workload.small, workload.large} & set(sizes))
+
+
+def trained(workload: Workload, scope: Scope, which: str) -> list[Cell]:
+    """The trainings without or with momentum."""
+    protocol = protocols(workload)[which]
+    return [
+        Cell(TUNED_TRAINING, workload.name, "cpu", size, scope.seeds, protocol)
+        for size in batch_sizes(workload, scope)
+    ]
 
 
 def finals(evidence: Evidence, which: str) -> pd.DataFrame:

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Facts, Row
+from suite.claims import minima_line
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row
 from suite.claims.drawing import (
     GREY,
     LARGE_COLOUR,
@@ -47,13 +48,19 @@ LOOKS = 1.03
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Small and Large, trained to the target loss."""
+    """Small and Large, trained to the target loss; and the line between them."""
     protocol = Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates, LOOKS))
-    return [
+    sharp = [
         Cell(SHARPNESS, workload.name, "cpu", batch_size, min(MOST_SEEDS, scope.seeds), protocol)
         for batch_size in (workload.small, workload.large)
         if batch_size in scope.training_batch_sizes
     ]
+    return [*sharp, *minima_line.cells(workload, scope, protocol)]
+
+
+def measured(evidence: Evidence) -> pd.DataFrame:
+    """The rows of the solutions themselves."""
+    return evidence.rows[evidence.rows["measurement"] == SHARPNESS.name]
 
 
 def ratios(evidence: Evidence, measure: str) -> np.ndarray:
@@ -63,8 +70,9 @@ def ratios(evidence: Evidence, measure: str) -> np.ndarray:
 
 
 def values(evidence: Evidence, batch_size: int, measure: str) -> pd.Series:
-    rows = evidence.ok()
-    return rows[rows["batch_size"] == batch_size].set_index("seed")[measure].sort_index()
+    rows = measured(evidence)
+    rows = rows[(rows["status"] == "ok") & (rows["batch_size"] == batch_size)]
+    return rows.set_index("seed")[measure].sort_index()
 
 
 def judge(evidence: Evidence) -> list[Row]:
@@ -73,7 +81,7 @@ def judge(evidence: Evidence) -> list[Row]:
 
     The geometric mean over seeds: Student's t on the differences of logs, paired by initial parameters and split.
     """
-    facts, rows = evidence.facts, evidence.rows
+    facts, rows = evidence.facts, measured(evidence)
     shared = {
         "backend": "cpu",
         "protocol": rows["protocol"].iloc[0],
@@ -136,7 +144,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"size {thousands(row.small)} and {three_digits(row.value_large)} with {thousands(row.large)}. The large "
         f"batch ended sharper in {wins.estimate:.0%} of {wins.n} seeds. Other measures, Large over Small: {others}. "
         f"All are of the training loss in evaluation mode, on at most {thousands(EXAMPLES)} examples; where they "
-        "disagree, sharp has no one meaning."
+        f"disagree, sharp has no one meaning. {minima_line.sentence(evidence)}"
     )
 
 
@@ -168,4 +176,5 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
+    illustrations=(Illustration(minima_line.draw, minima_line.SAYS),),
 )

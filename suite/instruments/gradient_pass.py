@@ -86,14 +86,19 @@ def formula_sums(
     totals: Sums = {}
     if not layers:
         return totals
-    convolutions = [layer.weight.numel() for layer in layers.values() if isinstance(layer, nn.modules.conv._ConvNd)]
-    chunk = CHUNK_VALUES // values_of_an_example(model, inputs[:1])
-    chunk = max(1, min(chunk, PER_EXAMPLE_VALUES // max([1, *convolutions])))
+    chunk = examples_at_once(model, layers, inputs[:1])
     with listening(model, layers, totals) as called:
         for some_inputs, some_targets in zip(inputs.split(chunk), targets.split(chunk), strict=True):
             called.clear()
             loss(model(some_inputs), some_targets).sum().backward()
     return totals
+
+
+def examples_at_once(model: nn.Module, layers: dict[str, nn.Module], example: Tensor) -> int:
+    """How many examples like `example` [1, ...] go through `model` and the formulas of `layers` together."""
+    convolutions = [layer.weight.numel() for layer in layers.values() if isinstance(layer, nn.modules.conv._ConvNd)]
+    chunk = CHUNK_VALUES // values_of_an_example(model, example)
+    return max(1, min(chunk, PER_EXAMPLE_VALUES // max([1, *convolutions])))
 
 
 @torch.no_grad()
@@ -240,8 +245,11 @@ def one_by_one_sums(
 
 
 def add_to(totals: Sums, name: str, some: tuple[Tensor, Tensor]) -> None:
-    norms, total = totals.get(name, (0, 0))
-    totals[name] = (norms + some[0], total + some[1].double())
+    norms, total = some
+    if name in totals:
+        totals[name] = (totals[name][0] + norms, totals[name][1].add_(total))
+    else:
+        totals[name] = (norms, total.double())
 
 
 class FormulaFailed(Exception):

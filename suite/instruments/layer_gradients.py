@@ -16,12 +16,14 @@ from torch.nn import functional as F
 Gradient = tuple[Tensor, Tensor]
 """Of one parameter: the sum of the squared norms of the n examples' gradients, [] in float64, and the sum of the
 gradients, in the parameter's shape."""
+WINDOW_VALUES = 2**18
+"""Values that the windows of a convolution hold at once: what stays in a core's cache."""
 
 
 def of_each(gradients: Tensor) -> Gradient:
     """From the gradients of all examples, [n, ...]."""
-    norms = gradients.flatten(1).square().sum(dim=1)
-    return norms.sum(dtype=torch.float64), gradients.sum(dim=0)
+    norms = torch.linalg.vector_norm(gradients.flatten(1), dim=1)
+    return norms.double().square().sum(), gradients.sum(dim=0)
 
 
 def outer(a: Tensor, d: Tensor) -> Gradient:
@@ -39,14 +41,18 @@ def outer(a: Tensor, d: Tensor) -> Gradient:
 def linear(layer: nn.Linear, a: Tensor, d: Tensor) -> dict[str, Gradient]:
     """a [n, ..., I], d [n, ..., O]."""
     a, d = a.reshape(len(a), -1, a.shape[-1]), d.reshape(len(d), -1, d.shape[-1])
-    return {"weight": outer(a, d), "bias": of_each(d.sum(dim=1))}
+    return {"weight": outer(a, d), "bias": of_each(d[:, 0] if d.shape[1] == 1 else d.sum(dim=1))}
 
 
 def convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: Tensor, d: Tensor) -> dict[str, Gradient]:
     """a [n, I, ...], d [n, O, ...]: a linear layer at every position, on the inputs in its window."""
     d = d.flatten(2)
-    grouped = d.unflatten(1, (layer.groups, -1))
-    norms, total = of_each(grouped @ windows(layer, a).mT)
+    seen = layer.weight[0].numel() * d.shape[2] * layer.groups
+    some = max(1, WINDOW_VALUES // seen)
+    norms, total = 0, 0
+    for few_a, few_d in zip(a.split(some), d.split(some), strict=True):
+        each = of_each(few_d.unflatten(1, (layer.groups, -1)) @ windows(layer, few_a).mT)
+        norms, total = norms + each[0], total + each[1]
     return {"weight": (norms, total.reshape(layer.weight.shape)), "bias": of_each(d.sum(dim=2))}
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from suite.data_home import unpacked
 from suite.errors import UserError
-from suite.workloads.workload import Data, Published, Workload
+from suite.workloads.workload import Data, Published, PublishedNoise, Workload
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -62,6 +62,9 @@ LECTURE = Published(
 )
 """Read off the lecture's figure, about one pixel of error; model and rate not stated."""
 
+MCCANDLISH = PublishedNoise("McCandlish 2018", noise_scale=(400, 2000), critical_batch=(300, 900))
+"""An Empirical Model of Large-Batch Training; network, rates and target are theirs."""
+
 workload = Workload(
     name="cifar10",
     about="50,000 + 10,000 colour images of ten classes, 32 x 32 pixels; a network of three convolutions; "
@@ -79,4 +82,5 @@ workload = Workload(
     max_updates=10_000,
     claims=("update_sequential", "update_parallel", "epoch_time", "gradient"),
     published=LECTURE,
+    published_noise=MCCANDLISH,
 )

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.data_home import gzipped
-from suite.workloads.workload import Data, Published, Workload
+from suite.workloads.workload import Data, Published, PublishedNoise, Workload
 
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 SHA256 = {
@@ -53,6 +53,9 @@ LECTURE = Published(
 )
 """Read off the lecture's figures, about one pixel of error; a Tesla V100, model and rate not stated."""
 
+MCCANDLISH = PublishedNoise("McCandlish 2018", noise_scale=(50, 900), critical_batch=(20, 200))
+"""An Empirical Model of Large-Batch Training; network, rates and target are theirs."""
+
 workload = Workload(
     name="mnist",
     about="60,000 + 10,000 images of handwritten digits, 28 x 28 pixels; a ReLU network 784-128-10; cross-entropy.",
@@ -67,4 +70,5 @@ workload = Workload(
     target_loss=0.2,
     max_updates=20_000,
     published=LECTURE,
+    published_noise=MCCANDLISH,
 )

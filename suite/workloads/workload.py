@@ -75,6 +75,18 @@ class Published:
 
 
 @dataclass(frozen=True)
+class PublishedNoise:
+    """Batch sizes that others found for the same data, in examples: at the start of training, and on average over
+    it."""
+
+    source: str
+    noise_scale: tuple[float, float]
+    """tr(Sigma) / |G|^2."""
+    critical_batch: tuple[float, float]
+    """From updates to a loss."""
+
+
+@dataclass(frozen=True)
 class Workload:
     """Data, a model and a loss, and the batch sizes and learning rates worth trying on them.
 
@@ -118,6 +130,7 @@ class Workload:
     claims: tuple[str, ...] | None = None
     """The claims measured unless others are asked for, where the rest would take too long; all when None."""
     published: Published | None = field(default=None, hash=False)
+    published_noise: PublishedNoise | None = None
 
     def __post_init__(self):
         for needed, where in ((self.small, self.batch_sizes), (self.large, self.batch_sizes)):

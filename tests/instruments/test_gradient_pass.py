@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from suite.instruments import gradient_pass
+from suite.instruments import gradient_pass, layer_gradients
 from suite.instruments.gradient_pass import gradient_statistics, trusted_layers
 from suite.workloads.workload import cross_entropy
 from tests.workloads.test_kinds import Transformer, counting, token_loss
@@ -206,6 +206,14 @@ def test_the_pass_gives_what_every_examples_own_gradient_gives(monkeypatch, name
     monkeypatch.setattr(gradient_pass, "CHUNK_VALUES", values)
     torch.manual_seed(0)
     assert_exact(MODELS[name]().to(dtype), cross_entropy, *examples(dtype), tolerance)
+
+
+@pytest.mark.parametrize("values", [1, 1500])
+@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("convolution")])
+def test_the_windows_of_a_convolution_may_be_taken_a_few_examples_at_a_time(monkeypatch, name, values):
+    monkeypatch.setattr(layer_gradients, "WINDOW_VALUES", values)
+    torch.manual_seed(0)
+    assert_exact(MODELS[name]().double(), cross_entropy, *examples(torch.float64), 1e-10)
 
 
 def test_a_layer_that_some_examples_use_twice_loses_its_formula(monkeypatch):

@@ -22,8 +22,9 @@ def report(measured):
     return measured / "report"
 
 
-FIGURES = 11 + 4
-"""One for each claim; and the toy, the arrows, the phases and the time to the target."""
+FIGURES = 11 + 6
+"""One for each claim; and the toy, the noise over a training, the line from Small to Large, the arrows, the phases
+and the time to the target."""
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,121 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from suite.cells import Scope
+from suite.claims import Evidence, Facts, find, noise_course
+from suite.claims.momentum_speed_up import PLAIN, protocols
+from suite.claims.noise_course import CRITICAL, EFFECTIVE, MEAN, START
+from suite.workloads import find as find_workload
+from suite.workloads.workload import PublishedNoise
+from tests.claims.evidence import FACTS, evidence
+from tests.conftest import blobs, tiny
+
+SCOPE = Scope((1, 4, 16), (1, 4, 16), (1, 4, 16), seeds=12, processes=9, backends=("cpu",))
+PUBLISHED = PublishedNoise("Somebody 2018", noise_scale=(50, 900), critical_batch=(20, 200))
+
+
+def looks(of_seeds: list[list[float]], status: str = "ok") -> pd.DataFrame:
+    """Noise scales of each seed after 0, 1, 2, ... updates with batch size 4; the loss falls by half each time and
+    crosses the target of 0.5 at the last."""
+    frames = []
+    for seed, scales in enumerate(of_seeds):
+        updates = np.arange(len(scales))
+        loss = 0.5 * 2.0 ** (updates[-1] - updates)
+        frames.append(pd.DataFrame({"updates": updates, "train_loss": loss, "noise_scale": scales}).assign(seed=seed))
+    rows = pd.concat(frames).assign(measurement="noise_scale", batch_size=4, status=status, learning_rate=0.2)
+    return rows.assign(protocol="tuned rate, training loss 0.5", on_edge=False)
+
+
+def tuned(critical: list[float], least: float = 10) -> pd.DataFrame:
+    """Of each seed, tuned trainings that cross the target after S (1 + b / B) updates, b being `critical`."""
+    lines = [
+        {"batch_size": size, "seed": seed, "updates": updates, "train_loss": loss, "stage": "final"}
+        for size in (1, 4, 16)
+        for seed, scale in enumerate(critical)
+        for updates, loss in ((0, 1.0), (least * (1 + scale / size), 0.5))
+    ]
+    protocol = str(protocols(FACTS)[PLAIN])
+    return pd.DataFrame(lines).assign(measurement="tuned_training", status="ok", protocol=protocol, learning_rate=0.1)
+
+
+def test_what_it_comes_to_is_a_geometric_mean_over_seeds():
+    found = noise_course.found(evidence(looks([[8, 8, 8, 8], [2, 2, 2, 2]])))
+    assert all(math.isclose(found[what].estimate, 4) for what in (START, MEAN, EFFECTIVE))
+    assert found[START].n == 2
+    assert CRITICAL not in found
+
+
+def test_each_seed_is_weighed_along_its_own_training():
+    """Shares of 1/2, 1/3 and 1/5 of an update at batch size 4: 31/30 updates, and 4 (3 - 31/30) examples."""
+    each = noise_course.of_each_seed(evidence(looks([[4, 8, 16, 99], [4, 4, 4, 4]])))
+    assert each.loc[0, "updates"] == 3
+    assert math.isclose(each.loc[0, EFFECTIVE], 4 * (3 / (31 / 30) - 1))
+    assert math.isclose(each.loc[0, MEAN], 28 / 3)
+    assert math.isclose(each.loc[1, EFFECTIVE], 4)
+
+
+def test_the_critical_batch_is_that_of_the_tuned_trainings_alone():
+    """The noise scale is measured by a protocol of the same name."""
+    found = noise_course.found(evidence(looks([[8, 8, 8], [8, 8, 8]]), tuned([6, 6, 6])))
+    assert math.isclose(found[CRITICAL].estimate, 6, rel_tol=1e-4)
+    assert found[CRITICAL].n == 3
+
+
+def test_figure_and_words_name_batch_size_rate_target_and_weights():
+    told = evidence(looks([[8, 8, 8], [2, 2, 2]]), tuned([6, 6, 6]))
+    said = noise_course.sentence(told)
+    assert "with batch size 4 at its tuned rate 0.2 to a training loss of 0.5, 2 updates" in said
+    assert "critical batch" in said
+    assert "Somebody" not in said
+    left, right = noise_course.draw(told).axes
+    assert len(left.lines) == 2 + 1 + 1
+    assert [label.get_text() for label in right.get_yticklabels()] == [START, MEAN, EFFECTIVE, CRITICAL]
+
+
+def test_published_values_stand_beside_what_they_are_of():
+    facts = Facts.of(tiny(published_noise=PUBLISHED), blobs())
+    told = Evidence(facts, evidence(looks([[9, 9, 9], [9, 9, 9]]), tuned([6, 6, 6])).rows)
+    right = noise_course.draw(told).axes[1]
+    diamonds = next(line for line in right.lines if line.get_label() == "Somebody 2018")
+    assert list(zip(*diamonds.get_data(), strict=True)) == [(50, 0), (900, 1), (200, 3)]
+    assert "here it is 0.180 and 0.0100 times theirs" in noise_course.sentence(told)
+
+
+def test_published_values_are_told_where_nothing_was_measured():
+    told = Evidence(Facts.of(tiny(published_noise=PUBLISHED), blobs()), evidence(looks([[9, 9]], "diverged")).rows)
+    assert noise_course.draw(told) is None
+    said = noise_course.sentence(told)
+    assert said.startswith("Somebody 2018 has a noise scale of 50 at the start and 900 on average")
+    assert said.endswith("to another loss.")
+
+
+def test_facts_survive_being_stored():
+    facts = Facts.of(tiny(published_noise=PUBLISHED), blobs())
+    assert Facts(**facts.to_dict()) == facts
+    without = facts.to_dict()
+    del without["published_noise"], without["published_noise_by"]
+    assert Facts(**without) == replace(facts, published_noise={}, published_noise_by="")
+
+
+@pytest.mark.parametrize("rows", [looks([[8, 8]], status="target_not_reached"), tuned([6, 6])])
+def test_where_no_seed_reached_the_target_nothing_is_drawn_or_said(rows):
+    told = evidence(rows.assign(noise_scale=8.0))
+    assert noise_course.draw(told) is None
+    assert noise_course.sentence(told) == ""
+
+
+def test_the_tuned_trainings_are_those_that_momentum_saves_updates_of():
+    _, *tuned_cells = noise_course.cells(tiny(), SCOPE, seeds=10)
+    assert set(tuned_cells) < set(find("momentum_speed_up").cells(tiny(), SCOPE))
+    assert {cell.batch_size for cell in tuned_cells} == {1, 16}
+
+
+def test_it_is_measured_below_the_middle_batch_size_where_the_workload_trains_to_its_target():
+    along, *_ = noise_course.cells(tiny(), SCOPE, seeds=10)
+    assert (along.batch_size, along.repeats) == (4, 10)
+    assert noise_course.batch_size(find_workload("digits")) == 16
+    assert noise_course.cells(tiny(claims=("gradient",)), SCOPE, seeds=10) == []
