@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.ratios import REPLICA_BATCH, REPLICAS, compile_from_cache
+from benchmarks.ratios import REPLICA_BATCH, REPLICAS
 from suite import seeds
 from suite.cells import Cell
 from suite.instruments.gradient_noise import batch_gradient, sampled_noise
@@ -97,7 +97,7 @@ def track_training_loss_compiled():
     """After a hundred updates of a compiled ensemble."""
     inputs, targets = data().train_inputs, data().train_targets
     ensemble = Ensemble(workload(), range(REPLICAS), workload().learning_rate)
-    compile_from_cache(ensemble, inputs, targets)
+    ensemble.compile(inputs, targets, REPLICA_BATCH)
     generator = seeds.generator("findings", "compiled")
     for _ in range(100):
         ensemble.update(inputs, targets, torch.randint(FULL_BATCH, (REPLICAS, REPLICA_BATCH), generator=generator))

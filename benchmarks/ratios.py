@@ -11,10 +11,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch._guards import TracingContext, tracing
-from torch._subclasses import FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils.benchmark import Timer
 
 from benchmarks.frozen import FrozenNetwork, examples
@@ -57,17 +53,9 @@ def ensemble_pair() -> Pair:
     batches = torch.stack([torch.randperm(len(inputs), generator=generator) for _ in range(REPLICAS)])
     batches = batches[:, :REPLICA_BATCH].contiguous()
     ensemble = Ensemble(find("digits"), range(REPLICAS), 0.01)
-    compile_from_cache(ensemble, inputs, targets)
+    ensemble.compile(inputs, targets, REPLICA_BATCH)
     alone = partial(FrozenNetwork().update, inputs[batches[0]], targets[batches[0]])
     return Pair(partial(ensemble.update, inputs, targets, batches), alone, 1 / REPLICAS)
-
-
-def compile_from_cache(ensemble: Ensemble, inputs: Tensor, targets: Tensor) -> None:
-    """Compile for batches of REPLICA_BATCH, or have inductor take what another process compiled, in a quarter of the
-    time: it looks into its cache only where a tracing context has a shape environment."""
-    fake = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
-    with tracing(TracingContext(fake)):
-        ensemble.compile(inputs, targets, REPLICA_BATCH)
 
 
 def noise_pair() -> Pair:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from suite.training import ensemble as ensemble_module
 from suite.training.compilation import no_compiler
@@ -253,6 +254,17 @@ def test_a_shape_is_compiled_once_for_all_ensembles(monkeypatch):
     for batch_size in [*range(1, 21), 3, 5]:
         Ensemble(workload, range(2), 0.1).compile(inputs, targets, batch_size)
     assert len(made) == 20
+
+
+@compiler
+def test_what_another_process_compiled_is_taken_from_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    workload, (inputs, targets) = of_model(NETWORKS["digits"][0], torch.float32), examples(64)
+    before = counters["inductor"]["fxgraph_cache_hit"]
+    for hits in (0, 1):
+        monkeypatch.setattr(ensemble_module, "_COMPILED", {})  # as in a new process
+        Ensemble(workload, range(2), 0.1).compile(inputs, targets, 11)
+        assert counters["inductor"]["fxgraph_cache_hit"] == before + hits
 
 
 def test_without_a_compiler_the_eager_ensemble_runs(monkeypatch):
