@@ -21,7 +21,7 @@ from suite.workloads import Data, Workload
 
 FIRST_TRIED = 1_000_000
 """The replicas that rates are tried with are numbered from here: none of them is trained in the end."""
-MOST_OF_TRIALS = 20
+MOST_OF_TRIALS = 10
 """A training to the target is given up after so many times the updates of its trials: it is stuck."""
 EPOCHS_TO_TARGET = 10
 """How many a race is expected to last, at the most."""
@@ -162,4 +162,4 @@ def _capped(budget: Budget, trials: pd.DataFrame) -> Budget:
     return replace(budget, max_updates=min(budget.max_updates, math.ceil(MOST_OF_TRIALS * updates)))
 
 
-TUNED_TRAINING = Measurement("tuned_training", version=3, measure=measure, trains=True)
+TUNED_TRAINING = Measurement("tuned_training", version=4, measure=measure, trains=True)
