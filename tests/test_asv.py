@@ -26,6 +26,13 @@ def timings(measured):
     return rows[rows["measurement"].isin(["update_time", "epoch_time"])]
 
 
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="pytest runs in one process")
+@pytest.mark.xdist_group("asv")
+def test_what_is_timed_is_timed_by_one_process_of_pytest(request):
+    """pytest-xdist 3.8 loses its groups in pytest 9.2, and says nothing of it."""
+    assert request.node.nodeid.endswith("@asv")
+
+
 def test_every_process_of_every_cell_has_its_samples(timings):
     ok = timings[timings["status"] == "ok"]
     counts = ok.groupby(["measurement", "backend", "arm", "batch_size", "process"]).size()

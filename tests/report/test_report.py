@@ -4,8 +4,10 @@ import shutil
 
 import pandas as pd
 import pytest
+from filelock import FileLock, Timeout
 
 from suite.claims.drawing import seconds, three_digits
+from suite.report import write_report
 from suite.results import Results
 from tests.command import QUICK, call, call_here, write_workload
 
@@ -58,6 +60,18 @@ def test_the_same_results_give_the_same_bytes_anywhere_and_at_any_time(report, m
     again = contents(moved / "report")
     assert lines(again["index.html"]) == lines(first["index.html"])
     assert again == first
+
+
+def test_a_second_report_of_the_same_results_waits_for_the_first(copied, monkeypatch):
+    """Each clears the figures before it draws its own."""
+
+    def write_page(sections, rows, folder):
+        with pytest.raises(Timeout):
+            FileLock(copied / "report.lock").acquire(timeout=0)
+        return folder / "index.html"
+
+    monkeypatch.setattr("suite.report.write_page", write_page)
+    write_report(Results(copied))
 
 
 def test_a_claim_without_a_measured_cell_still_has_its_place_on_the_page(measured, tmp_path):
