@@ -44,10 +44,17 @@ class TorchStream:
         """Inside, torch's own generators go on with this stream; afterwards they are as they were."""
         with torch.random.fork_rng(devices=self.devices):
             if self.states is None:
-                torch.manual_seed(self.seed)
+                self._seed()
             else:
                 torch.set_rng_state(self.states[0])
                 for device, state in zip(self.devices, self.states[1:], strict=True):
                     torch.cuda.set_rng_state(state, device)
             yield
             self.states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self.devices)]
+
+    def _seed(self) -> None:
+        """As torch.manual_seed does, which also formats the whole stack, in a millisecond, for a device that may
+        never be used."""
+        torch.default_generator.manual_seed(self.seed)
+        for device in self.devices:
+            torch.cuda.default_generators[device].manual_seed(self.seed)
