@@ -43,8 +43,8 @@ SLOWER_UPDATE = f"""\
 COMPILED = "    if no_compiler():\n        return None\n"
 MEAN_GRADIENT = "    loss(model(inputs), targets).mean().backward()\n"
 ENSEMBLES_LOSS = "workload.loss(outputs, targets).mean(), buffers"
-RESIDENT_ORDER = "order = torch.randperm(len(inputs), generator=generator)"
-ENSEMBLES_ORDER = "torch.randperm(self.count, generator=generator)"
+RESIDENT_ORDER = "order = drawn(len(inputs), generator, with_replacement)"
+ENSEMBLES_ORDER = "drawn(self.count, one, protocol.with_replacement)"
 EVALUATION = "    was_training = model.training\n    model.eval()\n"
 ENSEMBLES_EVALUATION = "    model = workload.initial_model(0).eval()\n"
 
