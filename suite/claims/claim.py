@@ -168,7 +168,7 @@ class Claim:
     """The first sentence of its docstring is the rule for the verdict, printed on the page."""
     draw: Callable[[Evidence], Figure]
     explain: Callable[[Evidence, list[Row]], str]
-    """One paragraph in plain words."""
+    """In plain words: `paragraphs`."""
     numbers: Callable[[Evidence], pd.DataFrame]
     """The table under the figure."""
     illustrations: tuple[Illustration, ...] = ()
@@ -215,3 +215,8 @@ def measured_large(facts: Facts, rows: pd.DataFrame) -> tuple[int, str]:
     if large == facts.large:
         return large, ""
     return large, f"Large capped at {large}: {status_of(rows[rows['batch_size'] == facts.large])[1]}"
+
+
+def paragraphs(*texts: str) -> str:
+    """Those that say something, an empty line between them."""
+    return "\n\n".join(text.strip() for text in texts if text.strip())

@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims import factorial
-from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, paragraphs
 from suite.claims.drawing import GREY, batch_size_axis, bounds, new_figure, published, thousands
 from suite.claims.trained import at_target, at_the_end, paired, troubles
 from suite.statistics import mean_interval, probability_above_zero
@@ -151,14 +151,14 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         "undecided": "which cannot be told from zero",
     }[row.verdict]
     split = "Each seed has a train/test split of its own. " if facts.resplit else ""
-    return (
+    return paragraphs(
         f"Trained to the same training loss of {facts.target_loss:g}, the test {facts.score_name} is "
         f"{row.value_small:.4f} with batch size {thousands(row.small)} and {row.value_large:.4f} with "
         f"{thousands(row.large)}. The gap, Small minus Large, is {row.effect:+.4f} "
         f"({bounds(difference_interval, '{:+.4f}'.format)}), {told}. The small batch tested better in "
         f"{wins.estimate:.0%} of {row.seeds} seeds, a tie counting half (interval of the probability "
-        f"{wins.low:.0%} to {wins.high:.0%}). {split}{_after_equal_epochs(evidence)} "
-        f"{factorial.sentence(evidence, OUTCOME)}"
+        f"{wins.low:.0%} to {wins.high:.0%}). {split}",
+        f"{_after_equal_epochs(evidence)} {factorial.sentence(evidence, OUTCOME)}",
     )
 
 

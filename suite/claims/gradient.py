@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import NO_BATCH_SIZE, Cell, Scope
 from suite.claims import noise_course, toy
-from suite.claims.claim import Claim, Evidence, Illustration, Row, status_of
+from suite.claims.claim import Claim, Evidence, Illustration, Row, paragraphs, status_of
 from suite.claims.drawing import COLOURS, batch_size_axis, bounds, new_figure, thousands, three_digits
 from suite.instruments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES, theoretical_noise
 from suite.statistics import Interval, mean_interval
@@ -136,13 +136,13 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         for size in sampled
         if size < examples
     ]
-    return (
+    return paragraphs(
         f"At the same parameters ({row.flags}) the gradient of a batch of {thousands(row.small)} is off by "
         f"{three_digits(row.value_small)} times the length of the true gradient, that of a batch of "
         f"{thousands(row.large)} by {three_digits(row.value_large)} times. The line is what follows from every "
         f"example's own gradient; sampled batches are {np.mean(off):.3f} times as noisy as it says, on average. "
-        f"At {thousands(examples)}, the whole training set, the noise is zero. {noise_scales(evidence.ok())} "
-        f"{noise_course.sentence(evidence)}"
+        f"At {thousands(examples)}, the whole training set, the noise is zero.",
+        f"{noise_scales(evidence.ok())} {noise_course.sentence(evidence)}",
     )
 
 

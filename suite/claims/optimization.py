@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims import decay_or_grow, factorial, rate_map, sampling, stuck_or_slow
-from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, paragraphs
 from suite.claims.drawing import GREY, batch_size_colours, bounds, new_figure, thousands, three_digits
 from suite.claims.trained import at_target, at_the_end, log_loss, paired, troubles
 from suite.statistics import Interval, holm, mean_interval, mean_p_value, probability_above_zero
@@ -217,15 +217,18 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     selected = evidence.rows[evidence.rows["protocol"] == row.protocol]
     wins = probability_above_zero(log_loss_differences(selected, facts))
     scores = [paired(selected, size, "train_score").mean() for size in (facts.small, facts.large)]
-    return (
+    return paragraphs(
         f"After {facts.epochs} epochs at learning rate {facts.learning_rate:g} the training loss is "
         f"{three_digits(row.value_small)} with batch size {thousands(row.small)} and "
         f"{three_digits(row.value_large)} with {thousands(row.large)}; training {facts.score_name} {scores[0]:.3f} "
         f"and {scores[1]:.3f}. The small batch ended lower in {wins.estimate:.0%} of the seeds (interval of the "
         f"probability {wins.low:.0%} to {wins.high:.0%}). Equal epochs give the large batch fewer updates: the "
-        f"middle panel shows the same trainings per update. Over the learning rate, with Holm's correction, the "
-        f"claim {row.flags.partition('; ')[2]}. {other} {factorial.sentence(evidence, OUTCOME)} "
-        f"{stuck_or_slow.sentence(evidence)} {decay_or_grow.sentence(evidence)} {sampling.sentence(evidence)}"
+        f"middle panel shows the same trainings per update.",
+        f"Over the learning rate, with Holm's correction, the claim {row.flags.partition('; ')[2]}. {other} "
+        f"{factorial.sentence(evidence, OUTCOME)}",
+        stuck_or_slow.sentence(evidence),
+        decay_or_grow.sentence(evidence),
+        sampling.sentence(evidence),
     )
 
 

@@ -118,7 +118,7 @@ def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
         "claim": claim,
         "id": name,
         "rows": rows,
-        "explanation": claim.explain(evidence, section.rows),
+        "explanation": claim.explain(evidence, section.rows).split("\n\n"),
         "gaps": _gaps(evidence),
         "illustrations": [],
     }
