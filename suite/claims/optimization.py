@@ -201,6 +201,8 @@ def _draw_effects(axes, effects: pd.DataFrame) -> None:
     axes.set_yscale("log")
     low, high = effects["learning_rate"].min(), effects["learning_rate"].max()
     axes.set_xlim(low / 2, high * 2)
+    axes.set_xticks(effects["learning_rate"], effects["learning_rate"].map("{:g}".format))
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss, Large / Small")
 
