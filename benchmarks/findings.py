@@ -150,7 +150,8 @@ def track_examples_not_seen_once(of):
         fed = loader_batches(numbers, numbers, 32, generator, torch.device("cpu"))
         return examples_not_seen_once([batch for batch, _ in fed])
     shared = replace(workload(), resplit=False)
-    fed = Examples(shared, data(), range(TOGETHER)).batches(32, range(TOGETHER))
+    protocol, replicas = Protocol(RATES["descent"][0], EqualEpochs(1)), range(TOGETHER)
+    fed = Examples(shared, data(), replicas).batches(protocol, 32, replicas)
     epoch = torch.cat([next(fed) for _ in range(-(-FULL_BATCH // 32))], dim=1)
     return sum(examples_not_seen_once([order]) for order in epoch)
 
