@@ -72,14 +72,10 @@ class Update:
     param_names = ("network", "batch_size")
     timeout = 600
 
-    def track_in_ensemble(self, network, batch_size):
-        return seconds(network, batch_size)["ensemble"]
-
     def track_in_ensemble_over_plain(self, network, batch_size):
         """Lower is better."""
         return 1 / seconds(network, batch_size)["ratio"]
 
-    track_in_ensemble.unit = "seconds"
     track_in_ensemble_over_plain.unit = "ensemble / plain"
 
 

@@ -112,6 +112,13 @@ def measured(shared, own_workload, trained):
     return shared("measured", make)
 
 
+@pytest.fixture(scope="session")
+def report(measured):
+    """The report of a whole quick run."""
+    assert call("report", "--results", measured).returncode == 0
+    return measured / "report"
+
+
 @pytest.fixture
 def copied(tmp_path, trained):
     """A copy of `trained` that a test may spoil."""

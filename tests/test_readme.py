@@ -40,3 +40,22 @@ def test_every_command_of_the_readme_exists():
         command, *options = line.split()
         helped = call_here(command, "--help").stdout
         assert all(option in helped for option in options if option.startswith("--"))
+
+
+def lines_of(table: str) -> list[list[str]]:
+    """The cells of every line of the tables in Markdown in `table` that says a verdict or measured values."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    return [line for line in lines if line[0] != "---" and line[0] not in ("", "The lecture's row")]
+
+
+def test_the_table_is_that_of_the_reference_results():
+    """Rows x machines, each with the verdict and the effect of the stored report."""
+    reported = {}
+    for title, small, large, workload, backend, _, _, effect, verdict in lines_of(
+        (ROOT / "results" / "reference" / "cpu-2-cores" / "report" / "table.md").read_text()
+    ):
+        reported.setdefault((title, small, large, backend), {})[workload] = f"{verdict} {effect}"
+    shown = lines_of(README.partition("## Two commands")[0])
+    assert {tuple(line[:4]) for line in shown} == {row for row in reported if row[3] != "cuda"}
+    for *row, digits, mnist in (line if len(line) == 6 else [*line, ""] for line in shown):
+        assert reported[tuple(row)] == {"digits": digits} | ({"mnist": mnist} if mnist else {})
