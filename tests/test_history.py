@@ -1,4 +1,4 @@
-"""The branch `results` that machines append to: with a stand-in for asv, and a repository nearby for the remote one."""
+"""The branch `results` that machines append to: asv is a stand-in, the remote repository lies nearby."""
 
 import os
 import shutil
