@@ -1,6 +1,6 @@
 """The process that measures one side: `python -P -m benchmarks.gate.measuring findings|ratios`.
 
-The gate's own benchmarks measure whichever `suite` stands first on PYTHONPATH. Answers are lines of JSON.
+The gate's own benchmarks measure whichever PACKAGE stands first on PYTHONPATH. Answers are lines of JSON.
 """
 
 import itertools
@@ -9,8 +9,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from types import ModuleType
 from typing import TextIO
+
+from benchmarks.gate.watched import FINDINGS, PACKAGE, RATIOS
 
 BLOCK = 8
 """Readings of each ratio between two looks at standard input."""
@@ -42,16 +45,13 @@ def found(modules: list[ModuleType]) -> Iterator[dict]:
 
 
 def findings(answers: TextIO) -> None:
-    from benchmarks import findings, memory
-
-    print(json.dumps(list(found([findings, memory]))), file=answers, flush=True)
+    print(json.dumps(list(found([import_module(name) for name in FINDINGS]))), file=answers, flush=True)
 
 
 def ratios(answers: TextIO) -> None:
     """Make every pair, answer with their names, and then each line of input with a block of readings of each."""
-    from benchmarks.ratios import PAIRS, Readings
-
-    taking = {name: iter(Readings(make())) for name, make in PAIRS.items()}
+    module = import_module(RATIOS)
+    taking = {name: iter(module.Readings(make())) for name, make in module.PAIRS.items()}
     print(json.dumps(list(taking)), file=answers, flush=True)
     for _ in sys.stdin:
         blocks = {name: [] for name in taking}
@@ -64,9 +64,7 @@ def ratios(answers: TextIO) -> None:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else is printed goes to the log
-    import suite
-
-    print(json.dumps(os.path.dirname(suite.__file__)), file=answers, flush=True)
+    print(json.dumps(os.path.dirname(import_module(PACKAGE).__file__)), file=answers, flush=True)
     {"findings": findings, "ratios": ratios}[sys.argv[1]](answers)
 
 

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from benchmarks.gate.sides import CouldNotMeasure, Side, last_line
+from benchmarks.gate.watched import PACKAGE
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
 LONGEST_ANSWER_S = 120
@@ -17,7 +18,7 @@ LONGEST_ANSWER_S = 120
 
 
 class Process:
-    """Measures the findings or the ratios (`what`) of a side: `benchmarks.gate.measuring` beside the side's `suite`.
+    """Measures the findings or the ratios (`what`) of a side: `benchmarks.gate.measuring` beside the side's PACKAGE.
 
     To be used in a `with`, at whose end it ends.
     """
@@ -61,10 +62,10 @@ class Process:
         return json.loads(line)
 
     def ready(self) -> None:
-        """Raises CouldNotMeasure where it measures another `suite` than the side's."""
+        """Raises CouldNotMeasure where it measures another PACKAGE than the side's."""
         measured = Path(self.answer())
-        if measured != self.side.folder / "suite":
-            raise CouldNotMeasure(f"{self.side.name}: {measured} was imported instead of the built suite")
+        if measured != self.side.folder / PACKAGE:
+            raise CouldNotMeasure(f"{self.side.name}: {measured} was imported instead of the built {PACKAGE}")
 
     def _give_up(self) -> None:
         self.given_up = True

@@ -18,7 +18,7 @@ class CouldNotMeasure(Exception):
 class Side:
     name: str
     folder: Path
-    """Holds `suite` as it would be installed."""
+    """Holds the package as it would be installed."""
 
 
 def last_line(said: str) -> str:

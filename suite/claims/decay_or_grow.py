@@ -24,7 +24,7 @@ from suite.claims.drawing import (
     thousands,
     three_digits,
 )
-from suite.claims.trained import by_protocol, log_ratios, paired, trouble
+from suite.claims.trained import by_protocol, log_ratios, paired, without_value
 from suite.statistics import mean_interval
 from suite.training.engine import TRAINING
 from suite.training.learning_rate import Decayed, listed
@@ -102,9 +102,8 @@ def sentence(evidence: Evidence) -> str:
 def _from(size: int, each: dict[str, pd.DataFrame], facts: Facts) -> str:
     where = f"From batch size {thousands(size)}"
     for how, looks in each.items():
-        status, reason = trouble(looks, f"where {how}")
-        if status != "ok":
-            return f"{where} they cannot be compared: {reason}."
+        if lacking := without_value(looks, f" where {how}"):
+            return f"{where} they cannot be compared: {lacking}."
     ratio = mean_interval(log_ratios(each[GROW], each[DECAY], size)).map(np.exp)
     decayed = np.exp(log_ratios(each[DECAY], each[CONSTANT], size).mean())
     difference = mean_interval(paired(each[GROW], size, "test_score") - paired(each[DECAY], size, "test_score"))

@@ -141,7 +141,10 @@ def _draw_scores(axes, scores: pd.DataFrame, label: str, colour: str) -> None:
 def explain(evidence: Evidence, rows: list[Row]) -> str:
     facts, row = evidence.facts, rows[0]
     if row.status != "ok":
-        return f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {row.flags}."
+        return paragraphs(
+            f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {row.flags}.",
+            _after_equal_epochs(evidence),
+        )
     scores = at_target(to_target(evidence), facts, "test_score")
     difference = scores[facts.small] - scores[facts.large]
     wins, difference_interval = probability_above_zero(difference), mean_interval(difference)
@@ -165,8 +168,9 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
 def _after_equal_epochs(evidence: Evidence) -> str:
     facts = evidence.facts
     equal_epochs = for_equal_epochs(evidence)
-    if troubles(equal_epochs, facts)[0] != "ok":
-        return ""
+    status, reason = troubles(equal_epochs, facts)
+    if status != "ok":
+        return f"After equal epochs (right panel) the two cannot be compared: {reason}."
     train_small, train_large, test_small, test_large = (
         paired(equal_epochs, size, f"{split}_score").mean()
         for split in ("train", "test")

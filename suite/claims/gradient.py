@@ -16,6 +16,7 @@ from suite.cells import NO_BATCH_SIZE, Cell, Scope
 from suite.claims import noise_course, toy
 from suite.claims.claim import Claim, Evidence, Illustration, Row, paragraphs, status_of
 from suite.claims.drawing import COLOURS, batch_size_axis, bounds, new_figure, thousands, three_digits
+from suite.claims.trained import without_value
 from suite.instruments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES, theoretical_noise
 from suite.statistics import Interval, mean_interval
 from suite.training.protocol import Protocol, TenthOfTraining
@@ -128,27 +129,35 @@ def draw(evidence: Evidence) -> Figure:
 def explain(evidence: Evidence, rows: list[Row]) -> str:
     row = rows[0]
     if row.status != "ok":
-        return f"Not measured: {row.flags}."
+        return paragraphs(f"Not measured: {row.flags}.", noise_course.sentence(evidence))
     examples = evidence.facts.train_examples
-    sampled = noise(evidence.ok(), row.flags)
-    off = [
-        (sampled[size] / theory(evidence.ok(), row.flags, size, examples)).mean()
-        for size in sampled
-        if size < examples
-    ]
     return paragraphs(
         f"At the same parameters ({row.flags}) the gradient of a batch of {thousands(row.small)} is off by "
         f"{three_digits(row.value_small)} times the length of the true gradient, that of a batch of "
-        f"{thousands(row.large)} by {three_digits(row.value_large)} times. The line is what follows from every "
-        f"example's own gradient; sampled batches are {np.mean(off):.3f} times as noisy as it says, on average. "
+        f"{thousands(row.large)} by {three_digits(row.value_large)} times.{_beside_theory(evidence, row.flags)} "
         f"At {thousands(examples)}, the whole training set, the noise is zero.",
-        f"{noise_scales(evidence.ok())} {noise_course.sentence(evidence)}",
+        f"{noise_scales(evidence)} {noise_course.sentence(evidence)}",
     )
 
 
-def noise_scales(rows: pd.DataFrame) -> str:
-    """tr(Sigma) / |G|^2 at each stage, in words (McCandlish 2018)."""
-    exact = rows[rows["measurement"] == GRADIENT_VARIANCE.name]
+def _beside_theory(evidence: Evidence, stage: str) -> str:
+    """Empty where there is no theory, since no gradients of single examples were taken."""
+    rows, examples = evidence.ok(), evidence.facts.train_examples
+    sampled = noise(rows, stage)
+    off = [(sampled[size] / theory(rows, stage, size, examples)).mean() for size in sampled if size < examples]
+    if np.isnan(off).all():
+        return ""
+    return (
+        " The line is what follows from every example's own gradient; sampled batches are "
+        f"{np.mean(off):.3f} times as noisy as it says, on average."
+    )
+
+
+def noise_scales(evidence: Evidence) -> str:
+    """tr(Sigma) / |G|^2 at each stage, in words (McCandlish 2018); or why it is not known."""
+    exact = evidence.rows[evidence.rows["measurement"] == GRADIENT_VARIANCE.name]
+    if lacking := without_value(exact):
+        return f"The noise scale at the same parameters has no value ({lacking})."
     found = []
     for stage in STAGES:
         of_stage = exact[exact["stage"] == stage]

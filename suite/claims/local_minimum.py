@@ -15,6 +15,7 @@ import pandas as pd
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Illustration, Row, status_of
 from suite.claims.drawing import GREY, bounds, intervals, new_figure, thousands
+from suite.claims.trained import without_value
 from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
 from suite.instruments.escape import (
     ENDS,
@@ -151,7 +152,8 @@ def _draw_balls(axes: Axes, rolled: pd.DataFrame, which: str) -> None:
     axes.annotate("top of the bump", (1.95, top()), xytext=(0, 3), textcoords="offset points", ha="right", color=GREY)
     axes.set_xlabel("parameter")
     axes.set_title(f"{which} momentum")
-    axes.legend(loc="upper center", title="filled: start, open: end")
+    if len(rolled):
+        axes.legend(loc="upper center", title="filled: start, open: end")
 
 
 def escapes(evidence: Evidence) -> pd.DataFrame:
@@ -242,7 +244,7 @@ def start_at_the_top() -> float:
 def explain(evidence: Evidence, rows: list[Row]) -> str:
     above, below, _, noisy = rows
     if above.status != "ok":
-        return f"The balls were not rolled: {above.flags}."
+        return f"The balls were not rolled: {above.flags}.{_escapes_sentence(evidence)}"
     said = (
         f"From {above.seeds} random starts higher than the bump, at rate {ball.learning_rate:g}, "
         f"{above.value_small:.0%} of the balls end in the better minimum without momentum and "
@@ -257,18 +259,25 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
             f"{noisy.value_small:.0%} without and {noisy.value_large:.0%} with momentum after the same "
             f"{BUDGET.epochs:,} updates."
         )
-    return said + _escapes_sentence(escapes(evidence))
+    return said + _escapes_sentence(evidence)
 
 
-def _escapes_sentence(table: pd.DataFrame) -> str:
+def _escapes_sentence(evidence: Evidence) -> str:
+    table, rows = escapes(evidence), evidence.rows[evidence.rows["measurement"] == ESCAPE_TIMES.name]
+    against = [
+        without_value(of_size, f" at batch size {size}")
+        for size, of_size in rows.groupby("batch_size")
+        if size not in set(table["batch_size"])
+    ]
+    lacking = f" The time to escape has no mean where some did not ({'; '.join(against)})." if against else ""
     if table.empty:
-        return ""
+        return lacking
     times = "; ".join(
         f"{one['updates'].estimate:,.0f} updates ({bounds(one['updates'], thousands)}) at batch size "
         f"{one['batch_size']}, where small rates would take {one['exact']:,.0f}"
         for _, one in table.iterrows()
     )
-    return f" Noise alone, without momentum and from one bottom to the other, takes {times}."
+    return f" Noise alone, without momentum and from one bottom to the other, takes {times}.{lacking}"
 
 
 def numbers(evidence: Evidence) -> pd.DataFrame:

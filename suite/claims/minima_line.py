@@ -10,6 +10,7 @@ import pandas as pd
 from suite.cells import Cell, Scope
 from suite.claims.claim import Evidence, Facts
 from suite.claims.drawing import GREY, bounds, new_figure, thousands, three_digits
+from suite.claims.trained import left_out, without_value
 from suite.instruments.line import EXAMPLES, LINE
 from suite.statistics import Interval, mean_interval
 from suite.training.protocol import Protocol
@@ -43,10 +44,15 @@ def cells(workload: Workload, scope: Scope, protocol: Protocol) -> list[Cell]:
     return [Cell(LINE, workload.name, "cpu", workload.large, seeds, protocol, compared_with=workload.small)]
 
 
+def measured(evidence: Evidence) -> pd.DataFrame:
+    """The rows of every line; no row where none was planned."""
+    return evidence.rows[evidence.rows["measurement"] == LINE.name]
+
+
 def lines(evidence: Evidence, column: str) -> pd.DataFrame:
     """`column` at each place (index) for each seed (columns); empty where there is none."""
-    rows = evidence.ok()
-    rows = rows[rows["measurement"] == LINE.name]
+    rows = measured(evidence)
+    rows = rows[rows["status"] == "ok"]
     return rows.pivot(index="place", columns="seed", values=column) if len(rows) else pd.DataFrame()
 
 
@@ -60,15 +66,18 @@ def rises(evidence: Evidence) -> dict[str, Interval]:
 
 
 def sentence(evidence: Evidence) -> str:
-    """How the loss rises beyond both ends; empty where it was not measured."""
-    if lines(evidence, "train_loss").empty:
+    """How the loss rises beyond both ends, or why there is no line; empty where none was planned."""
+    rows = measured(evidence)
+    if rows.empty:
         return ""
+    if lines(evidence, "train_loss").empty:
+        return f"There is no line from Small's solution to Large's ({without_value(rows)})."
     small, large = (
         f"×{three_digits(one.estimate)} ({bounds(one, three_digits)})" for one in rises(evidence).values()
     )
     return (
         f"Along the line from Small's solution to Large's (second figure), half its length beyond Small the training "
-        f"loss rises {small}, as far beyond Large {large}."
+        f"loss rises {small}, as far beyond Large {large}.{left_out(rows)}"
     )
 
 

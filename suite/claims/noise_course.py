@@ -23,13 +23,14 @@ from suite.claims.drawing import (
     thousands,
     three_digits,
 )
-from suite.claims.trained import at_target
+from suite.claims.trained import at_target, left_out, without_value
 from suite.claims.with_momentum import PLAIN
 from suite.instruments.noise_scale import NOISE_SCALE, effective, plain_mean
 from suite.statistics import Interval, mean_interval
 from suite.training.learning_rate import Tuned
 from suite.training.protocol import Protocol, TargetLoss
 from suite.training.tuning import TUNED_TRAINING
+from suite.training.update_rule import DESCENT
 from suite.workloads import Workload
 
 if TYPE_CHECKING:
@@ -84,10 +85,15 @@ def cells(workload: Workload, scope: Scope, seeds: int) -> list[Cell]:
     return [along, *momentum_speed_up.trained(workload, scope, PLAIN)]
 
 
+def measured(evidence: Evidence) -> pd.DataFrame:
+    """The looks at every seed, however it ended; a single row where there are none; no row where none was planned."""
+    return evidence.rows[evidence.rows["measurement"] == NOISE_SCALE.name]
+
+
 def course(evidence: Evidence) -> pd.DataFrame:
     """The looks at every seed that reached the target."""
-    rows = evidence.ok()
-    return rows[rows["measurement"] == NOISE_SCALE.name].sort_values(["seed", "updates"])
+    rows = measured(evidence)
+    return rows[rows["status"] == "ok"].sort_values(["seed", "updates"])
 
 
 def of_each_seed(evidence: Evidence) -> pd.DataFrame:
@@ -186,12 +192,25 @@ def plain_ticks(axis: Axis) -> None:
 
 
 def sentence(evidence: Evidence) -> str:
-    """What the noise scale comes to and what stands beside it; empty where there is nothing of either."""
-    measured = not course(evidence).empty
-    return " ".join(filter(None, (_measured(evidence) if measured else "", _published(evidence, measured))))
+    """What the noise scale comes to, or why it has no value, and what stands beside it; empty where nothing does."""
+    return " ".join(filter(None, (_measured(evidence), _published(evidence))))
 
 
 def _measured(evidence: Evidence) -> str:
+    rows = measured(evidence)
+    if rows.empty:
+        return ""
+    if course(evidence).empty:
+        return f"The noise scale along {_a_training(evidence)} has no value ({without_value(rows)})."
+    return f"{_comes_to(evidence)}{left_out(rows)}"
+
+
+def _a_training(evidence: Evidence) -> str:
+    own = evidence.facts.update_rule
+    return "a training" + ("" if own == DESCENT.name else f" by plain descent, not by the workload's own {own},")
+
+
+def _comes_to(evidence: Evidence) -> str:
     looks, each = course(evidence), of_each_seed(evidence)
     first = looks.iloc[0]
     edge = ", on the edge of its grid," if looks["on_edge"].any() else ""
@@ -205,7 +224,7 @@ def _measured(evidence: Evidence) -> str:
         else ""
     )
     return (
-        f"Along a training with batch size {thousands(first['batch_size'])} at its tuned rate "
+        f"Along {_a_training(evidence)} with batch size {thousands(first['batch_size'])} at its tuned rate "
         f"{first['learning_rate']:g}{edge} to a training loss of {evidence.facts.target_loss:g}, "
         f"{thousands(each['updates'].mean())} updates, the noise scale is {told[START]} at the start and "
         f"{told[MEAN]} on average over the updates, all weighing the same; weighed for what it predicts, the updates "
@@ -213,7 +232,7 @@ def _measured(evidence: Evidence) -> str:
     )
 
 
-def _published(evidence: Evidence, measured: bool) -> str:
+def _published(evidence: Evidence) -> str:
     facts = evidence.facts
     if not facts.published_noise:
         return ""
@@ -223,7 +242,7 @@ def _published(evidence: Evidence, measured: bool) -> str:
         f"{thousands(scale['average'])} on average, and critical batches of {thousands(critical['start'])} and "
         f"{thousands(critical['average'])}, of another network, at other rates and to another loss"
     )
-    if not measured:
+    if course(evidence).empty:
         return f"{said}."
     summed = found(evidence)
     factors = [summed[START].estimate / scale["start"], summed[MEAN].estimate / scale["average"]]

@@ -214,8 +214,10 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     other = " ".join(
         f"At {rate:g}: {reason}." for rate, reason in zip(trouble["learning_rate"], trouble["reason"], strict=True)
     )
+    beside = [claim.sentence(evidence) for claim in (stuck_or_slow, decay_or_grow, sampling)]
     if row.status != "ok":
-        return f"At learning rate {facts.learning_rate:g} the comparison cannot be made: {row.flags}. {other}"
+        said = f"At learning rate {facts.learning_rate:g} the comparison cannot be made: {row.flags}. {other}"
+        return paragraphs(said, *beside)
     selected = evidence.rows[evidence.rows["protocol"] == row.protocol]
     wins = probability_above_zero(log_loss_differences(selected, facts))
     scores = [paired(selected, size, "train_score").mean() for size in (facts.small, facts.large)]
@@ -228,9 +230,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         f"middle panel shows the same trainings per update.",
         f"Over the learning rate, with Holm's correction, the claim {row.flags.partition('; ')[2]}. {other} "
         f"{factorial.sentence(evidence, OUTCOME)}",
-        stuck_or_slow.sentence(evidence),
-        decay_or_grow.sentence(evidence),
-        sampling.sentence(evidence),
+        *beside,
     )
 
 

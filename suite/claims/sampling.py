@@ -27,7 +27,7 @@ from suite.claims.drawing import (
     ratios_below_one_another,
     thousands,
 )
-from suite.claims.trained import by_protocol, log_ratios, trouble
+from suite.claims.trained import by_protocol, log_ratios, without_value
 from suite.statistics import Interval, holm, mean_interval, mean_p_value
 from suite.training.engine import TRAINING
 from suite.training.protocol import Protocol
@@ -69,16 +69,31 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     ]
 
 
+def pairs(evidence: Evidence) -> dict[tuple[int, str], dict[str, pd.DataFrame]]:
+    """By batch size and rate, the looks at the trainings with both ways to draw batches, where they were planned."""
+    of = protocols(evidence.facts)
+    looks = {size: by_protocol(evidence, size, of) for size in starts(evidence.facts)}
+    found = {(size, rate): {how: looks[size][rate, how] for how in COLOURS} for size in looks for rate, _ in of}
+    return {place: pair for place, pair in found.items() if all(map(len, pair.values()))}
+
+
+def lacking(evidence: Evidence) -> dict[tuple[int, str], str]:
+    """What stands against comparing them; empty where nothing does."""
+    return {
+        place: " and ".join(filter(None, (without_value(looks, f" {how}") for how, looks in pair.items())))
+        for place, pair in pairs(evidence).items()
+    }
+
+
 def differences(evidence: Evidence) -> dict[tuple[int, str], pd.Series]:
     """By batch size and rate, log of each seed's training loss with replacement over that of reshuffled epochs, where
     all seeds were trained."""
-    found = {}
-    for size in starts(evidence.facts):
-        looks = by_protocol(evidence, size, protocols(evidence.facts))
-        for rate in RATES:
-            if looks and all(trouble(looks[rate, how], "")[0] == "ok" for how in COLOURS):
-                found[size, rate] = log_ratios(looks[rate, REPLACED], looks[rate, RESHUFFLED], size)
-    return found
+    against = lacking(evidence)
+    return {
+        place: log_ratios(pair[REPLACED], pair[RESHUFFLED], place[0])
+        for place, pair in pairs(evidence).items()
+        if not against[place]
+    }
 
 
 def ratio(logs: pd.Series) -> Interval:
@@ -90,16 +105,27 @@ def named(size: int, rate: str) -> str:
 
 
 def sentence(evidence: Evidence) -> str:
-    """What drawing with replacement does to the training loss; empty where it was not measured."""
+    """What drawing with replacement does to the training loss, and where that cannot be told; empty where it was not
+    planned."""
     found = {named(*place): logs for place, logs in differences(evidence).items()}
-    if not found:
+    against = [f"{named(*place)} ({reason})" for place, reason in lacking(evidence).items() if reason]
+    if not found and not against:
         return ""
+    said = ["Reshuffled epochs or batches drawn with replacement?"]
+    if found:
+        said.append(_compared(found))
+    if against:
+        said.append(f"They cannot be compared at {'; '.join(against)}.")
+    return " ".join(said)
+
+
+def _compared(found: dict[str, pd.Series]) -> str:
     each = "; ".join(
         f"{name} ×{ratio(logs).estimate:.3f} ({bounds(ratio(logs), '{:.3f}'.format)})" for name, logs in found.items()
     )
     return (
-        "Reshuffled epochs or batches drawn with replacement? After as many updates the latter end at so many times "
-        f"the training loss: {each}. With Holm's correction, {_found(found)}."
+        f"After as many updates the latter end at so many times the training loss: {each}. With Holm's correction, "
+        f"{_found(found)}."
     )
 
 

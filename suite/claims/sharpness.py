@@ -130,7 +130,10 @@ def draw(evidence: Evidence) -> Figure:
 def explain(evidence: Evidence, rows: list[Row]) -> str:
     facts, row = evidence.facts, rows[0]
     if row.status != "ok":
-        return f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {row.flags}."
+        return (
+            f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {row.flags}. "
+            f"{minima_line.sentence(evidence)}"
+        )
     wins = probability_above_zero(ratios(evidence, "largest_eigenvalue"))
     losses = [values(evidence, size, "train_loss").mean() for size in sizes(facts)]
     others = ", ".join(

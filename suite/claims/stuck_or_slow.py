@@ -6,6 +6,7 @@ import pandas as pd
 from suite.cells import Cell, Scope
 from suite.claims.claim import Evidence
 from suite.claims.drawing import bounds, thousands, three_digits
+from suite.claims.trained import left_out, without_value
 from suite.instruments.standstill import STANDSTILL
 from suite.statistics import mean_interval
 from suite.training.protocol import EqualUpdates, Protocol
@@ -25,11 +26,13 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 
 
 def sentence(evidence: Evidence) -> str:
-    """Which of the two it was, and why; empty where it was not measured."""
-    rows = evidence.ok()
-    rows = rows[rows["measurement"] == STANDSTILL.name]
-    if len(rows) < 2:
+    """Which of the two it was, and why, or why that cannot be told; empty where it was not planned."""
+    every = evidence.rows[evidence.rows["measurement"] == STANDSTILL.name]
+    rows = every[every["status"] == "ok"]
+    if every.empty:
         return ""
+    if len(rows) < 2:
+        return f"Stuck or slow? That cannot be told ({without_value(every) or 'of a single seed'})."
     left = mean_interval(np.log(rows["gradient_norm"] / rows["initial_norm"])).map(np.exp)
     mean = rows.mean(numeric_only=True)
     loss = np.exp(np.log(rows[["train_loss", "small_loss", "further_loss"]]).mean())
@@ -41,7 +44,7 @@ def sentence(evidence: Evidence) -> str:
         f"{mean['largest']:.2g}. Trained on, its loss falls from "
         f"{three_digits(loss['train_loss'])} to {three_digits(loss['further_loss'])} in "
         f"{thousands(mean['further_updates'])} updates; the small batch made {thousands(mean['small_updates'])} to "
-        f"reach {three_digits(loss['small_loss'])}. {_verdict(caught, left.estimate, len(rows))}"
+        f"reach {three_digits(loss['small_loss'])}. {_verdict(caught, left.estimate, len(rows))}{left_out(every)}"
     )
 
 

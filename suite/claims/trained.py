@@ -59,6 +59,26 @@ def troubles(rows: pd.DataFrame, facts: Facts) -> tuple[str, str]:
     return "ok", ""
 
 
+def without_value(rows: pd.DataFrame, where: str = "") -> str:
+    """How many replicas `where` have no value and why, or why the whole cell has none; empty where all have one."""
+    end = at_the_end(rows)
+    if end.empty:
+        status, reason = status_of(rows)
+        return f"{_words(status)}{where}, {reason}"
+    counts = end.loc[end["status"] != "ok", "status"].value_counts()
+    return " and ".join(f"{count} of {len(end)} seeds{where}: {_words(status)}" for status, count in counts.items())
+
+
+def left_out(rows: pd.DataFrame) -> str:
+    """That a mean over seeds leaves some out; empty where it does not."""
+    lacking = without_value(rows)
+    return f" Seeds without a value are left out ({lacking})." if lacking else ""
+
+
+def _words(status: str) -> str:
+    return status.replace("_", " ")
+
+
 def trouble(rows: pd.DataFrame, where: str) -> tuple[str, str]:
     """The status of trainings of one batch size, and how many replicas `where` it comes from."""
     end = at_the_end(rows)
@@ -66,5 +86,5 @@ def trouble(rows: pd.DataFrame, where: str) -> tuple[str, str]:
         return status_of(rows)
     for status in ("diverged", "target_not_reached"):
         if count := int((end["status"] == status).sum()):
-            return status, f"{count} of {len(end)} seeds {where}: {status.replace('_', ' ')}"
+            return status, f"{count} of {len(end)} seeds {where}: {_words(status)}"
     return "ok", ""

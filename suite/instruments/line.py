@@ -1,5 +1,7 @@
 """The loss along the straight line through two solutions: the lecture's picture of a flat and a sharp minimum."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import torch
@@ -16,7 +18,7 @@ PLACES = np.linspace(-1, 2, 25)
 """Where on the line: 0 is one solution, 1 the other (Goodfellow et al. 2015; Keskar et al. 2017, figure 3)."""
 EXAMPLES, TOGETHER = 10_000, 500
 """How many training examples, the first, batch norm's statistics are taken from at each place, and how many of them
-at once."""
+at once, at the most."""
 
 
 def along(workload: Workload, data: Data, one: nn.Module, other: nn.Module) -> pd.DataFrame:
@@ -37,9 +39,10 @@ def along(workload: Workload, data: Data, one: nn.Module, other: nn.Module) -> p
 
 def take_statistics(model: nn.Module, inputs: Tensor) -> None:
     """Set those of batch norm, where there is any, to what `model` makes of the first EXAMPLES of `inputs` in
-    training mode (Izmailov et al. 2018, as torch has it)."""
+    training mode (Izmailov et al. 2018, as torch has it): in equal parts, which count the same."""
+    first = inputs[:EXAMPLES]
     with seeds.torch_seeded("statistics"):
-        update_bn(inputs[:EXAMPLES].split(TOGETHER), model)
+        update_bn(first.tensor_split(math.ceil(len(first) / TOGETHER)), model)
 
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
@@ -58,4 +61,4 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-LINE = Measurement("line", version=1, measure=measure)
+LINE = Measurement("line", version=2, measure=measure)

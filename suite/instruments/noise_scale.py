@@ -108,4 +108,4 @@ def _along(workload: Workload, data: Data, protocol: Protocol, batch_size: int, 
     return table.join(pd.DataFrame(found, columns=["squared_norm", "variance", "noise_scale"]))
 
 
-NOISE_SCALE = Measurement("noise_scale", version=1, measure=measure)
+NOISE_SCALE = Measurement("noise_scale", version=2, measure=measure)

@@ -114,12 +114,13 @@ def _shown_row(row: pd.Series) -> dict:
 def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
     claim, evidence = section.claim, section.evidence
     name = f"{claim.name}_{evidence.facts.name}"
+    explanation = claim.explain(evidence, section.rows)
     shown = {
         "claim": claim,
         "id": name,
         "rows": rows,
-        "explanation": claim.explain(evidence, section.rows).split("\n\n"),
-        "gaps": _gaps(evidence),
+        "explanation": explanation.split("\n\n"),
+        "gaps": _gaps(evidence, " ".join([explanation, *(row["flags"] for row in rows)])),
         "illustrations": [],
     }
     if not evidence.ok().empty:
@@ -135,14 +136,15 @@ def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
     return shown
 
 
-def _gaps(evidence: Evidence) -> list[str]:
+def _gaps(evidence: Evidence, told: str) -> list[str]:
     """The cells that a curve lacks, those of one reason in one line: a figure must not hide that.
 
-    A curve that lacks all of its cells has a row in the table that says why.
+    A curve that lacks all of its cells is left out where the reason is `told` already, by a row or in words.
     """
     curve = ["measurement", "backend", "arm"]
     some = evidence.rows.groupby(curve)["status"].transform(lambda statuses: (statuses == "ok").any())
-    lacking = evidence.rows[some & (evidence.rows["status"] != "ok") & evidence.rows["updates"].isna()]
+    lacking = evidence.rows[evidence.rows["reason"].notna()]
+    lacking = lacking[some[lacking.index] | ~lacking["reason"].map(lambda reason: str(reason) in told)]
     lines = []
     for (measurement, backend, arm, status, reason), cells in lacking.groupby(
         [*curve, "status", "reason"], sort=False

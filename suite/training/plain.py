@@ -13,6 +13,7 @@ from suite.training.epoch import Batch, resident_batches
 from suite.training.evaluate import evaluate
 from suite.training.protocol import Protocol
 from suite.training.update import update
+from suite.training.update_rule import set_rate
 from suite.workloads import Data, Workload
 
 
@@ -50,8 +51,7 @@ def looks_at(
     for check in protocol.budget.checks(examples, batch_size):
         with dropout.running():
             while updates < check:
-                for group in optimizer.param_groups:
-                    group["lr"] = protocol.rate(examples, batch_size, updates)
+                set_rate(optimizer, protocol.rate(examples, batch_size, updates))
                 update(backend, model, workload.loss, optimizer, *next(batches))
                 updates += 1
             train_loss_and_score = evaluate(workload, model, data.train_inputs, data.train_targets)

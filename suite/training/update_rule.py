@@ -1,7 +1,8 @@
 """How gradients move the parameters: descent, momentum, Nesterov's momentum, Adam.
 
 Momentum stands in the lecture's form, m <- lambda m - eta g and theta <- theta + m. torch.optim.SGD keeps b with
-m = -eta b instead: the same while eta is constant. Every rule names its twin in torch.optim.
+m = -eta b instead: the same while eta is constant, and where it changes if b is then rescaled (`set_rate`).
+Every rule names its twin in torch.optim.
 """
 
 from collections.abc import Callable, Iterable
@@ -71,6 +72,19 @@ NESTEROV = UpdateRule(
 ADAM = UpdateRule(
     "adam", 2, _adam, lambda parameters, rate, momentum: torch.optim.Adam(parameters, rate, (momentum, 0.999))
 )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give a twin another learning rate, and keep its last movement -eta b: b times the old rate over the new (Goyal
+    et al. 2017, section 3, momentum correction). A rate may rise from zero, which moves nothing, and never fall to
+    it."""
+    (group,) = optimizer.param_groups
+    if rate == group["lr"]:
+        return
+    for memory in optimizer.state.values():
+        if (b := memory.get("momentum_buffer")) is not None:
+            b.mul_(group["lr"] / rate)
+    group["lr"] = rate
 
 
 RULES = {rule.name: rule for rule in (DESCENT, MOMENTUM, NESTEROV, ADAM)}

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.colors import to_rgba
 
 from suite.cells import Scope
@@ -42,10 +43,37 @@ def test_loss_and_score_are_drawn_for_both_splits_and_every_seed():
         assert [tick.get_text() for tick in axes.get_xticklabels()][1:3] == ["0\nSmall, 1", "1\nLarge, 16"]
 
 
-def test_without_a_line_nothing_is_drawn_or_said():
-    found = evidence(line_rows({0: 2}, status="target_not_reached"))
+def without_a_line(seeds: list[int]) -> pd.DataFrame:
+    """As the instrument has it: no places."""
+    return pd.DataFrame({"seed": seeds}).assign(measurement="line", batch_size=16, status="target_not_reached")
+
+
+FAILED = pd.DataFrame([{"measurement": "line", "batch_size": 16, "status": "out_of_memory", "reason": "too much"}])
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [(without_a_line([0, 1, 2]), "3 of 3 seeds: target not reached"), (FAILED, "out of memory, too much")],
+)
+def test_without_a_line_nothing_is_drawn_and_one_sentence_says_why(rows, why):
+    found = evidence(rows)
     assert minima_line.draw(found) is None
-    assert minima_line.sentence(found) == ""
+    assert minima_line.sentence(found) == f"There is no line from Small's solution to Large's ({why})."
+
+
+def test_where_no_line_was_planned_nothing_is_said():
+    assert minima_line.sentence(evidence(minima([10, 20], [20, 40]))) == ""
+
+
+def test_seeds_without_a_line_are_counted():
+    said = minima_line.sentence(evidence(line_rows({0: 2, 1: 4}), without_a_line([2])))
+    assert said.endswith("Seeds without a value are left out (1 of 3 seeds: target not reached).")
+
+
+def test_the_line_is_told_where_the_solutions_cannot_be_compared():
+    found = evidence(minima([10, 20], [20, 40]).assign(status="target_not_reached"), line_rows({0: 2, 1: 4}))
+    said = sharpness.explain(found, sharpness.judge(found))
+    assert "cannot be made: 2 of 2 seeds at batch size 1: target not reached. Along the line" in said
 
 
 def test_the_line_does_not_disturb_the_verdict_on_the_solutions():

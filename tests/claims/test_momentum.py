@@ -106,6 +106,22 @@ def test_escapes_that_took_too_long_leave_no_mean():
             if cell.batch_size == 2:
                 rows.loc[2, ["updates", "status"]] = [np.inf, "target_not_reached"]
             frames.append(described(cell, rows))
-    table = local_minimum.escapes(evidence(frames))
+    found = evidence(frames)
+    table = local_minimum.escapes(found)
     assert table["batch_size"].tolist() == [1]
     assert table["updates"].iloc[0].estimate == pytest.approx(20)
+    said = local_minimum.explain(found, local_minimum.judge(found))
+    assert "takes 20 updates (" in said
+    assert "has no mean where some did not (1 of 3 seeds at batch size 2: target not reached)." in said
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_figure_without_balls_is_drawn_without_a_warning():
+    """As after a run that was killed: one cell is stored."""
+    (cell,) = [cell for cell in local_minimum.cells(tiny(), SCOPE) if cell.measurement is local_minimum.ESCAPE_TIMES][
+        :1
+    ]
+    rows = pd.DataFrame({"seed": range(3), "updates": [10.0, 20.0, 30.0], "status": "ok"})
+    balls, _, escapes = local_minimum.draw(evidence([described(cell, rows)])).axes
+    assert balls.get_legend() is None
+    assert escapes.get_legend() is not None

@@ -85,11 +85,14 @@ def test_published_values_stand_beside_what_they_are_of():
     assert "here it is 0.180 and 0.0100 times theirs" in noise_course.sentence(told)
 
 
-def test_published_values_are_told_where_nothing_was_measured():
+def test_published_values_are_told_where_nothing_has_a_value():
     told = Evidence(Facts.of(tiny(published_noise=PUBLISHED), blobs()), evidence(looks([[9, 9]], "diverged")).rows)
     assert noise_course.draw(told) is None
     said = noise_course.sentence(told)
-    assert said.startswith("Somebody 2018 has a noise scale of 50 at the start and 900 on average")
+    assert said.startswith(
+        "The noise scale along a training has no value (1 of 1 seeds: diverged). Somebody 2018 has"
+    )
+    assert "has a noise scale of 50 at the start and 900 on average" in said
     assert said.endswith("to another loss.")
 
 
@@ -101,11 +104,45 @@ def test_facts_survive_being_stored():
     assert Facts(**without) == replace(facts, published_noise={}, published_noise_by="")
 
 
-@pytest.mark.parametrize("rows", [looks([[8, 8]], status="target_not_reached"), tuned([6, 6])])
-def test_where_no_seed_reached_the_target_nothing_is_drawn_or_said(rows):
-    told = evidence(rows.assign(noise_scale=8.0))
+FAILED = pd.DataFrame(
+    [{"measurement": "noise_scale", "batch_size": 4, "status": "out_of_memory", "reason": "too much"}]
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        (looks([[8, 8], [8, 8]], status="target_not_reached"), "2 of 2 seeds: target not reached"),
+        (looks([[8, 8]], status="diverged"), "1 of 1 seeds: diverged"),
+        (FAILED, "out of memory, too much"),
+    ],
+)
+def test_without_a_value_nothing_is_drawn_and_one_sentence_says_why(rows, why):
+    told = evidence(rows)
+    assert noise_course.draw(told) is None
+    assert noise_course.sentence(told) == f"The noise scale along a training has no value ({why})."
+
+
+def test_where_it_was_not_planned_nothing_is_said():
+    told = evidence(tuned([6, 6]).assign(noise_scale=8.0))
     assert noise_course.draw(told) is None
     assert noise_course.sentence(told) == ""
+
+
+def test_seeds_that_missed_the_target_are_counted():
+    missed = looks([[9, 9], [9, 9]], "target_not_reached").assign(seed=lambda rows: rows["seed"] + 2)
+    said = noise_course.sentence(evidence(looks([[8, 8, 8], [2, 2, 2]]), missed))
+    assert said.endswith("Seeds without a value are left out (2 of 4 seeds: target not reached).")
+    assert "is 4.00 (" in said
+
+
+def test_it_names_plain_descent_where_the_workload_is_trained_otherwise():
+    rows = evidence(looks([[8, 8, 8], [2, 2, 2]])).rows
+    assert "plain descent" not in noise_course.sentence(Evidence(FACTS, rows))
+    heavy = replace(FACTS, update_rule="momentum", momentum=0.9)
+    expected = "Along a training by plain descent, not by the workload's own momentum, with batch size 4"
+    assert noise_course.sentence(Evidence(heavy, rows)).startswith(expected)
+    assert noise_course.cells(tiny(update_rule="momentum", momentum=0.9), SCOPE, 2)[0].protocol.momentum == 0
 
 
 def test_the_tuned_trainings_are_those_that_momentum_saves_updates_of():

@@ -56,6 +56,11 @@ def test_both_are_compared_in_pairs_and_with_what_neither_does():
 def test_nothing_is_compared_with_what_diverged_or_was_not_measured():
     said = decay_or_grow.sentence(evidence(*decayed_or_grown([0.5] * 3, "diverged")))
     assert "cannot be compared: 3 of 3 seeds where batch grows: diverged" in said
+    failure = {"protocol": str(decay_or_grow.protocols(FACTS)[GROW]), "status": "out_of_memory", "reason": "too much"}
+    failed = pd.DataFrame([failure | {"batch_size": size} for size in STARTS])
+    rows = [one for one in decayed_or_grown([0.5] * 3) if (one["updates"].max() > 6)]
+    said = decay_or_grow.sentence(evidence(*rows, failed))
+    assert "From batch size 1 they cannot be compared: out of memory where batch grows, too much." in said
     some = evidence(*decayed_or_grown([0.5] * 3)[:2])
     assert decay_or_grow.sentence(some) == ""
     assert decay_or_grow.draw(some) is None
@@ -110,6 +115,23 @@ def test_reshuffled_and_replaced_are_compared_in_pairs(losses, said):
     found = sampling.sentence(evidence(*replaced(losses)))
     assert found.endswith(f"With Holm's correction, {said}.")
     assert f"batch size 1, fixed rate ×{np.exp(np.log(losses).mean()):.3f}" in found
+
+
+def test_what_cannot_be_compared_is_named_with_the_reason():
+    """At batch size 1 with a fixed rate one seed diverged; at 4 nothing was measured at either rate."""
+    rows = replaced([1.5, 1.51, 1.52, 1.53])
+    rows[1].loc[rows[1]["seed"] == 2, "status"] = "diverged"
+    failure = {"batch_size": 4, "status": "out_of_memory", "reason": "too much"}
+    failures = pd.DataFrame([failure | {"protocol": str(one)} for one in sampling.protocols(FACTS).values()])
+    said = sampling.sentence(evidence(*rows, failures))
+    assert "batch size 1, decaying rate ×1.000" in said
+    assert (
+        "cannot be compared at batch size 1, fixed rate (1 of 4 seeds with replacement: diverged); batch size 4"
+        in said
+    )
+    assert said.count("(out of memory reshuffled, too much and out of memory with replacement, too much)") == 2
+    nothing = sampling.sentence(evidence(failures))
+    assert nothing.startswith("Reshuffled epochs or batches drawn with replacement? They cannot be compared at")
 
 
 def test_what_stands_alone_may_not_stand_holms_correction():

@@ -12,6 +12,7 @@ def standstill(further: float, left: float) -> pd.DataFrame:
     """Five seeds whose small batch ends at 0.1."""
     row = {
         "measurement": "standstill",
+        "batch_size": 16,
         "updates": 9,
         "train_loss": 2.0,
         "initial_norm": 1.0,
@@ -43,8 +44,32 @@ def test_which_of_the_two_it_was(further, left, said):
     assert "from -0.4 to 0.7" in sentence
 
 
-def test_nothing_is_said_of_what_was_not_measured():
-    assert stuck_or_slow.sentence(evidence(standstill(1, 1).assign(status="diverged"))) == ""
+def failed(measurement: str) -> pd.DataFrame:
+    row = {"measurement": measurement, "batch_size": 16, "status": "out_of_memory", "reason": "too much"}
+    return pd.DataFrame([row])
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        (standstill(1, 1).assign(status="diverged"), "5 of 5 seeds: diverged"),
+        (standstill(1, 1).head(1), "of a single seed"),
+        (failed("standstill"), "out of memory, too much"),
+    ],
+)
+def test_it_says_why_it_cannot_tell(rows, why):
+    assert stuck_or_slow.sentence(evidence(rows)) == f"Stuck or slow? That cannot be told ({why})."
+
+
+def test_nothing_is_said_of_what_was_not_planned():
+    assert stuck_or_slow.sentence(evidence(failed("training"))) == ""
+
+
+def test_seeds_that_diverged_are_counted():
+    rows = standstill(0.09, 0.9)
+    rows.loc[3:, "status"] = "diverged"
+    said = stuck_or_slow.sentence(evidence(rows))
+    assert "as far in all 3 seeds. Seeds without a value are left out (2 of 5 seeds: diverged)." in said
 
 
 def trials() -> pd.DataFrame:

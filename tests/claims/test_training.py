@@ -195,6 +195,8 @@ def test_generalization_leaves_the_trainings_of_equal_epochs_aside():
     reached = to_target({1: small, 16: large})
     other = after_equal_epochs({1: SMALL_LOSSES, 16: LARGE_LOSSES}, statuses={(1, 0): "diverged"})
     assert generalization.judge(evidence(other, reached)) == generalization.judge(evidence(reached))
+    said = generalization.explain(evidence(other, reached), generalization.judge(evidence(reached)))
+    assert said.strip().endswith("cannot be compared: 1 of 3 seeds at batch size 1: diverged.")
 
 
 def test_generalization_fails_where_the_large_batch_tests_better():

@@ -76,6 +76,19 @@ def test_batch_norm_takes_the_statistics_of_what_comes_in_at_each_place():
         assert math.isclose(found.set_index("place")["train_loss"][place], expected, rel_tol=1e-4)
 
 
+@pytest.mark.parametrize("examples", [499, 501, 750, 1001, 20_000])
+def test_every_example_weighs_the_same_in_the_statistics(examples):
+    """The last examples are far from the others: those of a short last part would count too much, and one alone has
+    no variance at all. Parts differ by one example at the most."""
+    torch.manual_seed(0)
+    inputs = torch.randn(examples, 4)
+    inputs[-examples // 20 :] += 10
+    model = normed()
+    take_statistics(model, inputs)
+    hidden = model[0](inputs[:10_000]).detach()
+    torch.testing.assert_close(model[1].running_mean, hidden.mean(dim=0), rtol=5e-3, atol=5e-3)
+
+
 @pytest.mark.parametrize("mode", [True, False])
 def test_taking_statistics_changes_nothing_else(mode):
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from suite.instruments.noise_scale import NOISE_SCALE, effective, measure, plain
 from suite.training.learning_rate import Tuned
 from suite.training.plain import looks_at, trained
 from suite.training.protocol import Protocol, TargetLoss
-from suite.training.tuning import TRIAL
+from suite.training.tuning import MOST_OF_TRIALS, TRIAL, TUNED_TRAINING
 from suite.training.tuning import measure as measure_tuned
 from suite.workloads.workload import cross_entropy
 from tests.conftest import blobs, tiny
@@ -107,6 +107,11 @@ def test_a_rate_to_be_tuned_is_tuned_as_every_other():
     assert rows["learning_rate"].unique() == final["learning_rate"].unique()
     assert rows["on_edge"].unique() == final["on_edge"].unique()
     np.testing.assert_array_equal(rows["train_loss"], final["train_loss"])
+
+
+def test_whatever_trains_at_a_tuned_rate_is_stored_anew_when_that_ends_otherwise():
+    """Whoever changes how long a final training may last gives both another version, and changes this."""
+    assert (MOST_OF_TRIALS, TUNED_TRAINING.version, NOISE_SCALE.version) == (10, 4, 2)
 
 
 def test_a_training_that_diverges_has_statistics_as_long_as_its_loss_is_a_number():

@@ -1,7 +1,7 @@
 """Whole trainings in lockstep against the same trainings one after another."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,10 @@ from suite.training import repaid
 from suite.training.compilation import no_compiler
 from suite.training.engine import TRAINING, measure, packed, why_not_ensemble
 from suite.training.ensemble import Ensemble
-from suite.training.learning_rate import Decayed
+from suite.training.learning_rate import Decayed, LinearWarmUp
 from suite.training.packing import LEAST, MOST, PARAMETERS, WORK, replicas_per_call
 from suite.training.protocol import EqualEpochs, GrowingBatch, Protocol, TargetLoss
-from suite.training.update_rule import ADAM
+from suite.training.update_rule import ADAM, MOMENTUM, NESTEROV
 from tests.conftest import blobs, cuda, network, tiny
 from tests.workloads.test_kinds import SEQUENCES, counting
 
@@ -48,8 +48,29 @@ def test_equal_epochs(resplit, batch_size, replicas_per_call):
     assert_same_training(tiny(resplit=resplit), Protocol(0.1, EqualEpochs(3)), batch_size, replicas_per_call)
 
 
+@dataclass(frozen=True)
+class FromZero:
+    """A rate that grows from zero over the first epoch."""
+
+    def rate(self, learning_rate: float, batch_size: int, updates: int, updates_per_epoch: int) -> float:
+        return learning_rate * min(1, updates / updates_per_epoch)
+
+    def moves(self, updates: int, updates_per_epoch: int) -> bool:
+        return updates <= updates_per_epoch
+
+
+CHANGING_RATES = {
+    "decaying rate": Decayed(2, (1, 2)),
+    "warm-up": LinearWarmUp(reference=2, epochs=2),
+    "warm-up from zero": FromZero(),
+}
 CHANGING = {
     "decaying rate": Protocol(0.1, EqualEpochs(4), Decayed(2, (1, 3))),
+    **{
+        f"{name}, {moved}": Protocol(0.02, EqualEpochs(3), rule, moved, momentum=0.9)
+        for name, rule in CHANGING_RATES.items()
+        for moved in (MOMENTUM, NESTEROV)
+    },
     "growing batch": Protocol(0.1, GrowingBatch(4, 2, (1, 3))),
     "with replacement": Protocol(0.1, EqualEpochs(3), with_replacement=True),
     "adam": Protocol(0.01, EqualEpochs(3), update_rule=ADAM, momentum=0.9),
