@@ -130,7 +130,7 @@ def print_table() -> None:
         vectorised = 20 * seconds(passes.vectorised) / plain
         backpack = f"{backpack_over_plain(network):.2f}" if importlib.util.find_spec("backpack") else "not installed"
         ratios = f"{covariance_over_plain(network):18.2f} {memory_over_plain(network):18.2f}"
-        print(f"{network:8} {ratios} {vectorised:19.0f} {backpack:>28}")
+        print(f"{network:8} {ratios} {vectorised:19.3g} {backpack:>28}")
 
 
 if __name__ == "__main__":
