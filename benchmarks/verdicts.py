@@ -20,7 +20,7 @@ DRAWN = {
     "skewed": (lambda generator, shape: generator.exponential(size=shape), 1.0, np.log(2)),
 }
 """A sampler, and the true mean and median of its values."""
-RULES = {"mean of 30 seeds": (mean_interval, 30), "median of 9 processes": (median_interval, 9)}
+RULES = {"mean of 30 seeds": (mean_interval, 30), "median of 6 processes": (median_interval, 6)}
 
 
 def false_verdicts(drawn: str, rule: str) -> int:

@@ -59,7 +59,7 @@ def _trained(workload: Workload, batch_sizes: tuple[int, ...], every: int) -> tu
 
 PRESETS = {
     "quick": Preset(seeds=3, processes=2, every=3, coarse_every=1),
-    "default": Preset(seeds=30, processes=9, every=1, coarse_every=2),
+    "default": Preset(seeds=30, processes=6, every=1, coarse_every=2),
     "full": Preset(seeds=50, processes=15, every=1, coarse_every=1, factorial=True),
 }
 
