@@ -52,8 +52,10 @@ def noise(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
 
 
 def theory(rows: pd.DataFrame, stage: str, batch_size: float, examples: int) -> pd.Series:
-    """Relative noise that follows from each seed's per-example gradients."""
+    """Relative noise that follows from each seed's per-example gradients; empty where these were not taken."""
     exact = rows[(rows["measurement"] == GRADIENT_VARIANCE.name) & (rows["stage"] == stage)].set_index("seed")
+    if exact.empty:
+        return pd.Series(dtype=float)
     unit = theoretical_noise(1.0, batch_size, examples)
     return unit * np.sqrt(exact["variance"]) / exact["gradient_norm"]
 
@@ -107,7 +109,8 @@ def draw(evidence: Evidence) -> Figure:
         sampled = sampled[[size for size in sampled if size < examples]]
         fine = np.geomspace(min([evidence.facts.small, *sampled]), 0.995 * examples, 400)
         line = [theory(rows, stage, size, examples).mean() for size in fine]
-        axes.plot(fine, line, "k--", linewidth=1, label="theory, from every example's gradient")
+        if not np.isnan(line).all():
+            axes.plot(fine, line, "k--", linewidth=1, label="theory, from every example's gradient")
         for _, seed in sampled.iterrows():
             axes.plot(seed.index, seed, ".", color=COLOURS["cpu"], alpha=0.35)
         axes.plot(
@@ -175,7 +178,8 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
     for stage in STAGES:
         sampled = noise(rows, stage)
         table[f"sampled, {stage}"] = [three_digits(mean) for mean in sampled.mean()]
-        table[f"theory, {stage}"] = [three_digits(theory(rows, stage, size, examples).mean()) for size in sampled]
+        exact = [theory(rows, stage, size, examples) for size in sampled]
+        table[f"theory, {stage}"] = [three_digits(one.mean()) if len(one) else "–" for one in exact]
     return table
 
 

@@ -1,6 +1,7 @@
 import math
 
 import pandas as pd
+import pytest
 
 from suite.claims import gradient
 from suite.instruments.gradient_noise import STAGES
@@ -71,3 +72,16 @@ def test_the_theory_line_goes_through_the_variance():
     rows = variance.assign(measurement="gradient_variance", status="ok")
     line = gradient.theory(rows, STAGES[0], batch_size=10, examples=FACTS.train_examples)
     assert math.isclose(line[0], math.sqrt(9 / 10 * (1 - 10 / 40)) / 2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_the_gradients_of_single_examples_there_is_no_theory_and_its_noise_is_still_told():
+    values = {1: [1.0, 1.1, 0.9], 16: [0.3, 0.32, 0.29]}
+    failed = {"measurement": "gradient_variance", "batch_size": 0, "status": "out_of_memory", "reason": "too much"}
+    found = evidence(noise_rows(dict.fromkeys(STAGES, values)), pd.DataFrame([failed]))
+    said = gradient.explain(found, gradient.judge(found))
+    assert "The noise scale at the same parameters has no value (out of memory, too much)." in said
+    assert "nan" not in said
+    assert set(gradient.numbers(found)[f"theory, {STAGES[0]}"]) == {"–"}
+    (label,) = gradient.draw(found).axes[0].get_legend().get_texts()
+    assert label.get_text() == "sampled batches, each seed"
