@@ -129,19 +129,18 @@ def judge_ratio(what: str, unit: str, rounds: Sequence[tuple[float, float, float
 
 
 def conclusion(rows: Sequence[Row]) -> tuple[int, str]:
-    """The exit code and the one line that says it. Whatever else was found, what could not be measured comes first:
-    there is no verdict on the whole."""
+    """The exit code and the one line that says it. A regression that was found stays one, whatever could not be
+    measured beside it; without one, there is then no verdict on the whole."""
     of = {verdict: [row.what for row in rows if row.verdict == verdict] for verdict in {row.verdict for row in rows}}
 
     def told(verdicts: Sequence[str]) -> str:
         return "; ".join(f"{verdict}: {', '.join(of[verdict])}" for verdict in verdicts if verdict in of)
 
     regressions, failures, faster = told(REGRESSIONS), told(FAILURES), told([FASTER])
-    if failures:
-        both = "; beside that, ".join(filter(None, [failures, regressions]))
-        return NO_VERDICT, f"could not measure ({both})"
     if regressions:
-        return REGRESSION, f"regression ({regressions})"
+        return REGRESSION, f"regression ({regressions})" + (f"; beside that, {failures}" if failures else "")
+    if failures:
+        return NO_VERDICT, f"could not measure ({failures})"
     return NOTHING, "no regression" + (f" ({faster})" if faster else "")
 
 

@@ -160,7 +160,7 @@ def test_a_time_that_is_no_number_is_not_measured():
         ([SLOWER, MOVED, SAME], REGRESSION, "regression (moved: 1; slower: 0)"),
         ([SLOWER, FASTER], REGRESSION, "regression (slower: 0)"),
         ([SAME, NOT_MEASURED], NO_VERDICT, "could not measure (not measured: 1)"),
-        ([NOISY, SLOWER], NO_VERDICT, "could not measure (too noisy: 0; beside that, slower: 1)"),
+        ([NOISY, SLOWER], REGRESSION, "regression (slower: 1); beside that, too noisy: 0"),
     ],
 )
 def test_exit_code_and_line(found, code, said):
