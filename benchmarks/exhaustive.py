@@ -1,23 +1,35 @@
 """What `suite advise` is held against: an exhaustive search over all batch sizes, each with its rate tuned.
 
-`python -m benchmarks.exhaustive digits` searches (what is stored already is not searched again), asks the advisor on
-the same machine, and prints how far its prediction lies from what was found, what its recommendation takes beside
-the best there is, and what either cost. `--coverage` asks it again with other base seeds, and counts the further
-trainings whose updates lie in the interval predicted for them. Instead of a name, the path of a workload's file: two
-lie in `benchmarks/workloads/`. `--results DIR` says where the tables go. Nothing else may run on the machine.
+`python -m benchmarks.exhaustive digits` does four things, one after another; named behind the workload it does only
+those: `search` finds the updates to the target of every batch size, `time` times the trainings that were found, `ask`
+asks the advisor, and prints how far its prediction lies from what was found, what its recommendation takes beside the
+best there is, and what either cost, and `cover` asks it again with other base seeds and counts how often what it
+trains lies in the interval predicted for it. What is stored already is not searched, timed or asked again. Instead of
+a name, the path of a workload's file: two lie in `benchmarks/workloads/`. `--results DIR` says where the tables go;
+nothing else may run on the machine while `time` and `ask` do. `--batch-sizes` and `--coarse` search less, where all
+would take hours.
+
+The tables in `results/reference/*/advise/` were made with
+
+    python -m benchmarks.exhaustive digits
 """
 
 import argparse
 import json
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.benchmark import Timer
 
 from suite import seeds
+from suite.advise.timing import Updates, batch_sizes, threads_for
+from suite.backends import CPU
 from suite.cells import Cell
 from suite.statistics import value_at_crossing
 from suite.training import engine
@@ -25,29 +37,34 @@ from suite.training.learning_rate import Tuned
 from suite.training.plain import train_in_turns
 from suite.training.protocol import Protocol, TargetLoss
 from suite.training.tuning import FINAL, TUNED_TRAINING, measure
-from suite.workloads import Data, Workload, find
-from suite.workloads.check import load_checked
+from suite.workloads import Data, Workload
 
 GROWTH = 1.2
 """Trainings are looked at as the advisor's are."""
-SEEDS = 10
+SEEDS, COARSE_SEEDS = 10, 4
 """Replicas of each batch size, at the rate that won."""
 TUNED = Tuned(each_way=4, growths=2, seeds=8)
 """Nine rates, tried with eight replicas each."""
-ADVISED, TRAINED, FIRST_FURTHER = 25, 4, 10_000
-"""Base seeds with which the advisor is asked, the further replicas that each answer is held against, and the number
-of the first of them."""
+COARSE = Tuned(each_way=2, growths=2, seeds=3)
+"""Five rates, tried with three replicas each."""
+ROUNDS, SLOW_S = 3, 20
+"""How often each training is timed, in turns; once where it takes longer than so many seconds."""
+ADVISED, FIRST_FURTHER = 100, 10_000
+"""Base seeds with which the advisor is asked, and the number of the further replica that each answer is held
+against."""
 
 
 def crossing(looks: pd.DataFrame, target: float) -> float:
     return value_at_crossing(looks["train_loss"].to_numpy(), looks["updates"].to_numpy(), target)
 
 
-def searched(workload: Workload, data: Data, size: int, as_ensemble: bool) -> dict:
-    """The tuned rate of a batch size, and the updates of SEEDS replicas to the target at it."""
-    started = time.monotonic()
-    protocol = Protocol(workload.learning_rate, TargetLoss(workload.target_loss, workload.max_updates, GROWTH), TUNED)
-    cell = Cell(TUNED_TRAINING, workload.name, "cpu", size, SEEDS, protocol)
+def searched(workload: Workload, data: Data, size: int, coarse: bool) -> dict:
+    """The tuned rate of a batch size, and the updates of its replicas to the target at it; `search_s` are seconds of
+    the processor."""
+    started, rule = time.process_time(), COARSE if coarse else TUNED
+    protocol = Protocol(workload.learning_rate, TargetLoss(workload.target_loss, workload.max_updates, GROWTH), rule)
+    cell = Cell(TUNED_TRAINING, workload.name, "cpu", size, COARSE_SEEDS if coarse else SEEDS, protocol)
+    as_ensemble = engine.why_not_ensemble(workload, data) is None
     rows = measure(workload, data, engine.packed(cell, workload) if as_ensemble else cell)
     final = rows[rows["stage"] == FINAL]
     updates = [crossing(looks, workload.target_loss) for _, looks in final.groupby("seed")]
@@ -56,110 +73,166 @@ def searched(workload: Workload, data: Data, size: int, as_ensemble: bool) -> di
         "batch_size": size,
         "learning_rate": final["learning_rate"].iloc[0],
         "on_edge": bool(final["on_edge"].iloc[0]),
-        "seeds": int(np.isfinite(logs).sum()),
+        "trained": len(updates),
+        "reached": int(np.isfinite(logs).sum()),
         "updates": float(np.exp(np.nanmean(logs))),
         "log_sd": float(np.nanstd(logs, ddof=1)),
-        "search_s": time.monotonic() - started,
+        "search_s": time.process_time() - started,
     }
 
 
-def search(workload: Workload, data: Data, folder: Path) -> pd.DataFrame:
-    """A row per batch size, kept in `folder` as each is done."""
-    from suite.advise.timing import batch_sizes
-
-    file = folder / "exhaustive.csv"
-    rows = pd.read_csv(file).to_dict("records") if file.exists() else []
-    as_ensemble = engine.why_not_ensemble(workload, data) is None
+def search(workload: Workload, data: Data, folder: Path, sizes: Sequence[int], coarse: bool) -> None:
+    """A file per batch size, written as each is done."""
     torch.set_num_threads(1)
-    for size in reversed(batch_sizes(len(data.train_inputs))):
-        if size not in {row["batch_size"] for row in rows}:
-            rows.append(searched(workload, data, size, as_ensemble))
-            print("  ".join(f"{name} {value:g}" for name, value in rows[-1].items()), flush=True)
-            pd.DataFrame(rows).sort_values("batch_size").to_csv(file, index=False, float_format="%.6g")
-    return pd.DataFrame(rows).sort_values("batch_size").set_index("batch_size")
+    for size in reversed(sizes):
+        file = folder / f"searched_{size}.csv"
+        if not file.exists():
+            row = searched(workload, data, size, coarse)
+            print("  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
+            pd.DataFrame([row]).to_csv(file, index=False, float_format="%.6g")
+
+
+def found(folder: Path) -> pd.DataFrame:
+    """Whatever was searched and timed, a row per batch size (index)."""
+    tables = {
+        name: pd.concat([pd.read_csv(file) for file in folder.glob(f"{name}_*.csv")], ignore_index=True)
+        for name in ("searched", "timed")
+    }
+    return tables["searched"].merge(tables["timed"], on="batch_size").set_index("batch_size").sort_index()
+
+
+def time_trainings(workload: Workload, data: Data, folder: Path) -> None:
+    """Time every training that was searched, from a fresh model to its last update, in a single call each: none of
+    the advisor's times is used."""
+    threads, own = threads_for(workload, data, CPU), workload.replica_data(data, 0)
+    files = sorted(folder.glob("searched_*.csv"))
+    seconds: dict[Path, list[float]] = {file: [] for file in files}
+    for _ in range(ROUNDS):
+        for file, times_s in seconds.items():
+            if not times_s or times_s[0] < SLOW_S:
+                times_s.append(_training_seconds(workload, own, pd.read_csv(file).iloc[0], threads))
+    for file, times_s in seconds.items():
+        row = pd.read_csv(file).iloc[0]
+        time_s = float(np.median(times_s)) / math.ceil(row["updates"]) * row["updates"]
+        timed = {"batch_size": int(row["batch_size"]), "threads": threads, "time_s": time_s}
+        table = pd.DataFrame([timed | {"timing_s": sum(times_s)}])
+        table.to_csv(folder / file.name.replace("searched", "timed"), index=False, float_format="%.6g")
+
+
+def _training_seconds(workload: Workload, own: Data, row: pd.Series, threads: int) -> float:
+    size, count = int(row["batch_size"]), math.ceil(row["updates"])
+    training = {"fresh": lambda: Updates(workload, own, CPU, size, row["learning_rate"]), "count": count}
+    return Timer("fresh().updates(count)", globals=training, num_threads=threads).timeit(1).mean
 
 
 def compared(found: pd.DataFrame, advice: dict) -> pd.DataFrame:
     """The search and the prediction before any check, a row per batch size."""
     before = pd.DataFrame(advice["predicted"]).set_index("batch_size")
-    columns = ["updates", "updates_low", "updates_high", "update_s", "time_s", "learning_rate"]
-    table = found.join(before[columns].add_prefix("predicted_")).rename(columns={"predicted_update_s": "update_s"})
-    table["time_s"] = table["updates"] * table["update_s"]
+    columns = ["updates", "updates_low", "updates_high", "time_s", "time_s_low", "time_s_high", "learning_rate"]
+    table = found.join(before[columns].add_prefix("predicted_"))
     table["error"] = table["predicted_time_s"] / table["time_s"] - 1
+    table["recommended"] = table.index == advice["recommended"]["fastest"]["batch_size"]
     return table
 
 
-def covered(source: str, data: Data) -> pd.DataFrame:
-    """A row per base seed and batch size that the advisor trained to check itself: the interval predicted before the
-    check, and how many of TRAINED further replicas, at the rate that it chose, took updates within."""
+def ask(workload: Workload, data: Data, folder: Path) -> dict:
+    """The advice, and the seconds that it took, as it is stored."""
+    from suite.advise.command import ANSWER, asked, store
+
+    if not (folder / ANSWER).exists():
+        advice, facts = asked(workload, data, CPU, seeds=4, check=True)
+        store(advice, facts, folder)
+    return json.loads((folder / ANSWER).read_text())
+
+
+def covered(workload: Workload, data: Data, folder: Path, base_seeds: Sequence[int]) -> None:
+    """A file per base seed, with a row per batch size that the advisor trained to check itself: the intervals
+    predicted before the check, for the mean of its trainings and for one more, and the updates that they took, the
+    further one at the rate that it chose."""
     from suite.advise.command import asked
 
-    workload, rows = find(source), []
-    for base_seed in range(1, ADVISED + 1):
+    for base_seed in base_seeds:
+        file = folder / f"covered_{base_seed}.csv"
+        if file.exists():
+            continue
         with mock.patch.object(seeds, "BASE_SEED", base_seed):
-            advice, _ = asked(source, "cpu", seeds=4, check=True)
-            for one in advice.checked:
-                size, rate = one.trained.batch_size, one.trained.learning_rate
-                low, high = one.predicted[["updates_low", "updates_high"]]
-                inside = sum(low <= value <= high for value in further(workload, data, size, rate, 20 * high))
-                recommended = size == advice.recommendation.fastest
-                rows.append((base_seed, size, rate, low, high, recommended, inside, TRAINED))
-    columns = ["base_seed", "batch_size", "learning_rate", "low", "high", "recommended", "inside", "of"]
-    return pd.DataFrame(rows, columns=columns)
+            advice, _ = asked(workload, data, CPU, seeds=4, check=True)
+            rows = [{"base_seed": base_seed, **_covered(workload, data, advice, one)} for one in advice.checked]
+        pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g")
 
 
-def further(workload: Workload, data: Data, size: int, rate: float, most_updates: float) -> list[float]:
-    """Updates to the target of TRAINED replicas that nothing else was trained with; nan where it was not reached."""
+def _covered(workload: Workload, data: Data, advice, one) -> dict:
+    size, single = one.trained.batch_size, advice.before.loc[one.trained.batch_size]
+    return {
+        "batch_size": size,
+        "learning_rate": one.trained.learning_rate,
+        "recommended": size == advice.recommendation.fastest,
+        "mean_low": one.predicted["updates_low"],
+        "mean_high": one.predicted["updates_high"],
+        "mean": one.trained.typical_updates,
+        "one_low": single["updates_low"],
+        "one_high": single["updates_high"],
+        "one": further(workload, data, size, one.trained.learning_rate, 20 * single["updates_high"]),
+    }
+
+
+def further(workload: Workload, data: Data, size: int, rate: float, most_updates: float) -> float:
+    """Updates to the target of a replica that nothing else was trained with; nan where it was not reached."""
     protocol = Protocol(rate, TargetLoss(workload.target_loss, round(most_updates), GROWTH))
-    replicas = range(FIRST_FURTHER, FIRST_FURTHER + TRAINED)
-    seen = train_in_turns(workload, data, [protocol] * TRAINED, size, replicas)
-    return [
-        value_at_crossing([look[1] for look in looks], [look[0] for look in looks], workload.target_loss)
-        for looks in seen
-    ]
+    (seen,) = train_in_turns(workload, data, [protocol], size, [FIRST_FURTHER])
+    return value_at_crossing([look[1] for look in seen], [look[0] for look in seen], workload.target_loss)
 
 
 def say_how_good(table: pd.DataFrame, advice: dict) -> None:
-    best = table["time_s"].idxmin()
-    fastest = advice["recommended"]["fastest"]["batch_size"]
+    print("\n".join(advice["in_words"]))
     print(table.to_string(float_format="%.4g"))
     errors = table["error"].abs()
     print(f"median error of the predicted time {errors.median():.1%}, largest {errors.max():.1%}")
+    best, (fastest,) = table["time_s"].idxmin(), table.index[table["recommended"]]
     slower = table.loc[fastest, "time_s"] / table.loc[best, "time_s"] - 1
     print(f"recommended {fastest}, which takes {slower:+.1%} time beside the best, {best}")
-    spent_s = table["search_s"].sum()  # the search needs the times of an update too, which are not counted here
+    spent_s = table["search_s"].sum() + table["timing_s"].sum()
     print(f"advisor {advice['advisor_s']:.1f} s, search {spent_s:.1f} s: {advice['advisor_s'] / spent_s:.1%}")
 
 
-def say_how_many(inside: pd.DataFrame) -> None:
-    for name, rows in (("recommended", inside[inside["recommended"]]), ("checked", inside)):
-        print(f"within the interval predicted for the {name}: {rows['inside'].sum()} of {rows['of'].sum()}")
+def say_how_many(table: pd.DataFrame) -> None:
+    for what, rows in (("recommended", table[table["recommended"]]), ("checked", table)):
+        for name in ("mean", "one"):
+            inside = rows[name].between(rows[f"{name}_low"], rows[f"{name}_high"]).sum()
+            print(f"{what}, {name}: {inside} of {len(rows)} within the interval predicted for it")
 
 
 def main() -> None:
-    from suite.advise.command import ANSWER, asked, store
+    from suite.advise.command import usable
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("workload")
+    parser.add_argument("stages", nargs="*", help="search, time, ask, cover; all when none is named")
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--coverage", action="store_true", help="ask with other base seeds too")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", help="search only these")
+    parser.add_argument("--coarse", action="store_true", help="try fewer rates, with fewer seeds")
+    parser.add_argument("--base-seeds", type=int, nargs=2, default=(1, ADVISED), help="cover the first to the last")
     arguments = parser.parse_args()
-    workload = find(arguments.workload)
+    stages = arguments.stages or ["search", "time", "ask", "cover"]
+    workload, data, _ = usable(arguments.workload, CPU.name)
     folder = arguments.results / "advise" / workload.name
     folder.mkdir(parents=True, exist_ok=True)
-    data = load_checked(workload)
-    found = search(workload, data, folder)
-    advice, facts = asked(arguments.workload, "cpu", seeds=4, check=True)
-    store(advice, facts, folder)
-    print("\n".join(facts["in_words"]))
-    facts = json.loads((folder / ANSWER).read_text())
-    table = compared(found, facts)
-    table.to_csv(folder / "compared.csv", float_format="%.6g")
-    say_how_good(table, facts)
-    if arguments.coverage:
-        inside = covered(arguments.workload, data)
-        inside.to_csv(folder / "covered.csv", index=False, float_format="%.6g")
-        say_how_many(inside)
+    if "search" in stages:
+        sizes = arguments.batch_sizes or batch_sizes(len(data.train_inputs))
+        search(workload, data, folder, sizes, arguments.coarse)
+    if "time" in stages:
+        time_trainings(workload, data, folder)
+    if "ask" in stages:
+        advice = ask(workload, data, folder)
+        table = compared(found(folder), advice)
+        table.to_csv(folder / "compared.csv", float_format="%.6g")
+        say_how_good(table, advice)
+    if "cover" in stages:
+        first, last = arguments.base_seeds
+        covered(workload, data, folder, range(first, last + 1))
+        table = pd.concat([pd.read_csv(file) for file in folder.glob("covered_*.csv")])
+        table.sort_values(["base_seed", "batch_size"]).to_csv(folder / "covered.csv", index=False)
+        say_how_many(table)
 
 
 if __name__ == "__main__":
