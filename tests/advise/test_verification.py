@@ -32,10 +32,7 @@ def assert_measured(found: Advice, trainer: ConstantNoise) -> None:
         assert found.table.loc[size, "updates"] == pytest.approx(one.typical_updates)
         assert found.table.loc[size, "time_s"] == pytest.approx(one.typical_updates * update_s)
         assert found.table.loc[size, "examples"] == pytest.approx(one.typical_updates * size)
-    best = min(
-        last.values(), key=lambda one: one.typical_updates * (A + B * one.batch_size) * trainer.longer(one.batch_size)
-    )
-    assert found.recommendation.fastest == best.batch_size
+    assert found.recommendation.fastest == found.table.loc[list(last), "time_s"].idxmin()
 
 
 def test_what_was_measured_stands_where_all_is_as_predicted():
