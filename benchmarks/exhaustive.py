@@ -102,33 +102,35 @@ def found(folder: Path) -> pd.DataFrame:
 
 
 def time_trainings(workload: Workload, data: Data, folder: Path) -> None:
-    """Time every training that was searched, from a fresh model to its last update, in a single call each: none of
-    the advisor's times is used."""
+    """Time every training that was searched, from a fresh model to its last update: none of the advisor's times is
+    used."""
     threads, own = threads_for(workload, data, CPU), workload.replica_data(data, 0)
-    files = sorted(folder.glob("searched_*.csv"))
-    seconds: dict[Path, list[float]] = {file: [] for file in files}
+    rows = [pd.read_csv(file).iloc[0] for file in folder.glob("searched_*.csv")]
+    rounds: list[list[float]] = [[] for _ in rows]
     for _ in range(ROUNDS):
-        for file, times_s in seconds.items():
-            if not times_s or times_s[0] < SLOW_S:
-                times_s.append(_training_seconds(workload, own, pd.read_csv(file).iloc[0], threads))
-    for file, times_s in seconds.items():
-        row = pd.read_csv(file).iloc[0]
-        time_s = float(np.median(times_s)) / math.ceil(row["updates"]) * row["updates"]
-        timed = {"batch_size": int(row["batch_size"]), "threads": threads, "time_s": time_s}
-        table = pd.DataFrame([timed | {"timing_s": sum(times_s)}])
-        table.to_csv(folder / file.name.replace("searched", "timed"), index=False, float_format="%.6g")
+        for row, seconds in zip(rows, rounds, strict=True):
+            if not seconds or seconds[0] * row["updates"] < SLOW_S:
+                seconds.append(update_seconds(workload, own, row, threads))
+    for row, seconds in zip(rows, rounds, strict=True):
+        size, update_s = int(row["batch_size"]), float(np.median(seconds))
+        timed = {"batch_size": size, "threads": threads, "update_s": update_s, "time_s": update_s * row["updates"]}
+        timed["timing_s"] = sum(seconds) * row["updates"]
+        pd.DataFrame([timed]).to_csv(folder / f"timed_{size}.csv", index=False, float_format="%.6g")
 
 
-def _training_seconds(workload: Workload, own: Data, row: pd.Series, threads: int) -> float:
-    size, count = int(row["batch_size"]), math.ceil(row["updates"])
-    training = {"fresh": lambda: Updates(workload, own, CPU, size, row["learning_rate"]), "count": count}
-    return Timer("fresh().updates(count)", globals=training, num_threads=threads).timeit(1).mean
+def update_seconds(workload: Workload, own: Data, row: pd.Series, threads: int) -> float:
+    """Mean over all updates of a training as `row` has it."""
+    size, rate = int(row["batch_size"]), row["learning_rate"]
+    fresh = {"fresh": lambda: Updates(workload, own, CPU, size, rate)}
+    timer = Timer("training.updates(1)", "training = fresh()", globals=fresh, num_threads=threads)
+    return timer.timeit(math.ceil(row["updates"])).mean
 
 
 def compared(found: pd.DataFrame, advice: dict) -> pd.DataFrame:
     """The search and the prediction before any check, a row per batch size."""
     before = pd.DataFrame(advice["predicted"]).set_index("batch_size")
-    columns = ["updates", "updates_low", "updates_high", "time_s", "time_s_low", "time_s_high", "learning_rate"]
+    names = ("updates", "time_s")
+    columns = [f"{name}{bound}" for name in names for bound in ("", "_low", "_high")] + ["update_s", "learning_rate"]
     table = found.join(before[columns].add_prefix("predicted_"))
     table["error"] = table["predicted_time_s"] / table["time_s"] - 1
     table["recommended"] = table.index == advice["recommended"]["fastest"]["batch_size"]
