@@ -1,13 +1,15 @@
 """What `suite advise` is held against: an exhaustive search over all batch sizes, each with its rate tuned.
 
-`python -m benchmarks.exhaustive digits` does four things, one after another; named behind the workload it does only
-those: `search` finds the updates to the target of every batch size, `time` times the trainings that were found, `ask`
-asks the advisor, and prints how far its prediction lies from what was found, what its recommendation takes beside the
-best there is, and what either cost, and `cover` asks it again with other base seeds and counts how often what it
-trains lies in the interval predicted for it. What is stored already is not searched, timed or asked again. Instead of
-a name, the path of a workload's file: two lie in `benchmarks/workloads/`. `--results DIR` says where the tables go;
-nothing else may run on the machine while `time` and `ask` do. `--batch-sizes` and `--coarse` search less, where all
-would take hours.
+`python -m benchmarks.exhaustive digits` goes through five stages; named behind the workload, only through those, in
+the order given. `search` finds the updates to the target of every batch size, where that is not stored yet. `time`
+times the trainings that were found, and again after the advisor was asked: a machine's speed changes by tens of
+percent within minutes. `ask` asks the advisor. `compare` prints how far its prediction lies from what was found, what
+its recommendation takes beside the best there is, and what either cost. `cover` has it predict with other base seeds,
+and counts how often what is trained then takes updates within the interval predicted.
+
+Instead of a name, the path of a workload's file: two lie in `benchmarks/workloads/`. `--results DIR` says where the
+tables go; nothing else may run on the machine during `time` and `ask`. `--batch-sizes` and `--coarse` search less,
+where all would take hours.
 
 The tables in `results/reference/*/advise/` were made with
 
@@ -28,7 +30,11 @@ import torch
 from torch.utils.benchmark import Timer
 
 from suite import seeds
+from suite.advise.advisor import advise
+from suite.advise.measured import Timing, Trained
+from suite.advise.recommendation import predicted
 from suite.advise.timing import Updates, batch_sizes, threads_for
+from suite.advise.training import Replicas
 from suite.backends import CPU
 from suite.cells import Cell
 from suite.statistics import value_at_crossing
@@ -49,9 +55,13 @@ COARSE = Tuned(each_way=2, growths=2, seeds=3)
 """Five rates, tried with three replicas each."""
 ROUNDS, SLOW_S = 3, 20
 """How often each training is timed, in turns; once where it takes longer than so many seconds."""
-ADVISED, FIRST_FURTHER = 100, 10_000
-"""Base seeds with which the advisor is asked, and the number of the further replica that each answer is held
-against."""
+CHECKED, ADVISED, FIRST_FURTHER = 4, 100, 10_000
+"""Seeds of each training of the advisor's, base seeds with which it is asked, and the number of the further replica
+that each answer is held against."""
+
+
+ANSWER = "advice.json"
+STAGES = ("search", "time", "ask", "time", "compare", "cover")
 
 
 def crossing(looks: pd.DataFrame, target: float) -> float:
@@ -93,29 +103,29 @@ def search(workload: Workload, data: Data, folder: Path, sizes: Sequence[int], c
 
 
 def found(folder: Path) -> pd.DataFrame:
-    """Whatever was searched and timed, a row per batch size (index)."""
-    tables = {
-        name: pd.concat([pd.read_csv(file) for file in folder.glob(f"{name}_*.csv")], ignore_index=True)
-        for name in ("searched", "timed")
-    }
-    return tables["searched"].merge(tables["timed"], on="batch_size").set_index("batch_size").sort_index()
+    """Whatever was searched and timed, a row per batch size (index): an update's time is the median over all rounds,
+    `timing_s` the seconds that a search needs for its times."""
+    table = pd.concat([pd.read_csv(file) for file in folder.glob("searched_*.csv")]).set_index("batch_size")
+    timed = pd.read_csv(folder / "timed.csv").groupby("batch_size")
+    table = table.join(timed.agg({"threads": "median", "update_s": "median"}), how="inner").sort_index()
+    table["time_s"] = table["updates"] * table["update_s"]
+    return table.assign(timing_s=ROUNDS * table["time_s"])
 
 
 def time_trainings(workload: Workload, data: Data, folder: Path) -> None:
-    """Time every training that was searched, from a fresh model to its last update: none of the advisor's times is
-    used."""
+    """Time every training that was searched, from a fresh model to its last update, a row a round, below those that
+    are stored: none of the advisor's times is used."""
     threads, own = threads_for(workload, data, CPU), workload.replica_data(data, 0)
-    rows = [pd.read_csv(file).iloc[0] for file in folder.glob("searched_*.csv")]
-    rounds: list[list[float]] = [[] for _ in rows]
+    searched = [pd.read_csv(file).iloc[0] for file in sorted(folder.glob("searched_*.csv"))]
+    rows, slow = [], set()
     for _ in range(ROUNDS):
-        for row, seconds in zip(rows, rounds, strict=True):
-            if not seconds or seconds[0] * row["updates"] < SLOW_S:
-                seconds.append(update_seconds(workload, own, row, threads))
-    for row, seconds in zip(rows, rounds, strict=True):
-        size, update_s = int(row["batch_size"]), float(np.median(seconds))
-        timed = {"batch_size": size, "threads": threads, "update_s": update_s, "time_s": update_s * row["updates"]}
-        timed["timing_s"] = sum(seconds) * row["updates"]
-        pd.DataFrame([timed]).to_csv(folder / f"timed_{size}.csv", index=False, float_format="%.6g")
+        for row in searched:
+            size = int(row["batch_size"])
+            if size not in slow:
+                rows.append((size, threads, update_seconds(workload, own, row, threads)))
+                slow |= {size} if rows[-1][2] * row["updates"] > SLOW_S else set()
+    table, file = pd.DataFrame(rows, columns=["batch_size", "threads", "update_s"]), folder / "timed.csv"
+    table.to_csv(file, mode="a", header=not file.exists(), index=False, float_format="%.6g")
 
 
 def update_seconds(workload: Workload, own: Data, row: pd.Series, threads: int) -> float:
@@ -137,55 +147,22 @@ def compared(found: pd.DataFrame, advice: dict) -> pd.DataFrame:
     return table
 
 
-def ask(workload: Workload, data: Data, folder: Path) -> dict:
-    """The advice, and the seconds that it took, as it is stored."""
-    from suite.advise.command import ANSWER, asked, store
+def ask(workload: Workload, data: Data, folder: Path) -> None:
+    """Store the advice, with the seconds that it took."""
+    from suite.advise.command import asked, store
 
-    if not (folder / ANSWER).exists():
-        advice, facts = asked(workload, data, CPU, seeds=4, check=True)
-        store(advice, facts, folder)
-    return json.loads((folder / ANSWER).read_text())
+    advice, facts = asked(workload, data, CPU, seeds=CHECKED, check=True)
+    store(advice, facts, folder)
 
 
-def covered(workload: Workload, data: Data, folder: Path, base_seeds: Sequence[int]) -> None:
-    """A file per base seed, with a row per batch size that the advisor trained to check itself: the intervals
-    predicted before the check, for the mean of its trainings and for one more, and the updates that they took, the
-    further one at the rate that it chose."""
-    from suite.advise.command import asked
-
-    for base_seed in base_seeds:
-        file = folder / f"covered_{base_seed}.csv"
-        if file.exists():
-            continue
-        with mock.patch.object(seeds, "BASE_SEED", base_seed):
-            advice, _ = asked(workload, data, CPU, seeds=4, check=True)
-            rows = [{"base_seed": base_seed, **_covered(workload, data, advice, one)} for one in advice.checked]
-        pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g")
+def compare(folder: Path) -> None:
+    advice = json.loads((folder / ANSWER).read_text())
+    table = compared(found(folder), advice)
+    table.to_csv(folder / "compared.csv", float_format="%.6g")
+    _say_how_good(table, advice)
 
 
-def _covered(workload: Workload, data: Data, advice, one) -> dict:
-    size, single = one.trained.batch_size, advice.before.loc[one.trained.batch_size]
-    return {
-        "batch_size": size,
-        "learning_rate": one.trained.learning_rate,
-        "recommended": size == advice.recommendation.fastest,
-        "mean_low": one.predicted["updates_low"],
-        "mean_high": one.predicted["updates_high"],
-        "mean": one.trained.typical_updates,
-        "one_low": single["updates_low"],
-        "one_high": single["updates_high"],
-        "one": further(workload, data, size, one.trained.learning_rate, 20 * single["updates_high"]),
-    }
-
-
-def further(workload: Workload, data: Data, size: int, rate: float, most_updates: float) -> float:
-    """Updates to the target of a replica that nothing else was trained with; nan where it was not reached."""
-    protocol = Protocol(rate, TargetLoss(workload.target_loss, round(most_updates), GROWTH))
-    (seen,) = train_in_turns(workload, data, [protocol], size, [FIRST_FURTHER])
-    return value_at_crossing([look[1] for look in seen], [look[0] for look in seen], workload.target_loss)
-
-
-def say_how_good(table: pd.DataFrame, advice: dict) -> None:
+def _say_how_good(table: pd.DataFrame, advice: dict) -> None:
     print("\n".join(advice["in_words"]))
     print(table.to_string(float_format="%.4g"))
     errors = table["error"].abs()
@@ -197,11 +174,65 @@ def say_how_good(table: pd.DataFrame, advice: dict) -> None:
     print(f"advisor {advice['advisor_s']:.1f} s, search {spent_s:.1f} s: {advice['advisor_s'] / spent_s:.1%}")
 
 
-def say_how_many(table: pd.DataFrame) -> None:
-    for what, rows in (("recommended", table[table["recommended"]]), ("checked", table)):
-        for name in ("mean", "one"):
-            inside = rows[name].between(rows[f"{name}_low"], rows[f"{name}_high"]).sum()
-            print(f"{what}, {name}: {inside} of {len(rows)} within the interval predicted for it")
+class Untimed(Replicas):
+    """Coverage is that of updates: their times are left out."""
+
+    def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
+        return [math.nan] * len(trained)
+
+
+def cover(workload: Workload, data: Data, folder: Path, base_seeds: Sequence[int]) -> None:
+    """As `covered`, from the times that the advisor is stored with."""
+    known = json.loads((folder / ANSWER).read_text())["timings"]
+    covered(workload, data, [Timing(one["batch_size"], (one["update_s"],)) for one in known], folder, base_seeds)
+    table = pd.concat([pd.read_csv(file) for file in folder.glob("covered_*.csv")]).sort_values("base_seed")
+    table.to_csv(folder / "covered.csv", index=False)
+    _say_how_many(table)
+
+
+def _say_how_many(table: pd.DataFrame) -> None:
+    for name, what in (("mean", f"mean of {CHECKED} trainings"), ("one", "one further training")):
+        inside = table[name].between(table[f"{name}_low"], table[f"{name}_high"]).sum()
+        print(f"updates of a {what}: {inside} of {len(table)} within the interval predicted for it")
+
+
+def covered(
+    workload: Workload, data: Data, timings: Sequence[Timing], folder: Path, base_seeds: Sequence[int]
+) -> None:
+    """A file per base seed: the intervals of the updates predicted at the batch size predicted to be the fastest, for
+    the mean of the trainings that would check it and for one more, and the updates that they took."""
+    torch.set_num_threads(1)
+    for base_seed in base_seeds:
+        file = folder / f"covered_{base_seed}.csv"
+        if not file.exists():
+            with mock.patch.object(seeds, "BASE_SEED", base_seed):
+                row = {"base_seed": base_seed, **_covered(workload, data, timings)}
+            pd.DataFrame([row]).to_csv(file, index=False, float_format="%.6g")
+
+
+def _covered(workload: Workload, data: Data, timings: Sequence[Timing]) -> dict:
+    trainer = Untimed(workload, data, CPU, CHECKED, 1)
+    advice = advise(trainer, timings, False, lambda what: None)
+    size = advice.recommendation.fastest
+    mean, one = (predicted(advice.curve, timings, trainings).loc[size] for trainings in (CHECKED, 1))
+    trained = trainer.trained(size, *one[["learning_rate", "updates"]])
+    return {
+        "batch_size": size,
+        "learning_rate": trained.learning_rate,
+        "mean_low": mean["updates_low"],
+        "mean_high": mean["updates_high"],
+        "mean": trained.typical_updates,
+        "one_low": one["updates_low"],
+        "one_high": one["updates_high"],
+        "one": further(workload, data, size, trained.learning_rate, 20 * one["updates_high"]),
+    }
+
+
+def further(workload: Workload, data: Data, size: int, rate: float, most_updates: float) -> float:
+    """Updates to the target of a replica that nothing else was trained with; nan where it was not reached."""
+    protocol = Protocol(rate, TargetLoss(workload.target_loss, round(most_updates), GROWTH))
+    (seen,) = train_in_turns(workload, data, [protocol], size, [FIRST_FURTHER])
+    return value_at_crossing([look[1] for look in seen], [look[0] for look in seen], workload.target_loss)
 
 
 def main() -> None:
@@ -209,32 +240,30 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("workload")
-    parser.add_argument("stages", nargs="*", help="search, time, ask, cover; all when none is named")
+    parser.add_argument("stages", nargs="*", help="in this order; all when none is named")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--batch-sizes", type=int, nargs="+", help="search only these")
     parser.add_argument("--coarse", action="store_true", help="try fewer rates, with fewer seeds")
     parser.add_argument("--base-seeds", type=int, nargs=2, default=(1, ADVISED), help="cover the first to the last")
     arguments = parser.parse_args()
-    stages = arguments.stages or ["search", "time", "ask", "cover"]
     workload, data, _ = usable(arguments.workload, CPU.name)
     folder = arguments.results / "advise" / workload.name
     folder.mkdir(parents=True, exist_ok=True)
-    if "search" in stages:
-        sizes = arguments.batch_sizes or batch_sizes(len(data.train_inputs))
-        search(workload, data, folder, sizes, arguments.coarse)
-    if "time" in stages:
-        time_trainings(workload, data, folder)
-    if "ask" in stages:
-        advice = ask(workload, data, folder)
-        table = compared(found(folder), advice)
-        table.to_csv(folder / "compared.csv", float_format="%.6g")
-        say_how_good(table, advice)
-    if "cover" in stages:
-        first, last = arguments.base_seeds
-        covered(workload, data, folder, range(first, last + 1))
-        table = pd.concat([pd.read_csv(file) for file in folder.glob("covered_*.csv")])
-        table.sort_values(["base_seed", "batch_size"]).to_csv(folder / "covered.csv", index=False)
-        say_how_many(table)
+    for stage in arguments.stages or STAGES:
+        if stage == "search":
+            sizes = arguments.batch_sizes or batch_sizes(len(data.train_inputs))
+            search(workload, data, folder, sizes, arguments.coarse)
+        elif stage == "time":
+            time_trainings(workload, data, folder)
+        elif stage == "ask":
+            ask(workload, data, folder)
+        elif stage == "compare":
+            compare(folder)
+        elif stage == "cover":
+            first, last = arguments.base_seeds
+            cover(workload, data, folder, range(first, last + 1))
+        else:
+            parser.error(f"no stage '{stage}': choose from {', '.join(dict.fromkeys(STAGES))}")
 
 
 if __name__ == "__main__":

@@ -12,17 +12,17 @@ from suite.advise.measured import Timing, Trained
 from suite.advise.memory import free_bytes, in_words, out_of_memory, peak_bytes
 from suite.backends import CPU, Backend
 from suite.machine import without_paths
-from suite.quick_timings import fastest_threads, measure_threads, update_seconds
+from suite.quick_timings import fastest_threads, measure_threads
 from suite.training.plain import endless_batches
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
-ROUNDS, TRAINING_ROUNDS = 5, 3
-MIN_RUN_TIME_S = 0.004
-"""Of a batch size in a round."""
-SLOW_S = 0.5
-"""An update, or a training, that takes longer is timed in one round only."""
+ROUNDS, TRAINING_ROUNDS, FEWEST = 5, 3, 2
+MIN_RUN_TIME_S = 0.005
+"""Of a batch size in a round, but for the first, of a few updates."""
+SLOW_S, SLOW_TRAINING_S = 0.5, 0.1
+"""An update, and a training, that takes longer is timed in one round only."""
 
 
 def batch_sizes(examples: int) -> list[int]:
@@ -102,8 +102,14 @@ def _timed(updates: Callable[[int], Updates], threads: int, timings: Sequence[Ti
     for _ in range(ROUNDS):
         for size, times_s in seconds.items():
             if not times_s or times_s[0] < SLOW_S:
-                times_s.append(update_seconds(updates(size), threads, MIN_RUN_TIME_S))
+                count = math.ceil(MIN_RUN_TIME_S / times_s[0]) if times_s else 1
+                times_s.append(_mean_seconds(updates(size), threads, max(FEWEST, count)))
     return [replace(timing, times_s=tuple(seconds[timing.batch_size])) for timing in timings]
+
+
+def _mean_seconds(updates: Updates, threads: int, count: int) -> float:
+    """Of an update, over `count` of them after a few that are not timed."""
+    return Timer("timed.updates(1)", globals={"timed": updates}, num_threads=threads).timeit(count).mean
 
 
 def _never_run(sizes: Sequence[int], first: Timing) -> list[Timing]:
@@ -119,8 +125,7 @@ def training_times(
     for _ in range(TRAINING_ROUNDS):
         for one, seconds in zip(trained, rounds, strict=True):
             count = math.ceil(one.typical_updates)
-            if not seconds or seconds[0] * count < SLOW_S:
+            if not seconds or seconds[0] * count < SLOW_TRAINING_S:
                 updates = Updates(workload, data, backend, one.batch_size, one.learning_rate)
-                timer = Timer("timed.updates(1)", globals={"timed": updates}, num_threads=threads)
-                seconds.append(timer.timeit(count).mean)
+                seconds.append(_mean_seconds(updates, threads, count))
     return [float(np.median(seconds)) for seconds in rounds]
