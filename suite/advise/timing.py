@@ -21,7 +21,7 @@ from suite.workloads import Data, Workload
 ROUNDS, TRAINING_ROUNDS, FEWEST = 5, 3, 2
 MIN_RUN_TIME_S = 0.005
 """Of a batch size in a round, but for the first, of a few updates."""
-SLOW_S, SLOW_TRAINING_S = 0.5, 0.1
+SLOW_S, SLOW_TRAINING_S = 0.5, 0.3
 """An update, and a training, that takes longer is timed in one round only."""
 
 

@@ -34,13 +34,15 @@ class Checked:
 
 
 def verify(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Callable[[str], None]) -> list[Checked]:
-    """Train and time the recommended batch size, its neighbours and the cheapest; then the neighbours of whichever
-    turns out to be the fastest."""
+    """Train and time the recommended batch size, its neighbours and the cheapest; then whichever turns out to be the
+    fastest, with its neighbours. What the curve rests on was trained and timed before: of that only the fastest is
+    trained afresh."""
     table = predicted(curve, timings)
-    sizes, known, checked = list(table.index), curve, []
-    beside = set(neighbours(recommend(table, sizes).fastest, sizes))
+    sizes, known, checked, before = list(table.index), curve, [], {one.batch_size for one in curve.trained}
+    fastest = recommend(table, sizes).fastest
+    beside = set(neighbours(fastest, sizes))
     untuned = {cheapest(table, sizes)} - beside
-    wanted = beside | untuned
+    wanted = {fastest} | (beside | untuned) - before
     while missing := sorted(wanted - {one.trained.batch_size for one in checked})[: MOST - len(checked)]:
         trained = []
         for size in missing:
@@ -50,8 +52,8 @@ def verify(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Calla
             known = informed(known, trained[-1:])
         trained = timed(trainer, trained)
         checked += [Checked(one, _expected(curve, timings, one)) for one in trained]
-        fastest = min((*curve.trained, *(one.trained for one in checked)), key=lambda one: one.time_s)
-        wanted |= set(neighbours(fastest.batch_size, sizes))
+        fastest = min((*curve.trained, *(one.trained for one in checked)), key=lambda one: one.time_s).batch_size
+        wanted |= {fastest} | set(neighbours(fastest, sizes)) - before
     return checked
 
 

@@ -10,7 +10,7 @@ from suite.advise.advisor import Advice, advise
 from suite.advise.answer import lines, to_dict
 from suite.advise.measured import LOOP_ERROR, Timing, in_trainings
 from suite.advise.prediction import Curve
-from suite.advise.recommendation import predicted
+from suite.advise.recommendation import neighbours, predicted
 from suite.advise.verification import Checked, settled
 from tests.advise.constant_noise import ConstantNoise
 from tests.advise.test_prediction import on_hyperbola
@@ -118,3 +118,14 @@ def test_what_never_reached_the_target_when_checked_is_not_recommended():
     after, allowed = settled(curve, checked, timings)
     assert allowed == {8, 16}
     assert after.loc[16, "time_s"] == pytest.approx(90 * (1 + 30 / 16))
+
+
+def test_of_what_the_curve_rests_on_only_the_fastest_is_trained_again():
+    trainer = ConstantNoise(NOISE_SCALE, A, 10 * B)
+    found = advise(trainer, trainer.timings(), True, lambda what: None)
+    before = {one.batch_size for one in found.curve.trained}
+    checked = {one.trained.batch_size for one in found.checked}
+    fastest = found.recommendation.fastest
+    assert fastest in checked - before
+    assert before & set(neighbours(fastest, list(found.table.index)))
+    assert not before & checked
