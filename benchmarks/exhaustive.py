@@ -11,9 +11,9 @@ Instead of a name, the path of a workload's file: two lie in `benchmarks/workloa
 tables go; nothing else may run on the machine during `time` and `ask`. `--batch-sizes` and `--coarse` search less,
 where all would take hours.
 
-The tables in `results/reference/*/advise/` were made with
+The table in `results/reference/cpu-2-cores/advise/` was made with
 
-    python -m benchmarks.exhaustive digits
+    python -m benchmarks.exhaustive digits search time ask time compare
 """
 
 import argparse
