@@ -1,23 +1,41 @@
 """What `suite advise` is held against: an exhaustive search over all batch sizes, each with its rate tuned.
 
-`python -m benchmarks.exhaustive digits` searches (what is stored already is not searched again), asks the advisor on
-the same machine, and prints how far its prediction lies from what was found, what its recommendation takes beside
-the best there is, and what either cost. `--coverage` asks it again with other base seeds, and counts the further
-trainings whose updates lie in the interval predicted for them. Instead of a name, the path of a workload's file: two
-lie in `benchmarks/workloads/`. `--results DIR` says where the tables go. Nothing else may run on the machine.
+`python -m benchmarks.exhaustive digits` goes through five stages; named behind the workload, only through those, in
+the order given. `search` finds the updates to the target of every batch size, where that is not stored yet. `time`
+times the trainings that were found, and again after the advisor was asked: a machine's speed changes by tens of
+percent within minutes. `ask` asks the advisor. `compare` prints how far its prediction lies from what was found, what
+its recommendation takes beside the best there is, and what either cost. `cover` has it predict with other base seeds,
+and counts how often what is trained then takes updates within the interval predicted.
+
+Instead of a name, the path of a workload's file: two lie in `benchmarks/workloads/`. `--results DIR` says where the
+tables go; nothing else may run on the machine during `time` and `ask`. `--batch-sizes` and `--coarse` search less,
+where all would take hours.
+
+The table in `results/reference/cpu-2-cores/advise/` was made with
+
+    python -m benchmarks.exhaustive digits search time ask time compare
 """
 
 import argparse
 import json
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.benchmark import Timer
 
 from suite import seeds
+from suite.advise.advisor import advise
+from suite.advise.measured import Timing, Trained
+from suite.advise.recommendation import predicted
+from suite.advise.timing import Updates, batch_sizes, threads_for
+from suite.advise.training import Replicas
+from suite.backends import CPU
 from suite.cells import Cell
 from suite.statistics import value_at_crossing
 from suite.training import engine
@@ -25,29 +43,38 @@ from suite.training.learning_rate import Tuned
 from suite.training.plain import train_in_turns
 from suite.training.protocol import Protocol, TargetLoss
 from suite.training.tuning import FINAL, TUNED_TRAINING, measure
-from suite.workloads import Data, Workload, find
-from suite.workloads.check import load_checked
+from suite.workloads import Data, Workload
 
 GROWTH = 1.2
 """Trainings are looked at as the advisor's are."""
-SEEDS = 10
+SEEDS, COARSE_SEEDS = 10, 4
 """Replicas of each batch size, at the rate that won."""
 TUNED = Tuned(each_way=4, growths=2, seeds=8)
 """Nine rates, tried with eight replicas each."""
-ADVISED, TRAINED, FIRST_FURTHER = 25, 4, 10_000
-"""Base seeds with which the advisor is asked, the further replicas that each answer is held against, and the number
-of the first of them."""
+COARSE = Tuned(each_way=2, growths=2, seeds=3)
+"""Five rates, tried with three replicas each."""
+ROUNDS, SLOW_S = 3, 20
+"""How often each training is timed, in turns; once where it takes longer than so many seconds."""
+CHECKED, ADVISED, FIRST_FURTHER = 4, 100, 10_000
+"""Seeds of each training of the advisor's, base seeds with which it is asked, and the number of the further replica
+that each answer is held against."""
+
+
+ANSWER = "advice.json"
+STAGES = ("search", "time", "ask", "time", "compare", "cover")
 
 
 def crossing(looks: pd.DataFrame, target: float) -> float:
     return value_at_crossing(looks["train_loss"].to_numpy(), looks["updates"].to_numpy(), target)
 
 
-def searched(workload: Workload, data: Data, size: int, as_ensemble: bool) -> dict:
-    """The tuned rate of a batch size, and the updates of SEEDS replicas to the target at it."""
-    started = time.monotonic()
-    protocol = Protocol(workload.learning_rate, TargetLoss(workload.target_loss, workload.max_updates, GROWTH), TUNED)
-    cell = Cell(TUNED_TRAINING, workload.name, "cpu", size, SEEDS, protocol)
+def searched(workload: Workload, data: Data, size: int, coarse: bool) -> dict:
+    """The tuned rate of a batch size, and the updates of its replicas to the target at it; `search_s` are seconds of
+    the processor."""
+    started, rule = time.process_time(), COARSE if coarse else TUNED
+    protocol = Protocol(workload.learning_rate, TargetLoss(workload.target_loss, workload.max_updates, GROWTH), rule)
+    cell = Cell(TUNED_TRAINING, workload.name, "cpu", size, COARSE_SEEDS if coarse else SEEDS, protocol)
+    as_ensemble = engine.why_not_ensemble(workload, data) is None
     rows = measure(workload, data, engine.packed(cell, workload) if as_ensemble else cell)
     final = rows[rows["stage"] == FINAL]
     updates = [crossing(looks, workload.target_loss) for _, looks in final.groupby("seed")]
@@ -56,110 +83,199 @@ def searched(workload: Workload, data: Data, size: int, as_ensemble: bool) -> di
         "batch_size": size,
         "learning_rate": final["learning_rate"].iloc[0],
         "on_edge": bool(final["on_edge"].iloc[0]),
-        "seeds": int(np.isfinite(logs).sum()),
+        "trained": len(updates),
+        "reached": int(np.isfinite(logs).sum()),
         "updates": float(np.exp(np.nanmean(logs))),
         "log_sd": float(np.nanstd(logs, ddof=1)),
-        "search_s": time.monotonic() - started,
+        "search_s": time.process_time() - started,
     }
 
 
-def search(workload: Workload, data: Data, folder: Path) -> pd.DataFrame:
-    """A row per batch size, kept in `folder` as each is done."""
-    from suite.advise.timing import batch_sizes
-
-    file = folder / "exhaustive.csv"
-    rows = pd.read_csv(file).to_dict("records") if file.exists() else []
-    as_ensemble = engine.why_not_ensemble(workload, data) is None
+def search(workload: Workload, data: Data, folder: Path, sizes: Sequence[int], coarse: bool) -> None:
+    """A file per batch size, written as each is done."""
     torch.set_num_threads(1)
-    for size in reversed(batch_sizes(len(data.train_inputs))):
-        if size not in {row["batch_size"] for row in rows}:
-            rows.append(searched(workload, data, size, as_ensemble))
-            print("  ".join(f"{name} {value:g}" for name, value in rows[-1].items()), flush=True)
-            pd.DataFrame(rows).sort_values("batch_size").to_csv(file, index=False, float_format="%.6g")
-    return pd.DataFrame(rows).sort_values("batch_size").set_index("batch_size")
+    for size in reversed(sizes):
+        file = folder / f"searched_{size}.csv"
+        if not file.exists():
+            row = searched(workload, data, size, coarse)
+            print("  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
+            pd.DataFrame([row]).to_csv(file, index=False, float_format="%.6g")
+
+
+def found(folder: Path) -> pd.DataFrame:
+    """Whatever was searched and timed, a row per batch size (index): an update's time is the median over all rounds,
+    `timing_s` the seconds that a search needs for its times."""
+    table = pd.concat([pd.read_csv(file) for file in folder.glob("searched_*.csv")]).set_index("batch_size")
+    timed = pd.read_csv(folder / "timed.csv").groupby("batch_size")
+    table = table.join(timed.agg({"threads": "median", "update_s": "median"}), how="inner").sort_index()
+    table["time_s"] = table["updates"] * table["update_s"]
+    return table.assign(timing_s=ROUNDS * table["time_s"])
+
+
+def time_trainings(workload: Workload, data: Data, folder: Path) -> None:
+    """Time every training that was searched, from a fresh model to its last update, a row a round, below those that
+    are stored: none of the advisor's times is used."""
+    threads, own = threads_for(workload, data, CPU), workload.replica_data(data, 0)
+    searched = [pd.read_csv(file).iloc[0] for file in sorted(folder.glob("searched_*.csv"))]
+    rows, slow = [], set()
+    for _ in range(ROUNDS):
+        for row in searched:
+            size = int(row["batch_size"])
+            if size not in slow:
+                rows.append((size, threads, update_seconds(workload, own, row, threads)))
+                slow |= {size} if rows[-1][2] * row["updates"] > SLOW_S else set()
+    table, file = pd.DataFrame(rows, columns=["batch_size", "threads", "update_s"]), folder / "timed.csv"
+    table.to_csv(file, mode="a", header=not file.exists(), index=False, float_format="%.6g")
+
+
+def update_seconds(workload: Workload, own: Data, row: pd.Series, threads: int) -> float:
+    """Mean over all updates of a training as `row` has it."""
+    size, rate = int(row["batch_size"]), row["learning_rate"]
+    fresh = {"fresh": lambda: Updates(workload, own, CPU, size, rate)}
+    timer = Timer("training.updates(1)", "training = fresh()", globals=fresh, num_threads=threads)
+    return timer.timeit(math.ceil(row["updates"])).mean
 
 
 def compared(found: pd.DataFrame, advice: dict) -> pd.DataFrame:
     """The search and the prediction before any check, a row per batch size."""
     before = pd.DataFrame(advice["predicted"]).set_index("batch_size")
-    columns = ["updates", "updates_low", "updates_high", "update_s", "time_s", "learning_rate"]
-    table = found.join(before[columns].add_prefix("predicted_")).rename(columns={"predicted_update_s": "update_s"})
-    table["time_s"] = table["updates"] * table["update_s"]
+    names = ("updates", "time_s")
+    columns = [f"{name}{bound}" for name in names for bound in ("", "_low", "_high")] + ["update_s", "learning_rate"]
+    table = found.join(before[columns].add_prefix("predicted_"))
     table["error"] = table["predicted_time_s"] / table["time_s"] - 1
+    table["recommended"] = table.index == advice["recommended"]["fastest"]["batch_size"]
     return table
 
 
-def covered(source: str, data: Data) -> pd.DataFrame:
-    """A row per base seed and batch size that the advisor trained to check itself: the interval predicted before the
-    check, and how many of TRAINED further replicas, at the rate that it chose, took updates within."""
-    from suite.advise.command import asked
+def ask(workload: Workload, data: Data, folder: Path) -> None:
+    """Store the advice, with the seconds that it took."""
+    from suite.advise.command import asked, store
 
-    workload, rows = find(source), []
-    for base_seed in range(1, ADVISED + 1):
-        with mock.patch.object(seeds, "BASE_SEED", base_seed):
-            advice, _ = asked(source, "cpu", seeds=4, check=True)
-            for one in advice.checked:
-                size, rate = one.trained.batch_size, one.trained.learning_rate
-                low, high = one.predicted[["updates_low", "updates_high"]]
-                inside = sum(low <= value <= high for value in further(workload, data, size, rate, 20 * high))
-                recommended = size == advice.recommendation.fastest
-                rows.append((base_seed, size, rate, low, high, recommended, inside, TRAINED))
-    columns = ["base_seed", "batch_size", "learning_rate", "low", "high", "recommended", "inside", "of"]
-    return pd.DataFrame(rows, columns=columns)
+    advice, facts = asked(workload, data, CPU, seeds=CHECKED, check=True)
+    store(advice, facts, folder)
 
 
-def further(workload: Workload, data: Data, size: int, rate: float, most_updates: float) -> list[float]:
-    """Updates to the target of TRAINED replicas that nothing else was trained with; nan where it was not reached."""
+def compare(workload: Workload, data: Data, folder: Path) -> None:
+    advice = json.loads((folder / ANSWER).read_text())
+    table, fastest = compared(found(folder), advice), advice["recommended"]["fastest"]
+    size, rate = fastest["batch_size"], fastest["learning_rate"]
+    updates = further(workload, data, size, rate, 20 * fastest["updates"], SEEDS)
+    table.loc[size, "advised_learning_rate"] = rate
+    table.loc[size, "advised_updates"] = np.exp(np.log(updates).mean())
+    table.loc[size, "advised_time_s"] = table.loc[size, "advised_updates"] * table.loc[size, "update_s"]
+    table.to_csv(folder / "compared.csv", float_format="%.6g")
+    _say_how_good(table, advice)
+
+
+def _say_how_good(table: pd.DataFrame, advice: dict) -> None:
+    print("\n".join(advice["in_words"]))
+    print(table.to_string(float_format="%.4g"))
+    errors = table["error"].abs()
+    print(f"median error of the predicted time {errors.median():.1%}, largest {errors.max():.1%}")
+    best, (fastest,) = table["time_s"].idxmin(), table.index[table["recommended"]]
+    for how, name in (("rate that was found", "time_s"), ("rate that was advised", "advised_time_s")):
+        slower = table.loc[fastest, name] / table.loc[best, "time_s"] - 1
+        print(f"recommended {fastest}, which takes {slower:+.1%} time at the {how} beside the best, {best}")
+    spent_s = table["search_s"].sum() + table["timing_s"].sum()
+    print(f"advisor {advice['advisor_s']:.1f} s, search {spent_s:.1f} s: {advice['advisor_s'] / spent_s:.1%}")
+
+
+class Untimed(Replicas):
+    """Coverage is that of updates: their times are left out."""
+
+    def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
+        return [math.nan] * len(trained)
+
+
+def cover(workload: Workload, data: Data, folder: Path, base_seeds: Sequence[int]) -> None:
+    """As `covered`, from the times that the advisor is stored with."""
+    known = json.loads((folder / ANSWER).read_text())["timings"]
+    covered(workload, data, [Timing(one["batch_size"], (one["update_s"],)) for one in known], folder, base_seeds)
+    table = pd.concat([pd.read_csv(file) for file in folder.glob("covered_*.csv")]).sort_values("base_seed")
+    table.to_csv(folder / "covered.csv", index=False)
+    _say_how_many(table)
+
+
+def _say_how_many(table: pd.DataFrame) -> None:
+    for name, what in (("mean", f"mean of {CHECKED} trainings"), ("one", "one further training")):
+        inside = table[name].between(table[f"{name}_low"], table[f"{name}_high"]).sum()
+        print(f"updates of a {what}: {inside} of {len(table)} within the interval predicted for it")
+
+
+def covered(
+    workload: Workload, data: Data, timings: Sequence[Timing], folder: Path, base_seeds: Sequence[int]
+) -> None:
+    """A file per base seed: the intervals of the updates predicted at the batch size predicted to be the fastest, for
+    the mean of the trainings that would check it and for one more, and the updates that they took."""
+    torch.set_num_threads(1)
+    for base_seed in base_seeds:
+        file = folder / f"covered_{base_seed}.csv"
+        if not file.exists():
+            with mock.patch.object(seeds, "BASE_SEED", base_seed):
+                row = {"base_seed": base_seed, **_covered(workload, data, timings)}
+            pd.DataFrame([row]).to_csv(file, index=False, float_format="%.6g")
+
+
+def _covered(workload: Workload, data: Data, timings: Sequence[Timing]) -> dict:
+    trainer = Untimed(workload, data, CPU, CHECKED, 1)
+    advice = advise(trainer, timings, False, lambda what: None)
+    size = advice.recommendation.fastest
+    mean, one = (predicted(advice.curve, timings, trainings).loc[size] for trainings in (CHECKED, 1))
+    trained = trainer.trained(size, *one[["learning_rate", "updates"]])
+    return {
+        "batch_size": size,
+        "learning_rate": trained.learning_rate,
+        "mean_low": mean["updates_low"],
+        "mean_high": mean["updates_high"],
+        "mean": trained.typical_updates,
+        "one_low": one["updates_low"],
+        "one_high": one["updates_high"],
+        "one": further(workload, data, size, trained.learning_rate, 20 * one["updates_high"], 1)[0],
+    }
+
+
+def further(
+    workload: Workload, data: Data, size: int, rate: float, most_updates: float, replicas: int
+) -> list[float]:
+    """Updates to the target of replicas that nothing else was trained with; nan where it was not reached."""
     protocol = Protocol(rate, TargetLoss(workload.target_loss, round(most_updates), GROWTH))
-    replicas = range(FIRST_FURTHER, FIRST_FURTHER + TRAINED)
-    seen = train_in_turns(workload, data, [protocol] * TRAINED, size, replicas)
+    numbers = range(FIRST_FURTHER, FIRST_FURTHER + replicas)
+    seen = train_in_turns(workload, data, [protocol] * replicas, size, numbers)
     return [
         value_at_crossing([look[1] for look in looks], [look[0] for look in looks], workload.target_loss)
         for looks in seen
     ]
 
 
-def say_how_good(table: pd.DataFrame, advice: dict) -> None:
-    best = table["time_s"].idxmin()
-    fastest = advice["recommended"]["fastest"]["batch_size"]
-    print(table.to_string(float_format="%.4g"))
-    errors = table["error"].abs()
-    print(f"median error of the predicted time {errors.median():.1%}, largest {errors.max():.1%}")
-    slower = table.loc[fastest, "time_s"] / table.loc[best, "time_s"] - 1
-    print(f"recommended {fastest}, which takes {slower:+.1%} time beside the best, {best}")
-    spent_s = table["search_s"].sum()  # the search needs the times of an update too, which are not counted here
-    print(f"advisor {advice['advisor_s']:.1f} s, search {spent_s:.1f} s: {advice['advisor_s'] / spent_s:.1%}")
-
-
-def say_how_many(inside: pd.DataFrame) -> None:
-    for name, rows in (("recommended", inside[inside["recommended"]]), ("checked", inside)):
-        print(f"within the interval predicted for the {name}: {rows['inside'].sum()} of {rows['of'].sum()}")
-
-
 def main() -> None:
-    from suite.advise.command import ANSWER, asked, store
+    from suite.advise.command import usable
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("workload")
+    parser.add_argument("stages", nargs="*", help="in this order; all when none is named")
     parser.add_argument("--results", type=Path, default=Path("results"))
-    parser.add_argument("--coverage", action="store_true", help="ask with other base seeds too")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", help="search only these")
+    parser.add_argument("--coarse", action="store_true", help="try fewer rates, with fewer seeds")
+    parser.add_argument("--base-seeds", type=int, nargs=2, default=(1, ADVISED), help="cover the first to the last")
     arguments = parser.parse_args()
-    workload = find(arguments.workload)
+    workload, data, _ = usable(arguments.workload, CPU.name)
     folder = arguments.results / "advise" / workload.name
     folder.mkdir(parents=True, exist_ok=True)
-    data = load_checked(workload)
-    found = search(workload, data, folder)
-    advice, facts = asked(arguments.workload, "cpu", seeds=4, check=True)
-    store(advice, facts, folder)
-    print("\n".join(facts["in_words"]))
-    facts = json.loads((folder / ANSWER).read_text())
-    table = compared(found, facts)
-    table.to_csv(folder / "compared.csv", float_format="%.6g")
-    say_how_good(table, facts)
-    if arguments.coverage:
-        inside = covered(arguments.workload, data)
-        inside.to_csv(folder / "covered.csv", index=False, float_format="%.6g")
-        say_how_many(inside)
+    for stage in arguments.stages or STAGES:
+        if stage == "search":
+            sizes = arguments.batch_sizes or batch_sizes(len(data.train_inputs))
+            search(workload, data, folder, sizes, arguments.coarse)
+        elif stage == "time":
+            time_trainings(workload, data, folder)
+        elif stage == "ask":
+            ask(workload, data, folder)
+        elif stage == "compare":
+            compare(workload, data, folder)
+        elif stage == "cover":
+            first, last = arguments.base_seeds
+            cover(workload, data, folder, range(first, last + 1))
+        else:
+            parser.error(f"no stage '{stage}': choose from {', '.join(dict.fromkeys(STAGES))}")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,20 @@ import torch
 from asv.util import get_cpu_info
 
 import suite
+from suite import seeds
 
 ROOT = Path(suite.__file__).resolve().parent.parent
+
+
+def provenance(fingerprint: str, threads: int, duration_s: float) -> dict:
+    """What stands beside every stored number: this machine, the workload's `fingerprint`, and how it was measured."""
+    return {
+        **describe(),
+        "fingerprint": fingerprint,
+        "base_seed": seeds.BASE_SEED,
+        "threads": threads,
+        "duration_s": round(duration_s, 3),
+    }
 
 
 @cache

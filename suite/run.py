@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from suite import machine, seeds
+from suite import machine
 from suite.asv_timing import time_groups
 from suite.backends import BACKENDS
 from suite.cells import Cell
@@ -72,15 +72,9 @@ class _Runner:
         return [planned for planned in plan.planned() if planned.key in self.missing]
 
     def _store(self, planned: Planned, rows: pd.DataFrame, duration_s: float) -> None:
-        provenance = {
-            **machine.describe(),
-            "fingerprint": planned.fingerprint,
-            "base_seed": seeds.BASE_SEED,
-            "threads": int(rows["threads"].max()) if "threads" in rows else 1,
-            "duration_s": round(duration_s, 3),
-            "cell": str(planned.cell),
-        }
-        self.results.write(planned.key, planned.cell, rows, provenance)
+        threads = int(rows["threads"].max()) if "threads" in rows else 1
+        provenance = machine.provenance(planned.fingerprint, threads, duration_s)
+        self.results.write(planned.key, planned.cell, rows, {**provenance, "cell": str(planned.cell)})
         self.missing.discard(planned.key)
 
     def _say(self, what: str) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from suite.advise.measured import Timing, Trained, Trainer, run
 from suite.advise.prediction import Curve, rate_rule
 from suite.advise.recommendation import Recommendation, predicted, recommend
-from suite.advise.verification import Checked, settled, verify
+from suite.advise.verification import Checked, settled, timed, verify
 
 BELOW, ABOVE = 1 / 4, 4
 """The anchor's batch size over the noise scale at the start, and that of the second training over the noise scale
@@ -56,7 +56,7 @@ def advise(trainer: Trainer, timings: Sequence[Timing], check: bool, say: Callab
         return Advice(tuple(timings), "target_not_reached", anchor)
     if anchor.at_start:
         return Advice(tuple(timings), "reached_at_start", anchor)
-    curve = _with_second(Curve(anchor), sizes, trainer, say)
+    curve = _timed(_with_second(Curve(anchor), sizes, trainer, say), trainer)
     table = before = predicted(curve, timings)
     checked, allowed = [], sizes
     if check:
@@ -90,3 +90,9 @@ def _with_second(curve: Curve, sizes: Sequence[int], trainer: Trainer, say: Call
     say(f"training at batch size {large}")
     second = trainer.trained(large, rate_rule(curve, large), curve.hyperbola(large), fresh=False)
     return Curve(curve.anchor, (second,)) if second.reached else curve
+
+
+def _timed(curve: Curve, trainer: Trainer) -> Curve:
+    """`curve` with the seconds of an update in its trainings."""
+    anchor, *others = timed(trainer, curve.trained)
+    return replace(curve, anchor=anchor, others=tuple(others))

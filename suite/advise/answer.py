@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from suite.advise.advisor import Advice
-from suite.advise.measured import fit, run
+from suite.advise.measured import fit, in_trainings, run
 from suite.advise.memory import in_words
 from suite.advise.prediction import Curve
 from suite.advise.verification import Checked
@@ -22,7 +22,7 @@ def lines(advice: Advice, target_loss: float) -> list[str]:
     if advice.status == "reached_at_start":
         return [f"No advice: the training loss is {target_loss:g} or less before any update: lower `target_loss`."]
     if advice.status == "target_not_reached":
-        return [_not_reached(advice, target_loss), _limit(advice) or _rests_on_times(advice)]
+        return [_not_reached(advice, target_loss), _limit(advice) or f"{_rests_on_times(advice)}."]
     return [
         _fastest(advice, target_loss),
         _cheapest(advice),
@@ -99,7 +99,8 @@ def _rests_on(advice: Advice) -> str:
         f"{len(one.updates)} trainings at batch size {thousands(one.batch_size)} (rate {one.learning_rate:.3g})"
         for one in curve.trained
     )
-    return f"Rests on: {trained}; {_noise_scale(curve)}; {_rests_on_times(advice)}"
+    times = f"{_rests_on_times(advice)}, {_in_trainings(advice):.3g} times as long in a training"
+    return f"Rests on: {trained}; {_noise_scale(curve)}; {times}."
 
 
 def _noise_scale(curve: Curve) -> str:
@@ -121,7 +122,11 @@ def _noise_scale(curve: Curve) -> str:
 def _rests_on_times(advice: Advice) -> str:
     a, b = fit(advice.timings)
     half = "no growth with the batch was seen" if b == 0 else f"a half-performance batch of {three_digits(a / b)}"
-    return f"updates of {seconds(a)} and {seconds(b)} more an example ({half})."
+    return f"updates of {seconds(a)} and {seconds(b)} more an example ({half})"
+
+
+def _in_trainings(advice: Advice) -> float:
+    return in_trainings(advice.timings, advice.curve.trained)[0]
 
 
 def _verification(advice: Advice) -> str:
@@ -142,7 +147,7 @@ def _checked(one: Checked) -> str:
         return f"{size} never reached the target"
     return (
         f"{size} predicted {three_digits(row['updates'])} updates and {seconds(row['time_s'])}, measured "
-        f"{three_digits(trained.typical_updates)} and {seconds(one.time_s)}"
+        f"{three_digits(trained.typical_updates)} and {seconds(trained.time_s)}"
         + ("" if one.as_predicted else " (outside its interval)")
     )
 
@@ -200,13 +205,11 @@ def _recommended(advice: Advice) -> dict:
             "low": curve.noise_scale.low,
             "high": curve.noise_scale.high,
         },
+        "in_trainings": _in_trainings(advice),
         "trained": [_trained(trained) for trained in curve.trained],
         "predicted": advice.before.reset_index().to_dict("records"),
         "after_checks": advice.table.reset_index().to_dict("records"),
-        "checked": [
-            _trained(one.trained) | {"time_s": one.time_s, "update_s": one.update_s, "as_predicted": one.as_predicted}
-            for one in advice.checked
-        ],
+        "checked": [_trained(one.trained) | {"as_predicted": one.as_predicted} for one in advice.checked],
         "verification": "none" if not advice.verified else "missed" if advice.missed else "as predicted",
     }
 
@@ -217,6 +220,8 @@ def _trained(trained) -> dict:
         "learning_rate": trained.learning_rate,
         "learning_rates": list(trained.rates),
         "updates": list(trained.updates),
+        "update_s": trained.update_s,
+        "time_s": trained.time_s,
     }
 
 

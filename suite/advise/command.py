@@ -1,52 +1,69 @@
 """`suite advise`: from a workload's name to the printed and stored answer."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
+from suite import machine
 from suite.advise.advisor import Advice, advise
 from suite.advise.answer import to_dict
 from suite.advise.figure import draw
 from suite.advise.timing import batch_sizes, threads_for, time_updates
 from suite.advise.training import Replicas
-from suite.backends import BACKENDS
+from suite.backends import BACKENDS, Backend
 from suite.errors import UserError
 from suite.report.style import save, style
-from suite.results import Results
-from suite.workloads import find
+from suite.results import SCHEMA_VERSION, Results
+from suite.workloads import Data, Workload, find, fingerprint, names
 from suite.workloads.check import load_checked
 
 FIGURE, ANSWER = "advice", "advice.json"
+THEORY = "descent"
+"""The update rule that the noise scale and what it predicts are about."""
 
 
 def advise_on(source: str, backend_name: str, seeds: int, check: bool, folder: Path, as_json: bool) -> None:
     """Print the advice on the workload `source`, and store it with its figure below `folder`/advise/. Raises
     UserError where the workload, the backend or the folder cannot be used."""
-    place = folder / "advise" / find(source).name
-    with Results(folder).writing():
-        place.mkdir(parents=True, exist_ok=True)
-    advice, facts = asked(source, backend_name, seeds, check)
-    with Results(folder).writing():
-        store(advice, facts, place)
+    workload, data, backend = usable(source, backend_name)
+    place, results = folder / "advise" / workload.name, Results(folder)
+    with results.locked():
+        advice, facts = asked(workload, data, backend, seeds, check)
+        with results.writing():
+            store(advice, facts, place)
     print(json.dumps(facts, indent=1) if as_json else "\n".join(facts["in_words"]))
     say(f"{facts['advisor_s']:.0f} s; written to {place}")
 
 
-def asked(source: str, backend_name: str, seeds: int, check: bool) -> tuple[Advice, dict]:
-    """The advice, and as JSON has it, with the seconds that it took."""
-    started = time.monotonic()
+def usable(source: str, backend_name: str) -> tuple[Workload, Data, Backend]:
+    """What is asked about; raises UserError where there is no answer."""
     backend, workload = BACKENDS[backend_name], find(source)
+    if workload.update_rule != THEORY:
+        others = ", ".join(name for name in names() if find(name).update_rule == THEORY)
+        raise UserError(
+            f"workload {workload.name} is trained with {workload.update_rule}, and advice is known for plain "
+            f"{THEORY} alone: type `suite advise NAME` with one of {others}, or with the path of a Python file whose "
+            f'workload has update_rule="{THEORY}"'
+        )
     if reason := backend.unavailable():
         raise UserError(f"backend {backend_name}: {reason}; choose another with --backend")
-    data = load_checked(workload)
+    return workload, load_checked(workload), backend
+
+
+def asked(workload: Workload, data: Data, backend: Backend, seeds: int, check: bool) -> tuple[Advice, dict]:
+    """The advice, and as JSON has it, with the seconds that it took and what it was measured by and on."""
+    started = time.monotonic()
     sizes = batch_sizes(len(data.train_inputs))
-    say(f"timing updates of {len(sizes)} batch sizes of {workload.name} on {backend_name}")
+    say(f"timing updates of {len(sizes)} batch sizes of {workload.name} on {backend.name}")
     threads = threads_for(workload, data, backend)
     timings = time_updates(workload, data, backend, threads, sizes)
     advice = advise(Replicas(workload, data, backend, seeds, threads), timings, check, say)
     spent_s = time.monotonic() - started
-    return advice, to_dict(advice, workload.name, backend_name, threads, workload.target_loss, spent_s)
+    facts = to_dict(advice, workload.name, backend.name, threads, workload.target_loss, spent_s)
+    provenance = machine.provenance(fingerprint(workload, data), threads, spent_s)
+    return advice, {"schema_version": SCHEMA_VERSION, **facts, "provenance": provenance}
 
 
 def say(what: str) -> None:
@@ -55,8 +72,12 @@ def say(what: str) -> None:
 
 
 def store(advice: Advice, facts: dict, place: Path) -> None:
-    """Write an advice into the folder `place`: as JSON, and as a figure where there is one."""
-    (place / ANSWER).write_text(json.dumps(facts, indent=1) + "\n")
+    """Write an advice into the folder `place`: as a figure where there is one, and then as JSON, whole or not at
+    all."""
+    place.mkdir(parents=True, exist_ok=True)
     if advice.recommendation:
         with style():
             save(draw(advice, facts["workload"], facts["backend"], facts["target_loss"]), place, FIGURE)
+    temporary = (place / ANSWER).with_suffix(".tmp")
+    temporary.write_text(json.dumps(facts, indent=1) + "\n")
+    os.replace(temporary, place / ANSWER)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from suite.advise.advisor import Advice
-from suite.advise.measured import fit
+from suite.advise.measured import Trained, fit
 from suite.claims.drawing import GREY, new_figure, seconds_axis, thousands, three_digits
 
 if TYPE_CHECKING:
@@ -52,23 +53,16 @@ def _curve(axes: Axes, advice: Advice, name: str) -> None:
         label="95% of single trainings",
     )
     axes.plot(before.index, before[name], color=PREDICTED, marker=".", label="predicted")
-    anchors = advice.curve.trained
-    values = [_value(advice, name, one.batch_size, one.typical_updates) for one in anchors]
-    sizes = [one.batch_size for one in anchors]
-    axes.plot(sizes, values, "D", color="black", markerfacecolor="white", label="trained for the prediction")
-    measured = [one for one in advice.checked if one.trained.reached]
+    anchors = {"marker": "D", "color": "black", "markerfacecolor": "white", "label": "trained for the prediction"}
+    _points(axes, advice.curve.trained, name, **anchors)
+    measured = [one.trained for one in advice.checked if one.trained.reached]
     if measured:
-        sizes = [one.trained.batch_size for one in measured]
-        values = [one.time_s if name == "time_s" else _examples(one.trained) for one in measured]
-        axes.plot(sizes, values, "o", color=MEASURED, markersize=7, label="measured as a check")
+        _points(axes, measured, name, marker="o", color=MEASURED, markersize=7, label="measured as a check")
 
 
-def _value(advice: Advice, name: str, size: int, updates: float) -> float:
-    return updates * (advice.before.loc[size, "update_s"] if name == "time_s" else size)
-
-
-def _examples(trained) -> float:
-    return trained.batch_size * trained.typical_updates
+def _points(axes: Axes, trained: Sequence[Trained], name: str, **style) -> None:
+    values = [one.time_s if name == "time_s" else one.batch_size * one.typical_updates for one in trained]
+    axes.plot([one.batch_size for one in trained], values, linestyle="none", **style)
 
 
 def _sizes_axis(axes: Axes, advice: Advice) -> None:

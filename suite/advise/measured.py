@@ -45,6 +45,11 @@ def fit(timings: Sequence[Timing]) -> tuple[float, float]:
     return affine_fit([one.batch_size for one in run(timings)], [one.update_s for one in run(timings)])
 
 
+LOOP_ERROR = 0.1
+"""Standard deviation of the log of what `in_trainings` finds, from batch size to batch size, before it was looked at;
+it then counts as one look."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """Replicas trained to the target with one batch size at one rate."""
@@ -59,6 +64,8 @@ class Trained:
     """The rates that were tried, ascending."""
     lowest_loss: float = math.nan
     """The least training loss that a trial ended with."""
+    update_s: float = math.nan
+    """Mean seconds of an update in such a training, from the start to the target; nan where it was not timed."""
 
     @property
     def reached(self) -> bool:
@@ -77,6 +84,21 @@ class Trained:
     def typical_updates(self) -> float:
         """Geometric mean over the replicas."""
         return float(np.exp(self.logs.mean()))
+
+    @property
+    def time_s(self) -> float:
+        """Seconds to the target; infinite where it was not reached."""
+        return self.typical_updates * self.update_s if self.reached else math.inf
+
+
+def in_trainings(timings: Sequence[Timing], trained: Sequence[Trained]) -> tuple[float, float]:
+    """How many times as long an update takes in a training as it was timed by itself: the geometric mean over what
+    was `trained` and timed, 1 without any, and the variance of its logarithm at a further batch size."""
+    alone = {timing.batch_size: timing.update_s for timing in run(timings)}
+    logs = np.array([math.log(one.update_s / alone[one.batch_size]) for one in trained if one.update_s > 0])
+    n, mean = len(logs), float(logs.mean()) if len(logs) else 0.0
+    variance = (LOOP_ERROR**2 + float(((logs - mean) ** 2).sum())) / max(1, n)
+    return math.exp(mean), variance * (1 + 1 / max(1, n))
 
 
 class Trainer(Protocol):

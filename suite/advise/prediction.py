@@ -134,22 +134,24 @@ class Curve:
         variance = np.diag(self._covariance(wanted, wanted) - weights.T @ self._covariance(known, wanted))
         return mean, np.maximum(variance, 0)
 
-    def updates(self, batch_size: int, time_variance: float = 0.0) -> Interval:
-        """S(B) with the interval of one further training with another seed: Student's t on log S, with the variance
-        of the curve there, of seeds, and of the rate's choice; and `time_variance` where it is to be one of its
-        time over the time of an update. Without bounds from one seed."""
+    def updates(self, batch_size: int, trainings: int = 1, time_variance: float = 0.0) -> Interval:
+        """S(B) with the interval of the geometric mean of so many further `trainings`, at one rate with other seeds:
+        Student's t on log S, with the variance of the curve there, of seeds, and of the rate's choice; and
+        `time_variance` where it is to be one of its time over the time of an update. Without bounds from one seed."""
         (mean,), (variance,) = self.log_updates([batch_size])
-        total = variance + self.seed_variance + rate_choice_variance() + time_variance
+        total = variance + self.seed_variance / trainings + rate_choice_variance() + time_variance
         half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, self.freedom) * math.sqrt(total) if self.freedom else math.nan
         return Interval(*(float(np.exp(mean + side)) for side in (0, -half, half)), n=self.freedom + 1)
 
 
-def one_more(trained: Trained) -> Interval:
-    """Geometric mean of the updates, with the interval of one further training, from these replicas alone."""
+def one_more(trained: Trained, time_variance: float = 0.0) -> Interval:
+    """Geometric mean of the updates, with the interval of one further training, from these replicas alone; and
+    `time_variance` where it is to be one of its time over the time of an update."""
     n, logs = len(trained.updates), trained.logs
     if n < 2:
         return Interval(trained.typical_updates, math.nan, math.nan, n)
-    half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * logs.std(ddof=1) * math.sqrt(1 + 1 / n)
+    total = logs.var(ddof=1) * (1 + 1 / n) + time_variance
+    half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * math.sqrt(total)
     return Interval(*(float(np.exp(logs.mean() + side)) for side in (0, -half, half)), n=n)
 
 

@@ -7,28 +7,42 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from suite.advise.measured import Timing, run
-from suite.advise.prediction import Curve, rate_rule
+from suite.advise.measured import Timing, Trained, in_trainings, run
+from suite.advise.prediction import Curve, one_more, rate_rule
 from suite.statistics import Interval
 
 CLOSE = 1.1
 """What costs at most so many times as much as the least counts as equally good."""
 
 
-def predicted(curve: Curve, timings: Sequence[Timing]) -> pd.DataFrame:
-    """A row per batch size that was run (index): `update_s`, `peak_bytes`, the `learning_rate` to try, and to the
-    target `updates`, `examples` and `time_s`, each with the 95% bounds `_low` and `_high` of one further training."""
-    return pd.DataFrame([_row(curve, timing) for timing in run(timings)]).set_index("batch_size")
+def predicted(curve: Curve, timings: Sequence[Timing], trainings: int = 1) -> pd.DataFrame:
+    """A row per batch size that was run (index): `update_s` in a training, `peak_bytes`, the `learning_rate` to try,
+    and to the target `updates`, `examples` and `time_s`, each with the 95% bounds `_low` and `_high` of the geometric
+    mean of so many further `trainings`."""
+    longer, variance = in_trainings(timings, curve.trained)
+    rows = []
+    for timing in run(timings):
+        size, update_s = timing.batch_size, timing.update_s * longer
+        known = {"batch_size": size, "update_s": update_s, "peak_bytes": timing.peak_bytes}
+        updates = curve.updates(size, trainings)
+        timed = curve.updates(size, trainings, timing.log_variance + variance)
+        rows.append(known | {"learning_rate": rate_rule(curve, size)} | _to_target(size, updates, timed, update_s))
+    return pd.DataFrame(rows).set_index("batch_size")
 
 
-def _row(curve: Curve, timing: Timing) -> dict:
-    size = timing.batch_size
-    row = {"batch_size": size, "update_s": timing.update_s, "peak_bytes": timing.peak_bytes}
-    row["learning_rate"] = rate_rule(curve, size)
-    return row | to_target(size, curve.updates(size), curve.updates(size, timing.log_variance), timing.update_s)
+def with_measured(table: pd.DataFrame, trained: Sequence[Trained], timings: Sequence[Timing]) -> pd.DataFrame:
+    """`table` with what was measured of the batch sizes that were `trained` and timed: updates and seconds to the
+    target, with the bounds of one further training. Of two trainings of one batch size the later counts."""
+    noise, table = {timing.batch_size: timing.log_variance for timing in timings}, table.copy()
+    for one in trained:
+        size, updates, timed = one.batch_size, one_more(one), one_more(one, noise[one.batch_size])
+        measured = {"update_s": one.update_s, "learning_rate": one.learning_rate}
+        for name, value in (measured | _to_target(size, updates, timed, one.update_s)).items():
+            table.loc[size, name] = value
+    return table
 
 
-def to_target(size: int, updates: Interval, timed: Interval, update_s: float) -> dict:
+def _to_target(size: int, updates: Interval, timed: Interval, update_s: float) -> dict:
     """The columns `updates`, `examples` and `time_s` with their bounds; `timed` are the updates with the bounds that
     those of the time follow from."""
     columns = {"updates": (updates, 1), "examples": (updates, size), "time_s": (timed, update_s)}

@@ -1,7 +1,7 @@
 """How long an update takes, batch size after batch size, up to the limit of memory."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +11,18 @@ from torch.utils.benchmark import Timer
 from suite.advise.measured import Timing, Trained
 from suite.advise.memory import free_bytes, in_words, out_of_memory, peak_bytes
 from suite.backends import CPU, Backend
-from suite.quick_timings import fastest_threads, measure_threads, update_seconds
+from suite.machine import without_paths
+from suite.quick_timings import fastest_threads, measure_threads
 from suite.training.plain import endless_batches
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
-ROUNDS, TRAINING_ROUNDS = 5, 3
-MIN_RUN_TIME_S = 0.004
-"""Of a batch size in a round."""
-SLOW_S = 0.5
-"""An update, or a training, that takes longer is timed in one round only."""
+ROUNDS, TRAINING_ROUNDS, FEWEST = 5, 3, 2
+MIN_RUN_TIME_S = 0.005
+"""Of a batch size in a round, but for the first, of a few updates."""
+SLOW_S, SLOW_TRAINING_S = 0.5, 0.3
+"""An update, and a training, that takes longer is timed in one round only."""
 
 
 def batch_sizes(examples: int) -> list[int]:
@@ -56,34 +57,35 @@ def time_updates(
     workload: Workload, data: Data, backend: Backend, threads: int, sizes: Sequence[int]
 ) -> list[Timing]:
     """Time an update of each of `sizes`, ascending, in rounds, so that a slow moment of the machine meets all of
-    them. From the first on that does not fit into memory, none is run."""
+    them. From the first on that does not fit into memory, none is run. One model at a time lies in memory."""
     torch.set_num_threads(threads)
     data = workload.replica_data(data, 0).to(backend.device)
-    fitting, timings = {}, []
+
+    def updates(size: int) -> Updates:
+        return Updates(workload, data, backend, size, workload.learning_rate)
+
+    timings: list[Timing] = []
     for size in sizes:
-        found = _tried(workload, data, backend, size, timings)
-        if isinstance(found, Timing):
-            return [*_timed(fitting, threads, timings), *_never_run(sizes, found)]
-        fitting[size], peak = found
-        timings.append(Timing(size, peak_bytes=peak))
-    return _timed(fitting, threads, timings)
+        found = _tried(updates, backend, size, timings)
+        if found.status != "ok":
+            return [*_timed(updates, threads, timings), *_never_run(sizes, found)]
+        timings.append(found)
+    return _timed(updates, threads, timings)
 
 
-def _tried(
-    workload: Workload, data: Data, backend: Backend, size: int, before: Sequence[Timing]
-) -> tuple[Updates, float] | Timing:
-    """Updates of batches of `size`, one of which was made, and the bytes that it took; or why it does not fit. One
-    that would need more than is free, going by the two sizes `before`, is not tried."""
+def _tried(updates: Callable[[int], Updates], backend: Backend, size: int, before: Sequence[Timing]) -> Timing:
+    """The bytes that an update of `size` took, or why it does not fit. One that would need more than is free, going
+    by the two sizes `before`, is not tried."""
     needed, free = _expected_bytes(before, size), free_bytes(backend)
     if needed > free:
         return Timing(size, status="out_of_memory", reason=f"needs {in_words(needed)}, {in_words(free)} are free")
     try:
-        updates = Updates(workload, data, backend, size, workload.learning_rate)
-        return updates, peak_bytes(updates)
+        return Timing(size, peak_bytes=peak_bytes(updates(size)))
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        return Timing(size, status="out_of_memory", reason=str(error).strip().splitlines()[0] or "no memory left")
+        reason = without_paths(str(error).strip().splitlines()[0]) if str(error).strip() else "no memory left"
+        return Timing(size, status="out_of_memory", reason=reason)
 
 
 def _expected_bytes(before: Sequence[Timing], size: int) -> float:
@@ -95,13 +97,19 @@ def _expected_bytes(before: Sequence[Timing], size: int) -> float:
     return more.peak_bytes + growth * (size - more.batch_size)
 
 
-def _timed(fitting: dict[int, Updates], threads: int, timings: Sequence[Timing]) -> list[Timing]:
-    seconds: dict[int, list[float]] = {size: [] for size in fitting}
+def _timed(updates: Callable[[int], Updates], threads: int, timings: Sequence[Timing]) -> list[Timing]:
+    seconds: dict[int, list[float]] = {timing.batch_size: [] for timing in timings}
     for _ in range(ROUNDS):
-        for size, updates in fitting.items():
-            if not seconds[size] or seconds[size][0] < SLOW_S:
-                seconds[size].append(update_seconds(updates, threads, MIN_RUN_TIME_S))
-    return [Timing(one.batch_size, tuple(seconds[one.batch_size]), one.peak_bytes) for one in timings]
+        for size, times_s in seconds.items():
+            if not times_s or times_s[0] < SLOW_S:
+                count = math.ceil(MIN_RUN_TIME_S / times_s[0]) if times_s else 1
+                times_s.append(_mean_seconds(updates(size), threads, max(FEWEST, count)))
+    return [replace(timing, times_s=tuple(seconds[timing.batch_size])) for timing in timings]
+
+
+def _mean_seconds(updates: Updates, threads: int, count: int) -> float:
+    """Of an update, over `count` of them after a few that are not timed."""
+    return Timer("timed.updates(1)", globals={"timed": updates}, num_threads=threads).timeit(count).mean
 
 
 def _never_run(sizes: Sequence[int], first: Timing) -> list[Timing]:
@@ -117,8 +125,7 @@ def training_times(
     for _ in range(TRAINING_ROUNDS):
         for one, seconds in zip(trained, rounds, strict=True):
             count = math.ceil(one.typical_updates)
-            if not seconds or seconds[0] * count < SLOW_S:
+            if not seconds or seconds[0] * count < SLOW_TRAINING_S:
                 updates = Updates(workload, data, backend, one.batch_size, one.learning_rate)
-                timer = Timer("timed.updates(1)", globals={"timed": updates}, num_threads=threads)
-                seconds.append(timer.timeit(count).mean)
+                seconds.append(_mean_seconds(updates, threads, count))
     return [float(np.median(seconds)) for seconds in rounds]

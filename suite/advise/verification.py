@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from suite.advise.measured import Timing, Trained, Trainer
-from suite.advise.prediction import Curve, one_more
-from suite.advise.recommendation import cheapest, neighbours, predicted, recommend, to_target
+from suite.advise.prediction import Curve
+from suite.advise.recommendation import cheapest, neighbours, predicted, recommend, with_measured
 
 MOST = 6
 """Batch sizes that are checked at most: one that turns out to be faster has neighbours of its own."""
@@ -22,19 +21,12 @@ class Checked:
 
     trained: Trained
     predicted: pd.Series
-    """The row of `recommendation.predicted`."""
-    update_s: float = math.inf
-    """Mean seconds of an update in its training; infinite where the target was not reached."""
-
-    @property
-    def time_s(self) -> float:
-        """Seconds to the target: updates, in their geometric mean over the seeds, times that."""
-        return self.trained.typical_updates * self.update_s
+    """The row of `recommendation.predicted` for as many trainings."""
 
     @property
     def as_predicted(self) -> bool:
         """Whether both updates and seconds lie in the predicted intervals."""
-        values = {"updates": self.trained.typical_updates, "time_s": self.time_s}
+        values = {"updates": self.trained.typical_updates, "time_s": self.trained.time_s}
         return all(
             not (value < self.predicted[f"{name}_low"] or value > self.predicted[f"{name}_high"])
             for name, value in values.items()
@@ -42,13 +34,15 @@ class Checked:
 
 
 def verify(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Callable[[str], None]) -> list[Checked]:
-    """Train and time the recommended batch size, its neighbours and the cheapest; then the neighbours of whichever
-    turns out to be the fastest."""
+    """Train and time the recommended batch size, its neighbours and the cheapest; then whichever turns out to be the
+    fastest, with its neighbours. What the curve rests on was trained and timed before: of that only the fastest is
+    trained afresh."""
     table = predicted(curve, timings)
-    sizes, known, checked = list(table.index), curve, []
-    beside = set(neighbours(recommend(table, sizes).fastest, sizes))
+    sizes, known, checked, before = list(table.index), curve, [], {one.batch_size for one in curve.trained}
+    fastest = recommend(table, sizes).fastest
+    beside = set(neighbours(fastest, sizes))
     untuned = {cheapest(table, sizes)} - beside
-    wanted = beside | untuned
+    wanted = {fastest} | (beside | untuned) - before
     while missing := sorted(wanted - {one.trained.batch_size for one in checked})[: MOST - len(checked)]:
         trained = []
         for size in missing:
@@ -56,11 +50,22 @@ def verify(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Calla
             how = (size, *predicted(known, timings).loc[size, ["learning_rate", "updates"]])
             trained.append(trainer.at_rate(*how) if size in untuned else trainer.trained(*how))
             known = informed(known, trained[-1:])
-        timed = iter(trainer.update_seconds([one for one in trained if one.reached]))
-        update_s = [next(timed) if one.reached else math.inf for one in trained]
-        checked += map(Checked, trained, (table.loc[size] for size in missing), update_s)
-        wanted |= set(neighbours(min(checked, key=lambda one: one.time_s).trained.batch_size, sizes))
+        trained = timed(trainer, trained)
+        checked += [Checked(one, _expected(curve, timings, one)) for one in trained]
+        fastest = min((*curve.trained, *(one.trained for one in checked)), key=lambda one: one.time_s).batch_size
+        wanted |= {fastest} | set(neighbours(fastest, sizes)) - before
     return checked
+
+
+def _expected(curve: Curve, timings: Sequence[Timing], trained: Trained) -> pd.Series:
+    """What `curve`, which does not know of it, predicts of what was `trained`."""
+    return predicted(curve, timings, len(trained.updates)).loc[trained.batch_size]
+
+
+def timed(trainer: Trainer, trained: Sequence[Trained]) -> list[Trained]:
+    """The same with the seconds of their updates, where they reached the target."""
+    seconds = iter(trainer.update_seconds([one for one in trained if one.reached]))
+    return [replace(one, update_s=next(seconds)) if one.reached else one for one in trained]
 
 
 def informed(curve: Curve, further: Sequence[Trained]) -> Curve:
@@ -69,16 +74,10 @@ def informed(curve: Curve, further: Sequence[Trained]) -> Curve:
 
 
 def settled(curve: Curve, checked: Sequence[Checked], timings: Sequence[Timing]) -> tuple[pd.DataFrame, set[int]]:
-    """`recommendation.predicted` after the check, from the curve that knows of it, and the batch sizes that were
-    trained. Where a prediction missed its own interval, what was measured stands instead of what any curve says, and
-    only those batch sizes count."""
-    known = informed(curve, [one.trained for one in checked])
-    table, trained = predicted(known, timings), {one.batch_size for one in known.trained}
-    measured = [one for one in checked if one.trained.reached]
-    if all(one.as_predicted for one in checked) or not measured:
-        return table, trained
-    for one in measured:
-        updates = one_more(one.trained)
-        for name, value in to_target(one.trained.batch_size, updates, updates, one.update_s).items():
-            table.loc[one.trained.batch_size, name] = value
-    return table, {one.trained.batch_size for one in measured}
+    """`recommendation.predicted` after the check, and the batch sizes that may be recommended: those that were
+    trained and always reached the target. What was measured of them stands instead of what any curve says; of the
+    others, what the curve says that knows of it."""
+    trained = [one.trained for one in checked]
+    known, failed = informed(curve, trained), {one.batch_size for one in trained if not one.reached}
+    table = with_measured(predicted(known, timings), known.trained, timings)
+    return table, {one.batch_size for one in known.trained} - failed

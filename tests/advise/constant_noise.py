@@ -6,6 +6,7 @@ update in its mean.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -34,10 +35,10 @@ def updates_to_target(batch_size: np.ndarray, noise_scale: float) -> np.ndarray:
 
 
 class ConstantNoise:
-    """A `Trainer` whose updates take a + b B seconds."""
+    """A `Trainer` whose updates take a + b B seconds by themselves, and `longer(B)` times as long in a training."""
 
-    def __init__(self, noise_scale: float, a: float, b: float):
-        self.noise_scale, self.a, self.b, self.seed = noise_scale, a, b, 0
+    def __init__(self, noise_scale: float, a: float, b: float, longer: Callable[[int], float] = lambda size: 1.0):
+        self.noise_scale, self.a, self.b, self.longer, self.seed = noise_scale, a, b, longer, 0
         self.matrices = matrices(noise_scale)
 
     def timings(self) -> list[Timing]:
@@ -57,7 +58,7 @@ class ConstantNoise:
         return self._all(batch_size)
 
     def update_seconds(self, trained: list[Trained]) -> list[float]:
-        return [self.a + self.b * one.batch_size for one in trained]
+        return [(self.a + self.b * one.batch_size) * self.longer(one.batch_size) for one in trained]
 
     def _scale(self, x: torch.Tensor) -> torch.Tensor:
         return (self.matrices @ x).square().sum() / (EXAMPLES - 1) / x.square().sum()

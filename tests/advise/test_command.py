@@ -1,7 +1,12 @@
 import json
+import os
+import platform
 
 import pytest
 
+from suite import machine, seeds
+from suite.results import SCHEMA_VERSION, Results
+from suite.workloads import find, fingerprint
 from tests.command import assert_refused, call_here
 from tests.conftest import cuda
 
@@ -11,6 +16,7 @@ from tests.conftest import cuda
     [
         (["nonsense"], ["no workload 'nonsense'", "digits", "Python file"]),
         (["nonsense.py"], ["no workload file nonsense.py"]),
+        (["keskar_f1"], ["keskar_f1 is trained with adam", "plain descent", "`suite advise NAME`", "digits, mnist"]),
         (["--backend", "gpu"], ["no backend 'gpu'", "sequential, cpu, cuda"]),
         (["--seeds", "1"], ["--seeds 1", "2 or more"]),
         (["--seeds", "many"], ["--seeds"]),
@@ -54,3 +60,49 @@ def test_json_is_all_that_is_printed_when_asked_for(tmp_path, own_workload):
     assert printed == json.loads((tmp_path / "advise" / "tiny" / "advice.json").read_text())
     assert printed["status"] == "ok"
     assert printed["verification"] == "none"
+
+
+def test_a_users_own_update_rule_is_refused_too(tmp_path, own_workload):
+    file = tmp_path / "moved.py"
+    file.write_text(own_workload.read_text().replace("epochs=", 'update_rule="momentum", momentum=0.9, epochs='))
+    done = call_here("advise", file, "--results", tmp_path / "results")
+    assert_refused(done, "trained with momentum", 'update_rule="descent"')
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_second_command_on_the_same_results_is_told_who_holds_them(tmp_path, own_workload):
+    with Results(tmp_path).locked():
+        done = call_here("advise", own_workload, "--seeds", "2", "--results", tmp_path)
+    assert_refused(done, "is in use by process", "--results")
+    assert not (tmp_path / "advise").exists()
+
+
+def test_the_answer_carries_what_it_was_measured_by_and_on(tmp_path, own_workload):
+    call_here("advise", own_workload, "--seeds", "2", "--no-verify", "--results", tmp_path)
+    text = (tmp_path / "advise" / "tiny" / "advice.json").read_text()
+    stored, workload = json.loads(text), find(str(own_workload))
+    assert stored["schema_version"] == SCHEMA_VERSION
+    provenance = stored["provenance"]
+    assert {name: provenance[name] for name in machine.describe()} == machine.describe()
+    assert provenance["fingerprint"] == fingerprint(workload, workload.load())
+    assert provenance["base_seed"] == seeds.BASE_SEED
+    assert provenance["threads"] == stored["threads"]
+    assert provenance["duration_s"] > 0
+    for private in (platform.node(), str(tmp_path), str(own_workload.parent)):
+        assert private not in text
+
+
+def test_an_answer_that_is_cut_short_leaves_the_old_one(tmp_path, own_workload, monkeypatch):
+    place = tmp_path / "advise" / "tiny"
+    place.mkdir(parents=True)
+    (place / "advice.json").write_text("old")
+
+    def no_room(source, target):
+        assert json.loads(source.read_text())["status"] == "ok"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", no_room)
+    done = call_here("advise", own_workload, "--seeds", "2", "--no-verify", "--results", tmp_path)
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr
+    assert (place / "advice.json").read_text() == "old"

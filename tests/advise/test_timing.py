@@ -1,5 +1,7 @@
 """Memory against torch's own tracker, and what is timed."""
 
+import weakref
+
 import pytest
 import torch
 from torch.distributed._tools.mem_tracker import MemTracker
@@ -69,3 +71,20 @@ def test_memory_on_a_gpu_grows_with_the_batch():
     found = time_updates(tiny(), blobs(4096), CUDA, 1, [1, 4096])
     assert found[1].peak_bytes > found[0].peak_bytes > 0
     assert all(timing.update_s > 0 for timing in found)
+
+
+def test_one_model_at_a_time_lies_in_memory(monkeypatch):
+    """What would be kept of the smaller batch sizes would lower the limit that is found."""
+    alive, most = weakref.WeakSet(), []
+
+    class Watched(Updates):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            alive.add(self)
+            most.append(len(alive))
+
+    monkeypatch.setattr("suite.advise.timing.Updates", Watched)
+    monkeypatch.setattr("suite.advise.timing.ROUNDS", 2)
+    time_updates(tiny(), blobs(), CPU, 1, [1, 8, 40])
+    assert len(most) >= 6
+    assert max(most) == 1
