@@ -28,7 +28,7 @@ from suite.claims.drawing import (
 )
 from suite.claims.trained import troubles
 from suite.instruments.sharpness import EXAMPLES, SHARPNESS
-from suite.statistics import Interval, mean_interval, probability_above_zero
+from suite.statistics import Interval, mean_interval, probability_above_zero, verdict
 from suite.training.protocol import Protocol, TargetLoss
 from suite.workloads import Workload
 
@@ -94,8 +94,18 @@ def judge(evidence: Evidence) -> list[Row]:
     if status != "ok":
         return [Row(**shared, status=status, flags=reason)]
     small, large = (np.exp(np.log(values(evidence, size, "largest_eigenvalue")).mean()) for size in sizes(facts))
-    interval = effects(evidence)["largest_eigenvalue"]
-    return [Row.judged(interval, **shared, value_small=float(small), value_large=float(large))]
+    others = effects(evidence)
+    interval = others.pop("largest_eigenvalue")
+    flags = ", ".join(f"{MEASURES[measure]} {verdict(other, 1)}" for measure, other in others.items())
+    return [
+        Row.judged(
+            interval,
+            **shared,
+            value_small=float(small),
+            value_large=float(large),
+            flags=f"by other measures: {flags}",
+        )
+    ]
 
 
 def sizes(facts: Facts) -> tuple[int, int]:

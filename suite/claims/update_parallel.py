@@ -142,6 +142,8 @@ def _judge_backend(
     flags = [flag, _threads(of_backend) if backend == "cpu" else ""]
     if np.isinf(same).any():
         flags.append(f"still flat at {thousands(medians.columns[-1])}: effect is a lower bound")
+    elif large > same.median():
+        flags.append(f"the same up to {thousands(round(same.median()))}: Large is too large")
     return Row.judged(
         reach(same, sequential, medians.columns[-1]),
         **shared,

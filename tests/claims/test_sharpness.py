@@ -58,6 +58,8 @@ def test_each_measure_has_its_own_ratio():
     effects = sharpness.effects(found)
     assert math.isclose(effects["largest_eigenvalue"].estimate, 2)
     assert math.isclose(effects["invariant"].estimate, 1)
+    (row,) = sharpness.judge(found)
+    assert row.flags.endswith(f"{sharpness.MEASURES['invariant']} undecided")
     assert sharpness.numbers(found)["Large / Small"].tolist() == ["2.00", "2.00", "2.00", "1.00"]
 
 

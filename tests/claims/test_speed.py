@@ -104,7 +104,8 @@ def test_a_yardstick_measured_at_a_single_batch_size_is_none():
     assert row.flags == "no B_same of sequential: sequential would take over 1 s"
 
 
-def test_the_number_of_threads_is_said_of_the_cpu_alone():
+def test_the_number_of_threads_is_said_of_the_cpu_alone_and_of_both_how_far_they_are_flat():
+    """B_same is 0.5 a/b + 1.5."""
     rows = update_parallel.judge(
         evidence(
             update_times("sequential", 0, 1e-4),
@@ -112,7 +113,8 @@ def test_the_number_of_threads_is_said_of_the_cpu_alone():
             update_times("cuda", 1e-4, 1e-4),
         )
     )
-    assert [row.flags for row in rows] == ["2 threads, the fastest number", ""]
+    flat = "the same up to 2: Large is too large"
+    assert [row.flags for row in rows] == [f"2 threads, the fastest number; {flat}", flat]
 
 
 def test_sequential_grows_like_a_power_of_the_batch_size():
