@@ -112,7 +112,7 @@ def found(folder: Path) -> pd.DataFrame:
     return table.assign(timing_s=ROUNDS * table["time_s"])
 
 
-def time_trainings(workload: Workload, data: Data, folder: Path) -> None:
+def trainings_timed(workload: Workload, data: Data, folder: Path) -> None:
     """Time every training that was searched, from a fresh model to its last update, a row a round, below those that
     are stored: none of the advisor's times is used."""
     threads, own = threads_for(workload, data, CPU), workload.replica_data(data, 0)
@@ -266,7 +266,7 @@ def main() -> None:
             sizes = arguments.batch_sizes or batch_sizes(len(data.train_inputs))
             search(workload, data, folder, sizes, arguments.coarse)
         elif stage == "time":
-            time_trainings(workload, data, folder)
+            trainings_timed(workload, data, folder)
         elif stage == "ask":
             ask(workload, data, folder)
         elif stage == "compare":

@@ -27,11 +27,11 @@ def test_a_time_that_the_advisor_has_wrong_is_an_error(tmp_path, monkeypatch):
     stored_search(tmp_path)
     monkeypatch.setattr(exhaustive, "update_seconds", lambda workload, own, row, threads: 1.0)
     workload = tiny()
-    exhaustive.time_trainings(workload, workload.load(), tmp_path)
+    exhaustive.trainings_timed(workload, workload.load(), tmp_path)
     found = exhaustive.found(tmp_path)
     assert found["time_s"].tolist() == pytest.approx([10.5, 10.5])
     monkeypatch.setattr(exhaustive, "update_seconds", lambda workload, own, row, threads: 1.5)
-    exhaustive.time_trainings(workload, workload.load(), tmp_path)
+    exhaustive.trainings_timed(workload, workload.load(), tmp_path)
     assert exhaustive.found(tmp_path)["update_s"].tolist() == [1.25, 1.25]
     found["update_s"] = 1.0
     table = exhaustive.compared(found, advice({4: 1.0, 40: 1.3}))
