@@ -31,6 +31,7 @@ from torch.utils.benchmark import Timer
 
 from suite import seeds
 from suite.advise.advisor import advise
+from suite.advise.answer import ANSWER
 from suite.advise.measured import Timing, Trained
 from suite.advise.recommendation import predicted
 from suite.advise.timing import Updates, batch_sizes, threads_for
@@ -58,9 +59,6 @@ ROUNDS, SLOW_S = 3, 20
 CHECKED, ADVISED, FIRST_FURTHER = 4, 100, 10_000
 """Seeds of each training of the advisor's, base seeds with which it is asked, and the number of the further replica
 that each answer is held against."""
-
-
-ANSWER = "advice.json"
 STAGES = ("search", "time", "ask", "time", "compare", "cover")
 
 
@@ -258,6 +256,8 @@ def main() -> None:
     parser.add_argument("--coarse", action="store_true", help="try fewer rates, with fewer seeds")
     parser.add_argument("--base-seeds", type=int, nargs=2, default=(1, ADVISED), help="cover the first to the last")
     arguments = parser.parse_args()
+    if unknown := set(arguments.stages) - set(STAGES):
+        parser.error(f"no stage {', '.join(unknown)}: choose from {', '.join(dict.fromkeys(STAGES))}")
     workload, data, _ = usable(arguments.workload, CPU.name)
     folder = arguments.results / "advise" / workload.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -271,11 +271,9 @@ def main() -> None:
             ask(workload, data, folder)
         elif stage == "compare":
             compare(workload, data, folder)
-        elif stage == "cover":
+        else:
             first, last = arguments.base_seeds
             cover(workload, data, folder, range(first, last + 1))
-        else:
-            parser.error(f"no stage '{stage}': choose from {', '.join(dict.fromkeys(STAGES))}")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def test_every_command_of_the_readme_exists():
 
 
 def lines_of(table: str) -> list[list[str]]:
-    """The cells of every line of the tables in Markdown in `table` that says a verdict or measured values."""
+    """The cells of every line of the tables in `table`, Markdown, but for those of their heads."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
     return [line for line in lines if line[0] != "---" and line[0] not in ("", "The lecture's row")]
 

@@ -14,6 +14,9 @@ from suite.advise.prediction import Curve
 from suite.advise.verification import Checked
 from suite.claims.drawing import seconds, thousands, three_digits
 
+ANSWER = "advice.json"
+"""The file that holds `to_dict`."""
+
 
 def lines(advice: Advice, target_loss: float) -> list[str]:
     """The answer in words: five lines, or fewer where there is nothing to recommend."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from suite import machine
 from suite.advise.advisor import Advice, advise
-from suite.advise.answer import to_dict
+from suite.advise.answer import ANSWER, to_dict
 from suite.advise.figure import draw
 from suite.advise.timing import batch_sizes, threads_for, time_updates
 from suite.advise.training import Replicas
@@ -19,7 +19,7 @@ from suite.results import SCHEMA_VERSION, Results
 from suite.workloads import Data, Workload, find, fingerprint, names
 from suite.workloads.check import load_checked
 
-FIGURE, ANSWER = "advice", "advice.json"
+FIGURE = "advice"
 THEORY = "descent"
 """The update rule that the noise scale and what it predicts are about."""
 

@@ -13,22 +13,20 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Illustration, Row, status_of
-from suite.claims.drawing import GREY, bounds, intervals, new_figure, thousands
-from suite.claims.trained import without_value
+from suite.claims import escapes
+from suite.claims.claim import Claim, Evidence, Illustration, Row, paragraphs, status_of
+from suite.claims.drawing import GREY, new_figure, thousands
 from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
 from suite.instruments.escape import (
     ENDS,
-    ESCAPE_TIMES,
     PHASES,
     ROLLED_FROM,
     ROLLING,
-    mean_escape_time,
 )
 from suite.statistics import mean_interval
 from suite.training.protocol import EqualUpdates
 from suite.workloads import Workload
-from suite.workloads.ball import EXAMPLES, LEFT, SLOPE, loss_at, stationary_points
+from suite.workloads.ball import EXAMPLES, LEFT, loss_at, stationary_points
 from suite.workloads.ball import workload as ball
 
 if TYPE_CHECKING:
@@ -37,16 +35,13 @@ if TYPE_CHECKING:
 
 MEASURE = "probability to end in the better minimum, with − without momentum"
 NOISY = 8
-STARTS, DRAWS, ESCAPES = 600, 8, 400
+STARTS, DRAWS = 600, 8
 BUDGET = EqualUpdates(2000, EXAMPLES)
-LONG = EqualUpdates(100_000, EXAMPLES)
 ROLL = EqualUpdates(300, EXAMPLES)
 PROTOCOLS = {PLAIN: plain(ball.learning_rate, BUDGET), WITH: heavy_ball(ball.learning_rate, BUDGET)}
 ROLLS = {PLAIN: plain(ball.learning_rate, ROLL), WITH: heavy_ball(ball.learning_rate, ROLL)}
 PHASE_RATES = (0.005, 0.02, 0.08)
 PHASE_PROTOCOLS = {rate: heavy_ball(rate, BUDGET, 0.99) for rate in PHASE_RATES}
-ESCAPING = plain(ball.learning_rate, LONG)
-ESCAPE_SIZES = (1, 2, 4)
 ABOVE, BELOW = "above", "below"
 BATCHES = {EXAMPLES: "all examples", NOISY: f"batch size {NOISY}"}
 
@@ -62,8 +57,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         for one in PHASE_PROTOCOLS.values()
     ]
     rolls = [Cell(ROLLING, name, "cpu", EXAMPLES, 1, one) for one in ROLLS.values()]
-    times = [Cell(ESCAPE_TIMES, name, "cpu", size, ESCAPES, ESCAPING) for size in ESCAPE_SIZES]
-    return [*ends, *phases, *rolls, *times]
+    return [*ends, *phases, *rolls, *escapes.cells()]
 
 
 def top() -> float:
@@ -130,7 +124,7 @@ def draw(evidence: Evidence) -> Figure:
         _draw_balls(axes, rolled, which)
     panels[1].sharey(panels[0])
     panels[0].set_ylabel("training loss")
-    _draw_escapes(panels[2], escapes(evidence))
+    escapes.draw(panels[2], escapes.found(evidence))
     return figure
 
 
@@ -154,44 +148,6 @@ def _draw_balls(axes: Axes, rolled: pd.DataFrame, which: str) -> None:
     axes.set_title(f"{which} momentum")
     if len(rolled):
         axes.legend(loc="upper center", title="filled: start, open: end")
-
-
-def escapes(evidence: Evidence) -> pd.DataFrame:
-    """A row per batch size: mean `updates` from one bottom to the other with their interval, and the `exact` ones.
-    A batch size of which some did not escape in time has none: their mean would be too low."""
-    rows = evidence.rows[evidence.rows["measurement"] == ESCAPE_TIMES.name]
-    table = [
-        (int(size), mean_interval(of_size["updates"]), exact_updates(size))
-        for size, of_size in rows.groupby("batch_size")
-        if (of_size["status"] == "ok").all()
-    ]
-    return pd.DataFrame(table, columns=["batch_size", "updates", "exact"])
-
-
-def exact_updates(batch_size: float) -> float:
-    """Mean updates to escape from rest, for small rates."""
-    bottom, _, better = stationary_points()
-    noise = ball.learning_rate * SLOPE**2 / (2 * batch_size)
-    return mean_escape_time(loss_at, noise, bottom, better) / ball.learning_rate
-
-
-def _draw_escapes(axes: Axes, table: pd.DataFrame) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    fine = np.geomspace(min(ESCAPE_SIZES), max(ESCAPE_SIZES), 40)
-    axes.plot(fine, [exact_updates(size) for size in fine], color=GREY, linewidth=1, label="exact, for small rates")
-    intervals(axes, table["batch_size"], table["updates"], label="measured")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xticks(ESCAPE_SIZES)
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
-        axis.set_minor_locator(NullLocator())
-    axes.set_xlabel("batch size (examples)")
-    axes.set_ylabel("updates to escape by noise alone")
-    axes.set_title("without momentum, from rest")
-    axes.legend(loc="upper left")
 
 
 def draw_phases(evidence: Evidence) -> Figure | None:
@@ -244,7 +200,7 @@ def start_at_the_top() -> float:
 def explain(evidence: Evidence, rows: list[Row]) -> str:
     above, below, _, noisy = rows
     if above.status != "ok":
-        return f"The balls were not rolled: {above.flags}.{_escapes_sentence(evidence)}"
+        return paragraphs(f"The balls were not rolled: {above.flags}.", escapes.sentence(evidence))
     said = (
         f"From {above.seeds} random starts higher than the bump, at rate {ball.learning_rate:g}, "
         f"{above.value_small:.0%} of the balls end in the better minimum without momentum and "
@@ -259,25 +215,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
             f"{noisy.value_small:.0%} without and {noisy.value_large:.0%} with momentum after the same "
             f"{BUDGET.epochs:,} updates."
         )
-    return said + _escapes_sentence(evidence)
-
-
-def _escapes_sentence(evidence: Evidence) -> str:
-    table, rows = escapes(evidence), evidence.rows[evidence.rows["measurement"] == ESCAPE_TIMES.name]
-    against = [
-        without_value(of_size, f" at batch size {size}")
-        for size, of_size in rows.groupby("batch_size")
-        if size not in set(table["batch_size"])
-    ]
-    lacking = f" The time to escape has no mean where some did not ({'; '.join(against)})." if against else ""
-    if table.empty:
-        return lacking
-    times = "; ".join(
-        f"{one['updates'].estimate:,.0f} updates ({bounds(one['updates'], thousands)}) at batch size "
-        f"{one['batch_size']}, where small rates would take {one['exact']:,.0f}"
-        for _, one in table.iterrows()
-    )
-    return f" Noise alone, without momentum and from one bottom to the other, takes {times}.{lacking}"
+    return paragraphs(said, escapes.sentence(evidence))
 
 
 def numbers(evidence: Evidence) -> pd.DataFrame:

@@ -66,13 +66,17 @@ def without_value(rows: pd.DataFrame, where: str = "") -> str:
         status, reason = status_of(rows)
         return f"{_words(status)}{where}, {reason}"
     counts = end.loc[end["status"] != "ok", "status"].value_counts()
-    return " and ".join(f"{count} of {len(end)} seeds{where}: {_words(status)}" for status, count in counts.items())
+    return " and ".join(_share(count, end, where, status) for status, count in counts.items())
 
 
 def left_out(rows: pd.DataFrame) -> str:
     """That a mean over seeds leaves some out; empty where it does not."""
     lacking = without_value(rows)
     return f" Seeds without a value are left out ({lacking})." if lacking else ""
+
+
+def _share(count: int, end: pd.DataFrame, where: str, status: str) -> str:
+    return f"{count} of {len(end)} seeds{where}: {_words(status)}"
 
 
 def _words(status: str) -> str:
@@ -86,5 +90,5 @@ def trouble(rows: pd.DataFrame, where: str) -> tuple[str, str]:
         return status_of(rows)
     for status in ("diverged", "target_not_reached"):
         if count := int((end["status"] == status).sum()):
-            return status, f"{count} of {len(end)} seeds {where}: {_words(status)}"
+            return status, _share(count, end, f" {where}", status)
     return "ok", ""

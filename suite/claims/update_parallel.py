@@ -206,10 +206,11 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
             said.append(f"{row.backend}: {row.flags}.")
         elif row.headline:
             measured = of(evidence.ok(), row.backend)
+            threads = f" ({_threads(measured)})" if row.backend == "cpu" else ""
             same = median_interval(same_time_batches(measured).clip(upper=measured["batch_size"].max()))
             half = median_interval(half_performance_batches(measured))
             said.append(
-                f"On {row.backend} ({row.flags}) an update took {seconds(row.value_small)} at batch size "
+                f"On {row.backend}{threads} an update took {seconds(row.value_small)} at batch size "
                 f"{thousands(row.small)} and {seconds(row.value_large)} at {thousands(row.large)}. It stays "
                 f"within {FACTOR} times the time of a single example up to batch size {same.estimate:.0f} "
                 f"({bounds(same, thousands)}), and reaches half of its peak throughput at "

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from suite.cells import Scope
-from suite.claims import Evidence, Facts, local_minimum, momentum_sum, plateau
+from suite.claims import Evidence, Facts, escapes, local_minimum, momentum_sum, plateau
 from suite.report.sections import ALWAYS
 from tests.conftest import blobs, tiny
 
@@ -101,13 +101,13 @@ def test_escapes_that_took_too_long_leave_no_mean():
     """Of two batch sizes, one whose slowest ball did not escape: the mean of the others would be too low."""
     frames = []
     for cell in local_minimum.cells(tiny(), SCOPE):
-        if cell.measurement is local_minimum.ESCAPE_TIMES and cell.batch_size < 4:
+        if cell.measurement is escapes.ESCAPE_TIMES and cell.batch_size < 4:
             rows = pd.DataFrame({"seed": range(3), "updates": [10.0, 20.0, 30.0], "status": "ok"})
             if cell.batch_size == 2:
                 rows.loc[2, ["updates", "status"]] = [np.inf, "target_not_reached"]
             frames.append(described(cell, rows))
     found = evidence(frames)
-    table = local_minimum.escapes(found)
+    table = escapes.found(found)
     assert table["batch_size"].tolist() == [1]
     assert table["updates"].iloc[0].estimate == pytest.approx(20)
     said = local_minimum.explain(found, local_minimum.judge(found))
@@ -118,10 +118,8 @@ def test_escapes_that_took_too_long_leave_no_mean():
 @pytest.mark.filterwarnings("error")
 def test_a_figure_without_balls_is_drawn_without_a_warning():
     """As after a run that was killed: one cell is stored."""
-    (cell,) = [cell for cell in local_minimum.cells(tiny(), SCOPE) if cell.measurement is local_minimum.ESCAPE_TIMES][
-        :1
-    ]
+    (cell,) = [cell for cell in local_minimum.cells(tiny(), SCOPE) if cell.measurement is escapes.ESCAPE_TIMES][:1]
     rows = pd.DataFrame({"seed": range(3), "updates": [10.0, 20.0, 30.0], "status": "ok"})
-    balls, _, escapes = local_minimum.draw(evidence([described(cell, rows)])).axes
+    balls, _, times = local_minimum.draw(evidence([described(cell, rows)])).axes
     assert balls.get_legend() is None
-    assert escapes.get_legend() is not None
+    assert times.get_legend() is not None
