@@ -1,8 +1,10 @@
 """asv: its benchmarks, its samples as rows, and its machine file."""
 
+import importlib.metadata
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -99,6 +101,40 @@ def test_asv_check_finds_no_problem_and_the_machine_file_is_written_without_aski
     facts = stored[machine()["machine"]]
     assert set(facts) >= {"gpu", "cpu", "ram", "os", "num_cpu"}
     assert os.uname().nodename not in stored
+
+
+def with_what_they_need(packages: set[str]) -> set[str]:
+    """`packages` and, transitively, what they require here without extras."""
+    found, left = set(), set(packages)
+    while left:
+        found.add(package := left.pop())
+        try:
+            required = importlib.metadata.requires(package) or []
+        except importlib.metadata.PackageNotFoundError:  # required on another system
+            required = []
+        names = {re.match(r"[\w.-]+", one).group() for one in required if "extra ==" not in one}
+        left |= {re.sub(r"[-_.]+", "-", name).lower() for name in names} - found
+    return found
+
+
+IMPORTED = """
+import importlib, pkgutil, sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+for module in pkgutil.walk_packages(["benchmarks"], "benchmarks."):
+    importlib.import_module(module.name)
+"""
+
+
+def test_what_asv_installs_is_enough_for_every_benchmark():
+    """In an environment of its own asv finds benchmarks by importing all that lies in `benchmarks/`."""
+    install = json.loads((ROOT / "asv.conf.json").read_text())["install_command"][0].split()
+    packages = set(install[install.index("{conf_dir}/constraints.txt") + 1 :])
+    there = with_what_they_need({"torch", *(package.replace("_", "-") for package in packages)})
+    ours = with_what_they_need({"batch-size-suite"}) - {"batch-size-suite"}
+    missing = [package.replace("-", "_") for package in ours - there]
+    assert "typer" in missing
+    done = subprocess.run([sys.executable, "-c", IMPORTED, *missing], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_reference_is_timed_between_the_calls(tmp_path, monkeypatch):
