@@ -111,6 +111,7 @@ def scratch():
         yield Path(folder)
 
 
+@pytest.mark.xdist_group("killed")
 def test_killed_at_ten_moments_a_run_ends_with_what_an_undisturbed_one_gives(
     tmp_path, scratch, longer_workload, undisturbed
 ):
