@@ -11,9 +11,11 @@ Instead of a name, the path of a workload's file: two lie in `benchmarks/workloa
 tables go; nothing else may run on the machine during `time` and `ask`. `--batch-sizes` and `--coarse` search less,
 where all would take hours.
 
-The table in `results/reference/cpu-2-cores/advise/` was made with
+The tables in `results/reference/cpu-2-cores/advise/` were made with
 
     python -m benchmarks.exhaustive digits search time ask time compare
+    python -m benchmarks.exhaustive benchmarks/workloads/mnist_10000.py search --coarse
+    python -m benchmarks.exhaustive benchmarks/workloads/mnist_10000.py time ask time compare
 """
 
 import argparse

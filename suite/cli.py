@@ -21,6 +21,23 @@ app = typer.Typer(
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of the stored results.", metavar="DIR")]
 
 
+def _show_version(asked: bool) -> None:
+    from suite import __version__
+
+    if asked:
+        print(f"suite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command("list")
 def list_() -> None:
     """Show the workloads, claims, backends and presets."""

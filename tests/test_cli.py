@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import os
 import resource
@@ -252,3 +253,9 @@ def test_list_and_sysinfo_say_what_there_is():
     listed = call_here("list").stdout
     assert all(word in listed for word in ("digits", "generalization", "sequential", "default"))
     assert all(word in call_here("sysinfo").stdout for word in ("machine", "torch", "commit"))
+
+
+def test_the_version_is_that_of_the_package():
+    done = call_here("--version")
+    assert done.returncode == 0
+    assert done.stdout == f"suite {importlib.metadata.version('batch-size-suite')}\n"

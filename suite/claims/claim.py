@@ -147,6 +147,7 @@ class Illustration:
 
     draw: Callable[[Evidence], Figure | None]
     """None where its cells are not stored."""
+    title: str
     says: str
 
 

@@ -41,8 +41,9 @@ SHARES = (0.3, 0.6, 0.8)
 """Of the epochs, after which they change rate or batch (60, 120 and 160 of 200)."""
 CONSTANT, DECAY, GROW = "neither", "rate decays", "batch grows"
 COLOURS = {CONSTANT: GREY, DECAY: SMALL_COLOUR, GROW: LARGE_COLOUR}
+TITLE = "Decay the rate or grow the batch"
 SAYS = (
-    "Decay the rate or grow the batch. From Small and from the middle batch size, at the workload's rate: at the "
+    "From Small and from the middle batch size, at the workload's rate: at the "
     "dotted lines the rate is halved, or the batch size doubled instead. Rate / batch size, and with it the noise of "
     "a training, falls alike; the growing batch makes fewer updates. Geometric mean over seeds."
 )

@@ -34,8 +34,9 @@ GOYAL_WARM_UP = 5 / 90
 """The share of the epochs over which Goyal et al. (2017) let the rate rise."""
 RATES = ("fixed", "square-root", "warmed-up linear", "tuned")
 BUDGETS = EPOCHS, UPDATES, TO_TARGET = ("equal epochs", "equal updates", "equal training loss")
+TITLE = "Where it holds"
 SAYS = (
-    "Where it holds. The rate is the same for both batch sizes, or it follows the batch size, being the workload's "
+    "The rate is the same for both batch sizes, or it follows the batch size, being the workload's "
     "at the middle one (like its root, or linearly after a warm-up), or is tuned for each with the same trials. Both "
     "make as many epochs, or as many updates as the middle batch size makes in these, or train to the same loss. "
     "Every seed is a pair with the same initial parameters; rates were tuned with other seeds."

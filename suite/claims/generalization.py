@@ -215,5 +215,7 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
-    illustrations=(Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.SAYS),),
+    illustrations=(
+        Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.TITLE, factorial.SAYS),
+    ),
 )

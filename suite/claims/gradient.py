@@ -195,5 +195,8 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
-    illustrations=(Illustration(toy.draw, toy.SAYS), Illustration(noise_course.draw, noise_course.SAYS)),
+    illustrations=(
+        Illustration(toy.draw, toy.TITLE, toy.SAYS),
+        Illustration(noise_course.draw, noise_course.TITLE, noise_course.SAYS),
+    ),
 )

@@ -252,5 +252,5 @@ claim = Claim(
     explain=explain,
     numbers=numbers,
     columns=COLUMNS,
-    illustrations=(Illustration(draw_phases, PHASES_SAY),),
+    illustrations=(Illustration(draw_phases, "Which start, which momentum", PHASES_SAY),),
 )

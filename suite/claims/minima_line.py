@@ -27,6 +27,7 @@ LEAST = 1e-4
 """A loss of less is drawn, and averaged, as this."""
 COLOURS = {"train": "C0", "test": "C3"}
 NAMES = {"train": "training", "test": "test"}
+TITLE = "Along a line through two solutions"
 SAYS = (
     "From the solution of the small batch (0) along a straight line to that of the large one (1) and beyond both, as "
     "Keskar et al. (2017) draw it: a flat minimum rises slowly to its sides, a sharp one steeply. Both were trained "

@@ -270,9 +270,7 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-TIMES_SAY = (
-    "Where speed and optimization meet: updates to the target times the measured time of one update on the CPU."
-)
+TIMES_SAY = "Updates to the target times the measured time of one update on the CPU."
 
 claim = Claim(
     name="momentum_speed_up",
@@ -287,5 +285,5 @@ claim = Claim(
     explain=explain,
     numbers=numbers,
     columns=COLUMNS,
-    illustrations=(Illustration(draw_times, TIMES_SAY),),
+    illustrations=(Illustration(draw_times, "In seconds", TIMES_SAY),),
 )

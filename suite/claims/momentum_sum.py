@@ -266,7 +266,7 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
 
 
 ARROWS_SAY = (
-    "The lecture's two slides, on twenty examples and two parameters. Without momentum each update follows the "
+    "Two slides of the lecture, on twenty examples and two parameters. Without momentum each update follows the "
     "negative gradient; with it, the negative gradient and the last movement together. Both "
     f"make {SHOWN_UPDATES} updates at the same rate."
 )
@@ -284,5 +284,5 @@ claim = Claim(
     explain=explain,
     numbers=numbers,
     columns=COLUMNS,
-    illustrations=(Illustration(draw_arrows, ARROWS_SAY),),
+    illustrations=(Illustration(draw_arrows, "The lecture's arrows", ARROWS_SAY),),
 )

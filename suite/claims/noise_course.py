@@ -54,6 +54,7 @@ PUBLISHED = {
     CRITICAL: ("critical batch", "average"),
 }
 """Which of the published values stands beside each."""
+TITLE = "The noise scale along a training"
 SAYS = (
     "The noise scale tr(Σ) / |G|², exact at every look, over a training at a tuned rate; in a batch of as many "
     "examples, noise and gradient are equally long. Left: each seed, and their geometric mean. Right: what it comes "

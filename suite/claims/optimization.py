@@ -267,9 +267,9 @@ claim = Claim(
     explain=explain,
     numbers=numbers,
     illustrations=(
-        Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.SAYS),
-        Illustration(rate_map.draw, rate_map.SAYS),
-        Illustration(decay_or_grow.draw, decay_or_grow.SAYS),
-        Illustration(sampling.draw, sampling.SAYS),
+        Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.TITLE, factorial.SAYS),
+        Illustration(rate_map.draw, rate_map.TITLE, rate_map.SAYS),
+        Illustration(decay_or_grow.draw, decay_or_grow.TITLE, decay_or_grow.SAYS),
+        Illustration(sampling.draw, sampling.TITLE, sampling.SAYS),
     ),
 )

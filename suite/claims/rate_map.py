@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 USABLE = 1.5
 """A rate is called usable where it ends with at most so many times the loss of the best."""
+TITLE = "The learning rates that each batch size can use"
 SAYS = (
     "Geometric mean of the training loss after equal epochs, for each learning rate tried at each batch size. "
     "The white dot is the best rate, the white line spans the usable ones, which end with at most 1.5 times its "

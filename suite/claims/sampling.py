@@ -40,6 +40,7 @@ RATES = {CONSTANT: "fixed rate", DECAY: "decaying rate"}
 RESHUFFLED, REPLACED = "reshuffled", "with replacement"
 COLOURS = {RESHUFFLED: SMALL_COLOUR, REPLACED: LARGE_COLOUR}
 DASHES = {CONSTANT: "-", DECAY: "--"}
+TITLE = "Epochs, or draws with replacement"
 SAYS = (
     "Reshuffled epochs, as in the lecture, or every batch drawn from all examples whatever was drawn before: at the "
     "same rates, with as many updates, from the same initial parameters. Left, the geometric mean of the training "

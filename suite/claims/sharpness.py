@@ -189,5 +189,5 @@ claim = Claim(
     draw=draw,
     explain=explain,
     numbers=numbers,
-    illustrations=(Illustration(minima_line.draw, minima_line.SAYS),),
+    illustrations=(Illustration(minima_line.draw, minima_line.TITLE, minima_line.SAYS),),
 )

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TITLE = "The lecture's toy"
 SAYS = (
-    "The lecture's toy, twenty examples and two parameters. Left, the full batch: one update after seeing all "
+    "Twenty examples and two parameters. Left, the full batch: one update after seeing all "
     "twenty, a steady path. Right, batch size 1: an update for each example, twenty in the same epoch, and a noisy "
     "path. Large dots mark the ends of epochs."
 )

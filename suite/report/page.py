@@ -1,6 +1,7 @@
 """The page: one self-contained HTML file."""
 
 import base64
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -126,10 +127,10 @@ def _shown_section(section: Section, rows: list[dict], figures: Path) -> dict:
     if not evidence.ok().empty:
         with style():
             shown["figure"] = _embedded(claim.draw(evidence), figures, name)
-            drawn = [(illustration.draw(evidence), illustration.says) for illustration in claim.illustrations]
+            drawn = [(one, one.draw(evidence)) for one in claim.illustrations]
             shown["illustrations"] = [
-                (_embedded(figure, figures, f"{name}_illustration_{number}"), says)
-                for number, (figure, says) in enumerate(drawn, 1)
+                (one, _embedded(figure, figures, f"{name}_illustration_{number}"))
+                for number, (one, figure) in enumerate(drawn, 1)
                 if figure
             ]
         shown["numbers"] = claim.numbers(evidence)
@@ -171,6 +172,18 @@ def _measured_by(sections: list[Section]) -> list[tuple[str, str]]:
     return facts
 
 
+SYMBOLS = {
+    r"\bB_same\b": "<i>B</i><sub>same</sub>",
+    r"\blambda\b": "λ",
+    r"\beta\b": "η",
+    r"\bsqrt\(": "√(",
+    r"(?<![\w)])-(?=[\dη])|(?<= )-(?= )": "−",
+}
+
+
 def _symbols(text: str) -> Markup:
-    """`text` with its one symbol set as such."""
-    return Markup(escape(text).replace("B_same", Markup("<i>B</i><sub>same</sub>")))
+    """`text` with its symbols and minus signs set as such."""
+    marked = str(escape(text))
+    for written, symbol in SYMBOLS.items():
+        marked = re.sub(written, symbol, marked)
+    return Markup(marked)

@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 from filelock import FileLock, Timeout
 
+from suite.claims import all_claims
 from suite.claims.drawing import seconds, three_digits
 from suite.report import write_report
+from suite.report.page import _symbols
 from suite.results import Results
 from tests.command import QUICK, call, call_here, write_workload
 
@@ -205,3 +207,27 @@ def test_times_have_the_unit_that_fits(value, text):
 @pytest.mark.parametrize(("value", "text"), [(1029.6, "1,030"), (0.0412, "0.0412"), (4.4, "4.40"), (52.77, "52.8")])
 def test_numbers_have_three_digits(value, text):
     assert three_digits(value) == text
+
+
+@pytest.mark.parametrize(
+    ("written", "set_"),
+    [
+        ("(1 - lambda) / sqrt(eta)", "(1 − λ) / √(η)"),
+        ("steps -eta b", "steps −η b"),
+        ("is -0.0161 (-0.0190 to -0.0133)", "is −0.0161 (−0.0190 to −0.0133)"),
+        (
+            "B_same is 9e-06 of a full-batch update, B-1",
+            "<i>B</i><sub>same</sub> is 9e-06 of a full-batch update, B-1",
+        ),
+        ("a < b", "a &lt; b"),
+    ],
+)
+def test_symbols_and_minus_signs_are_set_as_such(written, set_):
+    assert _symbols(written) == set_
+
+
+def test_the_contents_lead_to_every_claim(page):
+    contents = re.search(r"<nav.*?</nav>", page, re.DOTALL).group()
+    places = re.findall(r'href="#(.*?)"', contents)
+    assert len(places) == len(all_claims()) + 2
+    assert all(f'id="{place}"' in page for place in places)
