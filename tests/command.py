@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -12,6 +13,8 @@ from unittest import mock
 from suite.cli import main
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+(README_WORKLOAD,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 WORKLOAD = '''
 """Forty points of three kinds."""

@@ -37,8 +37,12 @@ def test_what_is_timed_is_timed_by_one_process_of_pytest(request):
 
 def test_every_process_of_every_cell_has_its_samples(timings):
     ok = timings[timings["status"] == "ok"]
-    counts = ok.groupby(["measurement", "backend", "arm", "batch_size", "process"]).size()
-    assert len(counts) == 2 * 3 * 2 * 2  # measurements, backends with their arms, batch sizes, processes
+    cell = ["measurement", "backend", "arm", "batch_size"]
+    counts = ok.groupby([*cell, "process"]).size()
+    assert set(counts.groupby(cell).size()) == {2}
+    timed = [("sequential", "resident"), ("cpu", "resident"), ("cpu", "loader")]
+    wanted = {(name, *arm, size) for name in ("update_time", "epoch_time") for arm in timed for size in (1, 256)}
+    assert wanted <= set(counts.droplevel("process").index)
     assert all(2 <= count <= 7 for count in counts["update_time"])  # fewer where the machine was busy
     assert counts["update_time"].median() == 7
     assert all(count == 1 for count in counts["epoch_time"])
@@ -47,10 +51,10 @@ def test_every_process_of_every_cell_has_its_samples(timings):
 
 
 def test_a_sequential_update_takes_longer_with_every_example(timings):
-    """Sixteen examples one after another take many times as long as one: the samples went to the right cells."""
+    """256 examples one after another take many times as long as one: the samples went to the right cells."""
     updates = timings[(timings["measurement"] == "update_time") & (timings["backend"] == "sequential")]
     medians = updates.groupby("batch_size")["time_s"].median()
-    assert medians[16] > 5 * medians[1]
+    assert medians[256] > 50 * medians[1]
 
 
 def test_a_backend_that_is_not_there_has_its_reason(timings):

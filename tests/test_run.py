@@ -54,7 +54,8 @@ def reported(folder: Path) -> str:
     return rows.to_csv()
 
 
-KILLED = ("--preset", "quick", "--claim", "update_sequential", *TRAINED)
+CLAIMS = ("update_sequential", "gradient", "optimization", "generalization")
+KILLED = ("--preset", "quick", *(word for claim in CLAIMS for word in ("--claim", claim)))
 """One call of asv, then trainings."""
 TIMED_CELLS = 3
 
@@ -62,7 +63,7 @@ TIMED_CELLS = 3
 @pytest.fixture(scope="module")
 def longer_workload(tmp_path_factory):
     """One with enough training to be killed in the middle of it, and too little to compile."""
-    path = write_workload(tmp_path_factory.mktemp("longer"), "longer", epochs=45)
+    path = write_workload(tmp_path_factory.mktemp("longer"), "longer", epochs=20)
     rates = "learning_rates=(0.01, 0.02, 0.03, 0.1)"
     path.write_text(path.read_text().replace("learning_rates=(0.03, 0.1)", rates))
     return path
@@ -115,10 +116,11 @@ def scratch():
 def test_killed_at_ten_moments_a_run_ends_with_what_an_undisturbed_one_gives(
     tmp_path, scratch, longer_workload, undisturbed
 ):
-    """`suite run` alone is killed: once anywhere, four times while asv runs, five times while it trains."""
+    """`suite run` alone is killed: once anywhere, four times while asv runs, twice while its workers train, thrice
+    while it trains itself."""
     folder = tmp_path / "results"
     environment = {**os.environ, "TMPDIR": str(scratch)}
-    command = suite_command("run", longer_workload, *KILLED, "--results", folder)
+    command = suite_command("run", longer_workload, *KILLED, "--results", folder, "--workers")
     moments = random.Random(0)
 
     def stored() -> int:
@@ -131,7 +133,8 @@ def test_killed_at_ten_moments_a_run_ends_with_what_an_undisturbed_one_gives(
     for kill in range(10):
         before = stored()
         with (tmp_path / "said").open("w") as said:
-            process = psutil.Popen(command, env=environment, stdout=said, stderr=said)
+            workers = "2" if kill <= 6 else "1"
+            process = psutil.Popen([*command, workers], env=environment, stdout=said, stderr=said)
         if kill == 0:
             time.sleep(moments.uniform(0, 3))
         else:
@@ -140,7 +143,7 @@ def test_killed_at_ten_moments_a_run_ends_with_what_an_undisturbed_one_gives(
             wait_until(moment_comes)
             assert stored() < (TIMED_CELLS if kill <= 4 else len(list(undisturbed.glob("cells/*"))))
         family = process.children(recursive=True)
-        assert family or kill == 0
+        assert family or kill not in range(1, 7)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         wait_until(lambda: not started_by(scratch), timeout_s=10)

@@ -51,13 +51,15 @@ def noise(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
     return sampled.pivot(index="seed", columns="batch_size", values="relative_noise")
 
 
+def deviations(rows: pd.DataFrame, stage: str) -> pd.Series:
+    """Root of tr(Sigma) over |G| of each seed; empty where no per-example gradients were taken."""
+    exact = rows[(rows["measurement"] == GRADIENT_VARIANCE.name) & (rows["stage"] == stage)].set_index("seed")
+    return pd.Series(dtype=float) if exact.empty else np.sqrt(exact["variance"]) / exact["gradient_norm"]
+
+
 def theory(rows: pd.DataFrame, stage: str, batch_size: float, examples: int) -> pd.Series:
     """Relative noise that follows from each seed's per-example gradients; empty where these were not taken."""
-    exact = rows[(rows["measurement"] == GRADIENT_VARIANCE.name) & (rows["stage"] == stage)].set_index("seed")
-    if exact.empty:
-        return pd.Series(dtype=float)
-    unit = theoretical_noise(1.0, batch_size, examples)
-    return unit * np.sqrt(exact["variance"]) / exact["gradient_norm"]
+    return theoretical_noise(1.0, batch_size, examples) * deviations(rows, stage)
 
 
 def geometric_mean(values: pd.Series) -> Interval:
@@ -108,8 +110,9 @@ def draw(evidence: Evidence) -> Figure:
         sampled = noise(rows, stage)
         sampled = sampled[[size for size in sampled if size < examples]]
         fine = np.geomspace(min([evidence.facts.small, *sampled]), 0.995 * examples, 400)
-        line = [theory(rows, stage, size, examples).mean() for size in fine]
-        if not np.isnan(line).all():
+        deviation = deviations(rows, stage).mean()
+        if not np.isnan(deviation):
+            line = [deviation * theoretical_noise(1.0, size, examples) for size in fine]
             axes.plot(fine, line, "k--", linewidth=1, label="theory, from every example's gradient")
         for _, seed in sampled.iterrows():
             axes.plot(seed.index, seed, ".", color=COLOURS["cpu"], alpha=0.35)

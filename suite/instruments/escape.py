@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
-from scipy.integrate import cumulative_trapezoid, trapezoid
 from torch import Tensor
 
 from suite import seeds
@@ -128,9 +128,9 @@ def mean_escape_time(loss: Callable[[np.ndarray], np.ndarray], noise: float, sta
     sigma^2 / B follows it for small eta with D = eta sigma^2 / (2 B) and a time of eta an update."""
     x = np.linspace(start - 6, end, 60_001)
     height = (loss(x) - loss(x)[x >= start].min()) / noise
-    inside = cumulative_trapezoid(np.exp(-height), x, initial=0)
+    inside = scipy.integrate.cumulative_trapezoid(np.exp(-height), x, initial=0)
     between = x >= start
-    return float(trapezoid(np.exp(height[between]) * inside[between], x[between]) / noise)
+    return float(scipy.integrate.trapezoid(np.exp(height[between]) * inside[between], x[between]) / noise)
 
 
 ENDS = Measurement("ball_ends", version=1, measure=measure_ends)

@@ -152,8 +152,9 @@ def test_two_workloads_stand_on_one_page(copied, tmp_path):
     table = pd.read_csv(copied / "report" / "table.csv")
     assert set(table["workload"]) == {"tiny", "other"}
     page = (copied / "report" / "index.html").read_text()
-    assert "<h2>tiny</h2>" in page
-    assert "<h2>other</h2>" in page
+    for name in ("tiny", "other"):
+        assert f'<h2 id="{name}">{name}</h2>' in page
+        assert f'<a href="#{name}">' in page
 
 
 def test_missing_cells_are_counted_and_their_rows_say_so(copied):
