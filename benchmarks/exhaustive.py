@@ -22,7 +22,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -35,7 +35,7 @@ from suite import seeds
 from suite.advise.advisor import advise
 from suite.advise.answer import ANSWER
 from suite.advise.measured import Timing, Trained
-from suite.advise.recommendation import predicted
+from suite.advise.recommendation import neighbours, predicted
 from suite.advise.timing import Updates, batch_sizes, threads_for
 from suite.advise.training import Replicas
 from suite.backends import CPU
@@ -197,41 +197,47 @@ def cover(workload: Workload, data: Data, folder: Path, base_seeds: Sequence[int
 
 
 def _say_how_many(table: pd.DataFrame) -> None:
-    for name, what in (("mean", f"mean of {CHECKED} trainings"), ("one", "one further training")):
-        inside = table[name].between(table[f"{name}_low"], table[f"{name}_high"]).sum()
-        print(f"updates of a {what}: {inside} of {len(table)} within the interval predicted for it")
+    for recommended, rows in table.groupby("recommended"):
+        where = "at the batch size recommended" if recommended else "at its neighbours"
+        for name, what in (("mean", f"the mean of {CHECKED} trainings"), ("one", "one further training")):
+            inside = rows[name].between(rows[f"{name}_low"], rows[f"{name}_high"]).sum()
+            print(f"updates of {what} {where}: {inside} of {len(rows)} within the interval predicted")
 
 
 def covered(
     workload: Workload, data: Data, timings: Sequence[Timing], folder: Path, base_seeds: Sequence[int]
 ) -> None:
-    """A file per base seed: the intervals of the updates predicted at the batch size predicted to be the fastest, for
-    the mean of the trainings that would check it and for one more, and the updates that they took."""
+    """A file per base seed, a row for the batch size predicted to be the fastest and one for each of its neighbours:
+    the intervals of the updates predicted for the mean of the trainings that would check it and for one more, and the
+    updates that they took."""
     torch.set_num_threads(1)
     for base_seed in base_seeds:
         file = folder / f"covered_{base_seed}.csv"
         if not file.exists():
             with mock.patch.object(seeds, "BASE_SEED", base_seed):
-                row = {"base_seed": base_seed, **_covered(workload, data, timings)}
-            pd.DataFrame([row]).to_csv(file, index=False, float_format="%.6g")
+                rows = [{"base_seed": base_seed, **row} for row in _covered(workload, data, timings)]
+            pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g")
 
 
-def _covered(workload: Workload, data: Data, timings: Sequence[Timing]) -> dict:
+def _covered(workload: Workload, data: Data, timings: Sequence[Timing]) -> Iterator[dict]:
     trainer = Untimed(workload, data, CPU, CHECKED, 1)
     advice = advise(trainer, timings, False, lambda what: None)
-    size = advice.recommendation.fastest
-    mean, one = (predicted(advice.curve, timings, trainings).loc[size] for trainings in (CHECKED, 1))
-    trained = trainer.trained(size, *one[["learning_rate", "updates"]])
-    return {
-        "batch_size": size,
-        "learning_rate": trained.learning_rate,
-        "mean_low": mean["updates_low"],
-        "mean_high": mean["updates_high"],
-        "mean": trained.typical_updates,
-        "one_low": one["updates_low"],
-        "one_high": one["updates_high"],
-        "one": further(workload, data, size, trained.learning_rate, 20 * one["updates_high"], 1)[0],
-    }
+    fastest = advice.recommendation.fastest
+    of_mean, of_one = (predicted(advice.curve, timings, trainings) for trainings in (CHECKED, 1))
+    for size in neighbours(fastest, list(of_one.index)):
+        mean, one = of_mean.loc[size], of_one.loc[size]
+        trained = trainer.trained(size, *one[["learning_rate", "updates"]])
+        yield {
+            "batch_size": size,
+            "recommended": size == fastest,
+            "learning_rate": trained.learning_rate,
+            "mean_low": mean["updates_low"],
+            "mean_high": mean["updates_high"],
+            "mean": trained.typical_updates,
+            "one_low": one["updates_low"],
+            "one_high": one["updates_high"],
+            "one": further(workload, data, size, trained.learning_rate, 20 * one["updates_high"], 1)[0],
+        }
 
 
 def further(

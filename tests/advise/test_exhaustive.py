@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 
 from benchmarks import exhaustive
+from suite.advise.measured import Timing
+from suite.advise.recommendation import neighbours
 from suite.advise.timing import Updates
 from tests.conftest import tiny
 
@@ -52,3 +54,25 @@ def test_a_training_is_timed_from_a_fresh_model_to_its_last_update(monkeypatch):
     row = pd.Series({"batch_size": 4.0, "learning_rate": 0.1, "updates": 10.5})
     assert exhaustive.update_seconds(workload, workload.load(), row, 1) > 0
     assert list(made.values())[-1] == 11
+
+
+def test_coverage_is_that_of_the_recommended_batch_size_and_its_neighbours(tmp_path, capsys):
+    workload, sizes = tiny(), [1, 2, 4, 8, 16, 32]
+    timings = [Timing(size, (1e-4 * (1 + size / 8),)) for size in sizes]
+    exhaustive.covered(workload, workload.load(), timings, tmp_path, [1, 2])
+    table = pd.concat([pd.read_csv(tmp_path / f"covered_{base_seed}.csv") for base_seed in (1, 2)])
+    for _, rows in table.groupby("base_seed"):
+        (fastest,) = rows.loc[rows["recommended"], "batch_size"]
+        assert rows["batch_size"].tolist() == neighbours(fastest, sizes)
+    assert (table[["mean", "one"]] > 0).all(axis=None)
+    table = pd.DataFrame(
+        {"recommended": [True, True, False], "mean": [1, 5, 2], "one": [1, 3, 9]}
+        | {f"{name}{bound}": value for name in ("mean", "one") for bound, value in (("_low", 1), ("_high", 4))}
+    )
+    exhaustive._say_how_many(table)
+    assert [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()] == [
+        "1 of 1 within the interval predicted",
+        "0 of 1 within the interval predicted",
+        "1 of 2 within the interval predicted",
+        "2 of 2 within the interval predicted",
+    ]
