@@ -13,7 +13,7 @@ where all would take hours.
 
 The tables in `results/reference/cpu-2-cores/advise/` were made with
 
-    python -m benchmarks.exhaustive digits search time ask time compare
+    python -m benchmarks.exhaustive digits search time ask time compare cover
     python -m benchmarks.exhaustive benchmarks/workloads/mnist_10000.py search --coarse
     python -m benchmarks.exhaustive benchmarks/workloads/mnist_10000.py time ask time compare
 """
