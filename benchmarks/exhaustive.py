@@ -11,7 +11,7 @@ Instead of a name, the path of a workload's file: two lie in `benchmarks/workloa
 tables go; nothing else may run on the machine during `time` and `ask`. `--batch-sizes` and `--coarse` search less,
 where all would take hours.
 
-The tables in `results/reference/cpu-2-cores/advise/` were made with
+The tables in `results/reference/cpu-2-cores/advise/` are `compared.csv` and `covered.csv` of each workload, made with
 
     python -m benchmarks.exhaustive digits search time ask time compare cover
     python -m benchmarks.exhaustive benchmarks/workloads/mnist_10000.py search --coarse
@@ -144,7 +144,7 @@ def compared(found: pd.DataFrame, advice: dict) -> pd.DataFrame:
     table = found.join(before[columns].add_prefix("predicted_"))
     table["error"] = table["predicted_time_s"] / table["time_s"] - 1
     table["recommended"] = table.index == advice["recommended"]["fastest"]["batch_size"]
-    return table
+    return table.assign(advisor_s=advice["advisor_s"])
 
 
 def ask(workload: Workload, data: Data, folder: Path) -> None:
@@ -191,7 +191,7 @@ def cover(workload: Workload, data: Data, folder: Path, base_seeds: Sequence[int
     """As `covered`, from the times that the advisor is stored with."""
     known = json.loads((folder / ANSWER).read_text())["timings"]
     covered(workload, data, [Timing(one["batch_size"], (one["update_s"],)) for one in known], folder, base_seeds)
-    table = pd.concat([pd.read_csv(file) for file in folder.glob("covered_*.csv")]).sort_values("base_seed")
+    table = pd.concat([pd.read_csv(folder / f"covered_{base_seed}.csv") for base_seed in base_seeds])
     table.to_csv(folder / "covered.csv", index=False)
     _say_how_many(table)
 

@@ -20,8 +20,8 @@ settings.load_profile("suite")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What asv times is judged by some tests: no two processes of pytest have it timed at once. Groups of tests are
-    the longest to run, and come first: none is left to one process at the end."""
+    """What `measured` needs is measured once, by one process of pytest. Groups of tests are the longest to run, and
+    come first: none is left to one process at the end."""
     for item in items:
         if "measured" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group("asv"))

@@ -5,8 +5,12 @@ from pathlib import Path
 import pandas as pd
 
 from suite.claims import all_claims
+from suite.report.sections import sections
+from suite.report.table import table, write_tables
+from suite.results import Results
 from tests.command import README, README_WORKLOAD, ROOT, call, call_here
 
+REFERENCE = ROOT / "results" / "reference" / "cpu-2-cores"
 SEQUENCES = """
 from tests.workloads.test_kinds import SEQUENCES as workload
 """
@@ -44,17 +48,23 @@ def test_every_command_of_the_readme_exists():
         assert all(option in helped for option in options if option.startswith("--"))
 
 
-def lines_of(table: str) -> list[list[str]]:
-    """The cells of every line of the tables in `table`, Markdown, but for those of their heads."""
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+def lines_of(text: str) -> list[list[str]]:
+    """The cells of every line of the tables in `text`, Markdown, but for those of their heads."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     return [line for line in lines if line[0] != "---" and line[0] not in ("", "The lecture's row")]
+
+
+def test_the_tables_of_the_reference_results_are_what_comes_of_their_cells(tmp_path):
+    write_tables(table(sections(Results(REFERENCE))), tmp_path)
+    for name in ("table.csv", "table.md"):
+        assert (tmp_path / name).read_text() == (REFERENCE / "report" / name).read_text()
 
 
 def test_the_table_is_that_of_the_reference_results():
     """Rows x machines, each with the verdict and the effect of the stored report."""
     reported = {}
     for title, small, large, workload, backend, _, _, effect, verdict in lines_of(
-        (ROOT / "results" / "reference" / "cpu-2-cores" / "report" / "table.md").read_text()
+        (REFERENCE / "report" / "table.md").read_text()
     ):
         reported.setdefault((title, small, large, backend), {})[workload] = f"{verdict} {effect}"
     shown = lines_of(README.partition("## Two commands")[0])

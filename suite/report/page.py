@@ -109,6 +109,7 @@ def _shown_row(row: pd.Series) -> dict:
         "mark": MARKS.get(row["verdict"], "–"),
         "css_class": row["verdict"] or "none",
         "flags": row["flags"],
+        "judged": judged,
     }
 
 
@@ -174,11 +175,12 @@ def _measured_by(sections: list[Section]) -> list[tuple[str, str]]:
 
 SYMBOLS = {
     r"\bB_same\b": "<i>B</i><sub>same</sub>",
-    r"\blambda\b": "λ",
-    r"\beta\b": "η",
+    r"(?<!;)\blambda\b": "λ",
+    r"(?<!;)\beta\b": "η",
     r"\bsqrt\(": "√(",
-    r"(?<![\w)])-(?=[\dη])|(?<= )-(?= )": "−",
+    r"(?<![\w)-])-(?=[\dη])|(?<= )-(?= )": "−",
 }
+"""By regular expressions; what an error quotes, as in <lambda> or 'eta', follows the semicolon of an escape."""
 
 
 def _symbols(text: str) -> Markup:

@@ -57,7 +57,7 @@ def value(number: float, unit: str) -> str:
     """A value with its unit, as a reader wants it."""
     if pd.isna(number):
         return "–"
-    return seconds(number) if unit == "s" else three_digits(number)
+    return (seconds(number) if unit == "s" else three_digits(number)).replace("-", "−")
 
 
 def effect(row: pd.Series) -> str:

@@ -1,5 +1,6 @@
 """The search that the advisor is held against: its times are its own."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -22,7 +23,7 @@ def advice(update_s: dict[int, float], updates=10.5) -> dict:
         {"batch_size": size, "learning_rate": 0.1, "update_s": each} | dict.fromkeys(names, updates * each)
         for size, each in update_s.items()
     ]
-    return {"predicted": rows, "recommended": {"fastest": {"batch_size": 40}}}
+    return {"predicted": rows, "recommended": {"fastest": {"batch_size": 40}}, "advisor_s": 2.5}
 
 
 def test_a_time_that_the_advisor_has_wrong_is_an_error(tmp_path, monkeypatch):
@@ -39,6 +40,7 @@ def test_a_time_that_the_advisor_has_wrong_is_an_error(tmp_path, monkeypatch):
     table = exhaustive.compared(found, advice({4: 1.0, 40: 1.3}))
     assert table["error"].tolist() == pytest.approx([0, 0.3])
     assert table["recommended"].tolist() == [False, True]
+    assert table["advisor_s"].tolist() == [2.5, 2.5]
 
 
 def test_a_training_is_timed_from_a_fresh_model_to_its_last_update(monkeypatch):
@@ -64,15 +66,17 @@ def test_coverage_is_that_of_the_recommended_batch_size_and_its_neighbours(tmp_p
     for _, rows in table.groupby("base_seed"):
         (fastest,) = rows.loc[rows["recommended"], "batch_size"]
         assert rows["batch_size"].tolist() == neighbours(fastest, sizes)
-    assert (table[["mean", "one"]] > 0).all(axis=None)
+    assert (table["one_low"] < table["mean_low"]).all()
+    assert (table["mean_high"] < table["one_high"]).all()
+    assert table[["mean", "one"]].map(np.isfinite).all(axis=None)
     table = pd.DataFrame(
         {"recommended": [True, True, False], "mean": [1, 5, 2], "one": [1, 3, 9]}
         | {f"{name}{bound}": value for name in ("mean", "one") for bound, value in (("_low", 1), ("_high", 4))}
     )
     exhaustive._say_how_many(table)
-    assert [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()] == [
-        "1 of 1 within the interval predicted",
-        "0 of 1 within the interval predicted",
-        "1 of 2 within the interval predicted",
-        "2 of 2 within the interval predicted",
+    assert capsys.readouterr().out.splitlines() == [
+        "updates of the mean of 4 trainings at its neighbours: 1 of 1 within the interval predicted",
+        "updates of one further training at its neighbours: 0 of 1 within the interval predicted",
+        "updates of the mean of 4 trainings at the batch size recommended: 1 of 2 within the interval predicted",
+        "updates of one further training at the batch size recommended: 2 of 2 within the interval predicted",
     ]

@@ -153,8 +153,8 @@ def test_two_workloads_stand_on_one_page(copied, tmp_path):
     assert set(table["workload"]) == {"tiny", "other"}
     page = (copied / "report" / "index.html").read_text()
     for name in ("tiny", "other"):
-        assert f'<h2 id="{name}">{name}</h2>' in page
-        assert f'<a href="#{name}">' in page
+        assert f'<h2 id="workload_{name}">{name}</h2>' in page
+        assert f'<a href="#workload_{name}">' in page
 
 
 def test_missing_cells_are_counted_and_their_rows_say_so(copied):
@@ -221,6 +221,7 @@ def test_numbers_have_three_digits(value, text):
             "<i>B</i><sub>same</sub> is 9e-06 of a full-batch update, B-1",
         ),
         ("a < b", "a &lt; b"),
+        ("f.<locals>.<lambda>: no 'eta' --1", "f.&lt;locals&gt;.&lt;lambda&gt;: no &#39;eta&#39; --1"),
     ],
 )
 def test_symbols_and_minus_signs_are_set_as_such(written, set_):
