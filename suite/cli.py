@@ -154,6 +154,12 @@ def _warn(message: str) -> None:
     print(f"suite: warning: {message}", file=sys.stderr)
 
 
+def _command_of(error: typer.TyperException) -> str:
+    """The command whose help lists what was mistyped."""
+    context = getattr(error, "ctx", None)
+    return f"suite {context.info_name}" if context and context.parent else "suite"
+
+
 def main() -> None:
     """Run the command line: a user's mistake is one line on stderr and exit code 2."""
     warnings.showwarning = _show_warning
@@ -162,7 +168,7 @@ def main() -> None:
     except UserError as error:
         message, code = str(error), 2
     except typer.TyperException as error:
-        message, code = f"{error.format_message()} See `suite --help`.", 2
+        message, code = f"{error.format_message()} See `{_command_of(error)} --help`.", 2
     except (KeyboardInterrupt, typer.Abort):
         message, code = "interrupted: what was measured is stored, the same command goes on from there", 130
     else:

@@ -167,7 +167,7 @@ def critical_batch(batch_sizes: Sequence[float], updates: Sequence[float]) -> tu
 
 def value_at_crossing(losses: Sequence[float], values: Sequence[float], target: float) -> float:
     """`values` [n] where the log of `losses` [n] first comes down to the log of `target`, interpolated
-    between the two looks around it; nan where it never does."""
+    between the two looks around it; nan where it never does. A loss of 0 counts as the least positive number."""
     losses = np.asarray(losses, float)
     reached = np.flatnonzero(losses <= target)
     if len(reached) == 0:
@@ -175,7 +175,7 @@ def value_at_crossing(losses: Sequence[float], values: Sequence[float], target: 
     after = reached[0]
     if after == 0:
         return float(values[0])
-    before_log, after_log = np.log(losses[after - 1]), np.log(losses[after])
+    before_log, after_log = np.log(losses[after - 1]), np.log(max(losses[after], np.finfo(float).tiny))
     share = (before_log - math.log(target)) / (before_log - after_log)
     return float(values[after - 1] + share * (values[after] - values[after - 1]))
 

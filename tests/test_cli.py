@@ -40,7 +40,9 @@ def test_help_answers_in_half_a_second_of_processor_time(arguments):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nonsense"], ["No such command 'nonsense'", "suite --help"]),
+        (["nonsense"], ["No such command 'nonsense'", "`suite --help`"]),
+        (["run", "--seed", "3"], ["No such option: --seed", "`suite run --help`"]),
+        (["report", "digits"], ["unexpected extra argument", "`suite report --help`"]),
         (["run", "--nonsense"], ["No such option"]),
         (["run", "nonsense"], ["no workload 'nonsense'", "digits", "Python file"]),
         (["run", "nonsense.py"], ["no workload file nonsense.py"]),

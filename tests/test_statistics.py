@@ -269,6 +269,7 @@ def test_a_value_is_read_at_the_crossing_of_the_log_loss():
     assert value_at_crossing(losses, scores, 0.1) == 0.9
     assert math.isnan(value_at_crossing(losses, scores, 0.01))
     assert value_at_crossing(losses, scores, 2.0) == 0.5
+    assert 3 < value_at_crossing([1.0, 0.0], [3.0, 4.0], 0.1) < 3.01
 
 
 def test_the_seeds_that_settle_an_effect_are_those_of_a_power_table():

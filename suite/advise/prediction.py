@@ -146,13 +146,14 @@ class Curve:
 
 def one_more(trained: Trained, time_variance: float = 0.0) -> Interval:
     """Geometric mean of the updates, with the interval of one further training, from these replicas alone; and
-    `time_variance` where it is to be one of its time over the time of an update."""
+    `time_variance` where it is to be one of its time over the time of an update. No training takes less than one."""
     n, logs = len(trained.updates), trained.logs
     if n < 2:
         return Interval(trained.typical_updates, math.nan, math.nan, n)
     total = logs.var(ddof=1) * (1 + 1 / n) + time_variance
     half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * math.sqrt(total)
-    return Interval(*(float(np.exp(logs.mean() + side)) for side in (0, -half, half)), n=n)
+    estimate, low, high = (float(np.exp(logs.mean() + side)) for side in (0, -half, half))
+    return Interval(estimate, max(low, min(1.0, estimate)), high, n)
 
 
 def rate_rule(curve: Curve, batch_size: int) -> float:

@@ -135,15 +135,12 @@ def _draw_balls(axes: Axes, rolled: pd.DataFrame, which: str) -> None:
     for place, start in enumerate(ROLLED_FROM if len(rolled) else ()):
         ball_rows = rolled[np.isclose(rolled["start"].astype(float), start)].sort_values("updates")
         at = ball_rows["position"].to_numpy(dtype=float)
-        lift = 0.1 * place
         colour = (COLOURS[WITH], "black")[place]
-        axes.plot(at, loss_at(at) + lift, "-o", color=colour, markersize=3, alpha=0.35, linewidth=0.8)
-        axes.plot(
-            at[0], loss_at(at[0]) + lift, "o", color=colour, markersize=9, label=f"from {start:g}".replace("-", "−")
-        )
-        axes.plot(at[-1], loss_at(at[-1]) + lift, "o", color=colour, markersize=9, markerfacecolor="white")
+        axes.plot(at, loss_at(at), "-o", color=colour, markersize=3, alpha=0.35, linewidth=0.8)
+        axes.plot(at[0], loss_at(at[0]), "o", color=colour, markersize=9, label=f"from {start:g}".replace("-", "−"))
+        axes.plot(at[-1], loss_at(at[-1]), "o", color=colour, markersize=9, markerfacecolor="white")
     axes.axhline(top(), color=GREY, linestyle=":", linewidth=1)
-    axes.annotate("top of the bump", (1.95, top()), xytext=(0, 3), textcoords="offset points", ha="right", color=GREY)
+    axes.annotate("top of the bump", (0, top()), xytext=(0, 4), textcoords="offset points", ha="center", color=GREY)
     axes.set_xlabel("parameter")
     axes.set_title(f"{which} momentum")
     if len(rolled):

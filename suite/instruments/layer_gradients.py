@@ -22,7 +22,7 @@ WINDOW_VALUES = 2**18
 
 def of_each(gradients: Tensor) -> Gradient:
     """From the gradients of all examples, [n, ...]."""
-    norms = torch.linalg.vector_norm(gradients.flatten(1), dim=1)
+    norms = torch.linalg.vector_norm(gradients.reshape(len(gradients), -1), dim=1)
     return norms.double().square().sum(), gradients.sum(dim=0)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from suite.advise.measured import Trained
-from suite.advise.prediction import MODEL_ERROR, Curve, rate_choice_variance, rate_rule
+from suite.advise.prediction import MODEL_ERROR, Curve, one_more, rate_choice_variance, rate_rule
 from suite.instruments.noise_scale import Effective
 
 SIZES = [2**power for power in range(11)]
@@ -63,6 +63,14 @@ def test_intervals_cover_one_further_training():
         interval, further = curve.updates(SIZES[place]), trained(place).updates[0]
         inside.append(interval.low <= further <= interval.high)
     assert 0.91 < np.mean(inside) < 0.99
+
+
+def test_no_training_takes_less_than_one_update():
+    erratic = one_more(Trained(128, 3.0, (2.2, 1.6, 2.1, 17.0)))
+    assert erratic.low == 1
+    assert erratic.high > 17
+    soon = one_more(Trained(128, 3.0, (0.4, 0.5, 0.5, 0.4)))
+    assert soon.low == soon.estimate
 
 
 def test_an_undetermined_noise_scale_widens_the_interval_away_from_the_anchor():

@@ -71,14 +71,18 @@ class Words(nn.Module):
 
 
 class Stubborn(nn.Module):
-    """A network that vmap cannot run: it looks at a value."""
+    """A network that vmap cannot run: it looks at a value. One of its parameters is a scalar."""
 
     def __init__(self):
         super().__init__()
-        self.scale, self.layer = nn.Parameter(torch.rand(6)), nn.Linear(6, 3)
+        self.scale, self.layer, self.shift = (
+            nn.Parameter(torch.rand(6)),
+            nn.Linear(6, 3),
+            nn.Parameter(torch.rand(())),
+        )
 
     def forward(self, inputs):
-        return self.layer(inputs * self.scale) if inputs.sum().item() > -1e9 else inputs
+        return self.layer(inputs * self.scale + self.shift) if inputs.sum().item() > -1e9 else inputs
 
 
 class OnlySometimesTwice(nn.Module):
