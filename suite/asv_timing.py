@@ -13,6 +13,7 @@ import pandas as pd
 from suite.cells import Cell
 from suite.errors import UserError
 from suite.machine import ROOT, launch_method, without_paths
+from suite.out_of_memory import says_out_of_memory
 from suite.reference import FOLDER_VARIABLE, ReferencedProcess, read_references
 from suite.timings import DATA_VARIABLE, load, save
 from suite.workloads import find
@@ -117,4 +118,4 @@ def _rows(cell: Cell, answer: dict, processes: list[ReferencedProcess], threads:
 
 def _failure(said: str) -> str:
     """The status of a benchmark that failed, from what it printed."""
-    return "out_of_memory" if "out of memory" in said.lower() or "MemoryError" in said else "unavailable"
+    return "out_of_memory" if says_out_of_memory(said) else "unavailable"

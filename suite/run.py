@@ -25,6 +25,7 @@ from suite.asv_timing import time_groups
 from suite.backends import BACKENDS
 from suite.cells import Cell
 from suite.data_home import DataWarning
+from suite.out_of_memory import out_of_memory
 from suite.plan import Planned, WorkloadPlan
 from suite.quick_timings import fastest_threads
 from suite.results import Results
@@ -176,10 +177,8 @@ def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, float]:
     started = time.monotonic()
     try:
         rows = cell.measurement.measure(workload, data, cell)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        rows = _failed("out_of_memory", error)
     except Exception as error:
-        rows = _failed("unavailable", error)
+        rows = _failed("out_of_memory" if out_of_memory(error) else "unavailable", error)
     return rows, time.monotonic() - started
 
 

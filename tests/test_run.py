@@ -13,12 +13,13 @@ import pandas as pd
 import psutil
 import pytest
 
+from suite.cells import Cell, Measurement
 from suite.claims import all_claims
 from suite.plan import PRESETS, plan_all
 from suite.report.sections import sections
 from suite.report.table import table, write_tables
 from suite.results import Results
-from suite.run import measure_all
+from suite.run import measure, measure_all
 from tests.command import QUICK, TRAINED, call, call_here, suite_command, write_workload
 
 TIMES = ["time_s", "reference_s"]
@@ -189,6 +190,24 @@ def test_only_what_is_missing_is_measured_and_half_written_files_are_swept_away(
     assert {name for name in after if after[name] != before.get(name)} == {content}
     pd.testing.assert_frame_equal(pd.read_parquet(lost), rows, check_exact=True)
     assert not (copied / "cells" / "half.tmp").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError("none left"), "out_of_memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory"),
+        (RuntimeError("shapes cannot be multiplied"), "unavailable"),
+    ],
+)
+def test_running_out_of_memory_is_told_from_other_failures(own_workload, error, status):
+    def fail(workload, data, cell):
+        raise error
+
+    cell = Cell(Measurement("failing", version=1, measure=fail), "tiny", "cpu", 4, 1)
+    rows, _ = measure(str(own_workload), cell)
+    assert rows["status"].tolist() == [status]
+    assert str(error) in rows["reason"].item()
 
 
 def test_a_cell_that_fails_is_a_row_with_its_reason_and_others_go_on(tmp_path):

@@ -69,11 +69,6 @@ def free_bytes(backend: Backend) -> int:
     return psutil.virtual_memory().available
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that memory has run out; torch raises no class of its own for that on a CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def in_words(size: float) -> str:
     """A number of bytes, for example `1.2 MiB`."""
     for scale, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):

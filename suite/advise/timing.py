@@ -9,9 +9,10 @@ import torch
 from torch.utils.benchmark import Timer
 
 from suite.advise.measured import Timing, Trained
-from suite.advise.memory import free_bytes, in_words, out_of_memory, peak_bytes
+from suite.advise.memory import free_bytes, in_words, peak_bytes
 from suite.backends import CPU, Backend
 from suite.machine import without_paths
+from suite.out_of_memory import out_of_memory
 from suite.quick_timings import fastest_threads, measure_threads
 from suite.training.plain import endless_batches
 from suite.training.protocol import EqualEpochs, Protocol

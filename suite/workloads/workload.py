@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from suite import seeds
+from suite.out_of_memory import out_of_memory
 
 
 @dataclass(frozen=True)
@@ -175,13 +176,15 @@ def data_fingerprint(data: Data) -> str:
 
 def _training_loss(workload: Workload, data: Data) -> str:
     """Mean loss of a few examples in training mode, where dropout and the like are at work; empty where the model
-    cannot be trained on them, which its training will say."""
+    cannot be trained on them, which its training will say. Memory that has run out is no property of a model."""
     few = slice(0, 8)
     model = workload.initial_model(0).train()
     try:
         with seeds.torch_seeded("fingerprint"), torch.no_grad():
             return f"{workload.loss(model(data.train_inputs[few]), data.train_targets[few]).mean().item():.5g}"
-    except Exception:
+    except Exception as error:
+        if out_of_memory(error):
+            raise
         return ""
 
 

@@ -7,9 +7,10 @@ import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from suite.advise.measured import Timing, fit
-from suite.advise.memory import free_bytes, in_words, out_of_memory, peak_bytes
+from suite.advise.memory import free_bytes, in_words, peak_bytes
 from suite.advise.timing import Updates, batch_sizes, time_updates
 from suite.backends import CPU, CUDA
+from suite.out_of_memory import out_of_memory
 from suite.workloads import find
 from tests.conftest import blobs, cuda, tiny
 

@@ -88,6 +88,27 @@ def test_the_fingerprint_changes_with_what_acts_in_training_alone():
     assert len({fingerprint(tiny(model=model), blobs()) for model in models}) == 4
 
 
+class FailsInTraining(nn.Linear):
+    def __init__(self, error: Exception):
+        super().__init__(4, 3)
+        self.error = error
+
+    def forward(self, inputs):
+        if self.training:
+            raise self.error
+        return super().forward(inputs)
+
+
+def test_a_model_that_cannot_be_trained_has_a_fingerprint_and_memory_that_ran_out_gives_no_other():
+    def printed(error: Exception) -> str:
+        return fingerprint(tiny(model=lambda: FailsInTraining(error)), blobs())
+
+    assert printed(ValueError("no training")) == printed(KeyError("none"))
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+        with pytest.raises(type(error)):
+            printed(error)
+
+
 def test_the_fingerprint_does_not_change_with_what_is_measured():
     assert fingerprint(tiny(model=network, epochs=7, batch_sizes=(1, 16)), blobs()) == fingerprint(tiny(), blobs())
 
