@@ -19,7 +19,7 @@ from suite.statistics import value_at_crossing
 from suite.training import engine, looks
 from suite.training.learning_rate import Tuned
 from suite.training.plain import looks_at
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import ExpectedTarget, Protocol
 from suite.training.repaid import Compiling
 from suite.training.tuning import TUNED_TRAINING, best_rate, compiling_trials, tune
 from suite.workloads import Data, Workload
@@ -34,6 +34,8 @@ NARROW = Tuned(each_way=1, growths=2, seeds=2)
 """A rate, its half and its double."""
 WORTH_A_CALL = 8
 """Fewer trainings are done sooner one after another: an ensemble's call costs, not compiled, some six updates."""
+EARLY = 20
+"""Where updates are expected, there is no look before so many times fewer: a look costs as much as many updates."""
 GIVEN_UP, PATIENCE = 10, 100
 """A training is given up after so many times the updates that were expected; not before so many."""
 HALVED = 2
@@ -60,7 +62,7 @@ class Replicas:
     def anchored(self, batch_size: int) -> Trained:
         tried = self._tried(batch_size, self.workload.learning_rate, WIDE, math.inf)
 
-        def finally_trained(rate: float, budget: TargetLoss) -> Trained:
+        def finally_trained(rate: float, budget: ExpectedTarget) -> Trained:
             found = [self._along(batch_size, rate, budget, replica) for replica in range(self.replicas)]
             updates, along = zip(*found, strict=True)
             return replace(tried, learning_rate=rate, updates=updates, along=along)
@@ -77,7 +79,7 @@ class Replicas:
         """The anchor's replicas, or fresh ones, at the rate that was `tried`."""
         replicas = range(self.replicas * fresh, self.replicas * (1 + fresh))
 
-        def finally_trained(rate: float, budget: TargetLoss) -> Trained:
+        def finally_trained(rate: float, budget: ExpectedTarget) -> Trained:
             seen = self._train(tried.batch_size, Protocol(rate, budget), replicas)
             return replace(tried, learning_rate=rate, updates=tuple(map(self._crossing, seen)))
 
@@ -101,9 +103,10 @@ class Replicas:
             found = finally_trained(rate, budget)
         return found
 
-    def _budget(self, expected_updates: float) -> TargetLoss:
-        most = min(self.workload.max_updates, max(PATIENCE, GIVEN_UP * expected_updates))
-        return TargetLoss(self.workload.target_loss, math.ceil(most), GROWTH)
+    def _budget(self, expected_updates: float) -> ExpectedTarget:
+        most = math.ceil(min(self.workload.max_updates, max(PATIENCE, GIVEN_UP * expected_updates)))
+        first = round(expected_updates / EARLY) if math.isfinite(expected_updates) else 0
+        return ExpectedTarget(self.workload.target_loss, most, GROWTH, first)
 
     def _cell(self, batch_size: int, protocol: Protocol, trainings: int) -> Cell:
         cell = Cell(TUNED_TRAINING, self.workload.name, self.backend.name, batch_size, trainings, protocol)
@@ -134,10 +137,10 @@ class Replicas:
         return updates if math.isfinite(updates) else math.inf
 
     def _along(
-        self, batch_size: int, learning_rate: float, budget: TargetLoss, replica: int
+        self, batch_size: int, learning_rate: float, budget: ExpectedTarget, replica: int
     ) -> tuple[float, Effective]:
-        """Updates of one replica to the target, and what the noise scale along it comes to."""
-        protocol, data = Protocol(learning_rate, budget), self.workload.replica_data(self.data, replica)
+        """Updates of one replica to the target, and what the noise scale along it, from its start, comes to."""
+        protocol, data = Protocol(learning_rate, replace(budget, first=0)), self.workload.replica_data(self.data, replica)
         seen, scales = [], []
         for model, look in looks_at(self.workload, data, protocol, batch_size, replica, self.backend):
             seen.append(look)

@@ -123,6 +123,17 @@ class TargetLoss:
 
 
 @dataclass(frozen=True)
+class ExpectedTarget(TargetLoss):
+    """A target that is not expected before `first` updates: until then there is but the look at the start."""
+
+    first: int = 0
+
+    def checks(self, examples: int, batch_size: int) -> Iterator[int]:
+        first = min(self.first, self.max_updates)
+        return (check for check in super().checks(examples, batch_size) if not 0 < check < first)
+
+
+@dataclass(frozen=True)
 class TenthOfTraining:
     """A tenth of `epochs` at `batch_size`: how far a model is trained before it is looked at."""
 

@@ -8,6 +8,7 @@ import pytest
 from suite.advise import timing, training
 from suite.advise.advisor import advise, anchor_size, second_size
 from suite.advise.answer import lines, to_dict
+from suite.advise.measured import Timing
 from suite.advise.prediction import Curve
 from suite.advise.timing import batch_sizes, time_updates
 from suite.advise.training import Replicas
@@ -130,12 +131,28 @@ def test_a_noise_scale_that_reaches_below_zero_is_said_to_be_undetermined(monkey
     assert facts["noise_scale"]["status"] == "undetermined"
 
 
+def affine(sizes, update_s: float, example_s: float) -> list[Timing]:
+    return [Timing(size, (update_s + example_s * size,)) for size in sizes]
+
+
 def test_the_sizes_that_are_trained_lie_on_either_side_of_the_noise_scale():
-    sizes = batch_sizes(1437)
-    assert anchor_size(76, sizes) == 16
-    assert anchor_size(0.5, sizes) == 1
-    assert anchor_size(1e6, sizes) == 128
-    assert anchor_size(-3, sizes) in sizes
-    assert second_size(Curve(on_hyperbola(16, 100, 34)), sizes) == 128
-    assert second_size(Curve(on_hyperbola(16, 100, 1)), sizes) == 64
-    assert second_size(Curve(on_hyperbola(2, 100, 34)), [1, 2, 3]) == 3
+    timings = affine(batch_sizes(1437), 1e-3, 0)
+    assert anchor_size(76, timings) == 16
+    assert anchor_size(0.5, timings) == 1
+    assert anchor_size(1e6, timings) == 128
+    assert anchor_size(-3, timings) in batch_sizes(1437)
+    assert second_size(Curve(on_hyperbola(16, 100, 34)), timings) == 128
+    assert second_size(Curve(on_hyperbola(16, 100, 1)), timings) == 64
+    assert second_size(Curve(on_hyperbola(2, 100, 34)), affine([1, 2, 3], 1e-3, 0)) == 3
+
+
+def test_where_examples_take_long_those_sizes_are_smaller():
+    timings = affine(batch_sizes(2000), 2.6e-3, 0.2e-3)
+    assert anchor_size(1e6, timings) == 8
+    curve = Curve(on_hyperbola(8, 1000, 100))
+    times = {one.batch_size: one.update_s * curve.hyperbola(one.batch_size) for one in timings}
+    chosen = second_size(curve, timings)
+    assert times[chosen] <= 2 * times[8] < times[2 * chosen]
+    assert second_size(curve, affine(batch_sizes(2000), 0, 1)) == 64
+    assert second_size(curve, affine(batch_sizes(2000), 0, 1)[:5]) == 16
+    assert second_size(Curve(on_hyperbola(8, 1000, 1)), affine(batch_sizes(2000), 0, 1)) == 32

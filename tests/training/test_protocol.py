@@ -9,7 +9,15 @@ import pytest
 from joblib.externals.loky.backend.reduction import dumps
 
 from suite.training.learning_rate import FIXED, Decayed, LinearWarmUp, SquareRoot, Tuned
-from suite.training.protocol import EqualEpochs, EqualUpdates, GrowingBatch, Protocol, TargetLoss, TenthOfTraining
+from suite.training.protocol import (
+    EqualEpochs,
+    EqualUpdates,
+    ExpectedTarget,
+    GrowingBatch,
+    Protocol,
+    TargetLoss,
+    TenthOfTraining,
+)
 from suite.training.update_rule import ADAM, DESCENT, MOMENTUM, RULES
 from suite.workloads.workload import UPDATE_RULES
 from tests.conftest import tiny
@@ -30,6 +38,14 @@ def test_a_target_is_looked_for_at_growing_distances_up_to_its_cap():
 
 def test_the_last_look_for_a_target_is_not_taken_twice():
     assert list(TargetLoss(0.1, max_updates=3).checks(examples=20, batch_size=4)) == [0, 1, 2, 3]
+
+
+def test_a_target_that_is_expected_later_is_not_looked_for_at_first():
+    every = list(TargetLoss(0.1, max_updates=1000).checks(examples=20, batch_size=4))
+    later = list(ExpectedTarget(0.1, max_updates=1000, first=50).checks(examples=20, batch_size=4))
+    assert later == [0, *(check for check in every if check >= 50)]
+    assert list(ExpectedTarget(0.1, max_updates=1000).checks(examples=20, batch_size=4)) == every
+    assert list(ExpectedTarget(0.1, max_updates=10, first=50).checks(examples=20, batch_size=4)) == [0, 10]
 
 
 def test_a_target_is_reached_at_or_below_its_loss():
