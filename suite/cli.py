@@ -1,6 +1,7 @@
 """The command line: a thin door. Heavy imports stand inside the commands, so that --help answers at once."""
 
 import os
+import shlex
 import sys
 import warnings
 from functools import cache
@@ -104,6 +105,8 @@ def run(
         return
     with progress.shown() as show:
         run_plans(plans, stored, workers, show)
+    where = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
+    print(f"stored in {results}; `suite report{where}` makes the page of it", file=sys.stderr)
 
 
 @app.command()

@@ -69,7 +69,7 @@ def test_a_mistake_ends_a_process_of_its_own_with_code_2():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("1 / 0", ["does not import", "ZeroDivisionError"]),
+        ("1 / 0", ["does not run", "ZeroDivisionError"]),
         ("workload = 3", ["holds no workload", "workload = Workload(...)"]),
     ],
 )

@@ -219,6 +219,8 @@ def test_a_cell_that_fails_is_a_row_with_its_reason_and_others_go_on(tmp_path):
         "run", path, "--claim", "optimization", "--preset", "quick", "--workers", "1", "--results", folder
     )
     assert done.returncode == 0, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last == f"stored in {folder}; `suite report --results {folder}` makes the page of it"
     rows = pd.concat(cells_of(folder).values())
     failed = rows[rows["status"] == "unavailable"]
     assert set(failed["batch_size"]) == {1}

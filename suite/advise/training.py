@@ -140,7 +140,8 @@ class Replicas:
         self, batch_size: int, learning_rate: float, budget: ExpectedTarget, replica: int
     ) -> tuple[float, Effective]:
         """Updates of one replica to the target, and what the noise scale along it, from its start, comes to."""
-        protocol, data = Protocol(learning_rate, replace(budget, first=0)), self.workload.replica_data(self.data, replica)
+        protocol = Protocol(learning_rate, replace(budget, first=0))
+        data = self.workload.replica_data(self.data, replica)
         seen, scales = [], []
         for model, look in looks_at(self.workload, data, protocol, batch_size, replica, self.backend):
             seen.append(look)

@@ -42,7 +42,7 @@ def _from_file(path: Path) -> Workload:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from error
+        raise UserError(f"{path} does not run: {type(error).__name__}: {error}") from error
     workload = getattr(module, "workload", None)
     if not isinstance(workload, Workload):
         raise UserError(f"{path} holds no workload: end it with `workload = Workload(...)`")

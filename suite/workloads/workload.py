@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -134,18 +135,19 @@ class Workload:
     published_noise: PublishedNoise | None = None
 
     def __post_init__(self):
+        for name in ("learning_rate", "epochs", "target_loss", "max_updates"):
+            value = getattr(self, name)
+            if not (isinstance(value, Real) and value > 0):
+                raise ValueError(f"workload {self.name}: {name} must be a positive number, not {value!r}")
         for needed, where in ((self.small, self.batch_sizes), (self.large, self.batch_sizes)):
             if needed not in where:
                 raise ValueError(f"workload {self.name}: batch_sizes {where} lacks {needed}")
         if self.learning_rate not in self.learning_rates:
-            raise ValueError(f"workload {self.name}: learning_rates lacks {self.learning_rate}")
+            raise ValueError(f"workload {self.name}: learning_rates {self.learning_rates} lacks {self.learning_rate}")
         if list(self.batch_sizes) != sorted(set(self.batch_sizes)) or self.batch_sizes[0] < 1:
             raise ValueError(f"workload {self.name}: batch_sizes must be positive and ascending")
         if not self.small < self.large:
             raise ValueError(f"workload {self.name}: small must be less than large")
-        for name in ("epochs", "target_loss", "max_updates"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"workload {self.name}: {name} must be positive, not {getattr(self, name)}")
         if not min(self.learning_rates) > 0:
             raise ValueError(f"workload {self.name}: learning_rates {self.learning_rates} must be positive")
 

@@ -18,13 +18,13 @@ def test_an_unknown_name_says_what_there_is():
     ("content", "message"),
     [
         (None, "no workload file"),
-        ("import nonsense_that_is_not_there", "does not import: ModuleNotFoundError"),
-        ("def broken(:", "does not import: SyntaxError"),
-        ("1 / 0", "does not import: ZeroDivisionError"),
+        ("import nonsense_that_is_not_there", "does not run: ModuleNotFoundError"),
+        ("def broken(:", "does not run: SyntaxError"),
+        ("1 / 0", "does not run: ZeroDivisionError"),
         ("workloads = 3", "holds no workload"),
         ("workload = 3", "holds no workload"),
         ("from suite.workloads.digits import workload", "the name 'digits' is taken"),
-        ("from suite.workloads import Workload\nworkload = Workload('x')", "does not import: TypeError"),
+        ("from suite.workloads import Workload\nworkload = Workload('x')", "does not run: TypeError"),
     ],
 )
 def test_a_file_that_holds_no_workload_is_named_in_one_line(tmp_path, content, message):
