@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from suite.backends import BACKENDS
 from suite.machine import ROOT
-from suite.plan import WorkloadPlan
+from suite.plan import Planned, WorkloadPlan
 from suite.results import Results
 from suite.run import Progress as Show
 
@@ -30,25 +31,26 @@ def shown() -> Iterator[Show]:
 
 
 def print_plan(plans: list[WorkloadPlan], results: Results, workers: int) -> None:
-    """A line for each cell: whether it is stored, and its time where one like it is, here or in the reference
-    results. Trainings are shared among so many `workers`; timings stand alone."""
+    """A line for each cell: whether it is stored, or cannot be measured here, and its time where one like it is, here
+    or in the reference results. Trainings are shared among so many `workers`; timings stand alone."""
     durations = stored_durations(*map(Results, sorted(REFERENCE.glob("*"))), results)
-    everything = list({planned.key: planned for plan in plans for planned in plan.planned()}.values())
-    left = [planned for planned in everything if not results.has(planned.key)]
-    expected = {planned.key: durations.get(str(planned.cell)) for planned in left}
-    for planned in everything:
-        if planned.key not in expected:
+    everything = {planned.key: planned for plan in plans for planned in plan.planned()}
+    left: list[tuple[Planned, float | None]] = []
+    for key, planned in everything.items():
+        seconds, reason = durations.get(str(planned.cell)), BACKENDS[planned.cell.backend].unavailable()
+        if results.has(key):
             note = "stored"
-        elif expected[planned.key] is None:
-            note = "time unknown"
+        elif reason:
+            note = f"left out, {reason}"
         else:
-            note = f"about {expected[planned.key]:.1f} s"
+            left.append((planned, seconds))
+            note = "time unknown" if seconds is None else f"about {seconds:.1f} s"
         print(f"{planned.cell}: {note}")
-    known = [planned for planned in left if expected[planned.key] is not None]
-    seconds = sum(expected[planned.key] / (1 if planned.cell.measurement.timed else workers) for planned in known)
+    shared = [seconds / (1 if planned.cell.measurement.timed else workers) for planned, seconds in left if seconds]
+    unknown = sum(seconds is None for _, seconds in left)
     print(
-        f"{len(everything)} cells, {len(left)} to measure: {len(known)} of them in about {seconds / 60:.1f} "
-        f"minutes, {len(left) - len(known)} of unknown time"
+        f"{len(everything)} cells, {len(left)} to measure: {len(left) - unknown} of them in about "
+        f"{sum(shared) / 60:.1f} minutes, {unknown} of unknown time"
     )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from suite.backends import CUDA
 from suite.results import METADATA_KEY, Results
 from tests.command import QUICK, ROOT, TRAINED, assert_refused, call, call_here, suite_command, write_workload
 
@@ -240,6 +241,9 @@ def test_a_dry_run_names_every_cell_and_writes_nothing(tmp_path, own_workload):
     assert done.returncode == 0
     assert "update_time · tiny · sequential" in done.stdout
     assert "time unknown" in done.stdout
+    on_gpu = [line for line in done.stdout.splitlines() if "· cuda ·" in line]
+    assert on_gpu
+    assert all(("left out, no CUDA device" in line) == bool(CUDA.unavailable()) for line in on_gpu)
     assert not (tmp_path / "results").exists()
 
 
