@@ -50,7 +50,7 @@ def _curve(axes: Axes, advice: Advice, name: str) -> None:
         color=PREDICTED,
         alpha=0.18,
         linewidth=0,
-        label="95% of single trainings",
+        label="95% of single trainings, as predicted",
     )
     axes.plot(before.index, before[name], color=PREDICTED, marker=".", label="predicted")
     anchors = {"marker": "D", "color": "black", "markerfacecolor": "white", "label": "trained for the prediction"}
