@@ -52,7 +52,7 @@ from suite.training.tuning import FINAL, TUNED_TRAINING, measure
 from suite.workloads import Data, Workload
 
 GROWTH = 1.2
-"""Trainings are looked at as the advisor's are."""
+"""Between looks, as in the advisor's trainings."""
 SEEDS, COARSE_SEEDS = 10, 4
 """Replicas of each batch size, at the rate that won."""
 TUNED = Tuned(each_way=4, growths=2, seeds=8)
@@ -105,21 +105,27 @@ def search(workload: Workload, data: Data, folder: Path, sizes: Sequence[int], c
             pd.DataFrame([row]).to_csv(file, index=False, float_format="%.6g")
 
 
+def all_searched(folder: Path) -> pd.DataFrame:
+    """Of the batch sizes searched, those with which every replica reached the target."""
+    table = pd.concat([pd.read_csv(file) for file in sorted(folder.glob("searched_*.csv"))], ignore_index=True)
+    return table[table["reached"] == table["trained"]]
+
+
 def found(folder: Path) -> pd.DataFrame:
-    """Whatever was searched and timed, a row per batch size (index): an update's time is the median over all rounds,
-    `timing_s` the seconds that a search needs for its times."""
-    table = pd.concat([pd.read_csv(file) for file in folder.glob("searched_*.csv")]).set_index("batch_size")
+    """Whatever was searched and timed, a row per batch size (index) with which every replica reached the target: an
+    update's time is the median over all rounds, `timing_s` the seconds that a search needs for its times."""
+    table = all_searched(folder).set_index("batch_size")
     timed = pd.read_csv(folder / "timed.csv").groupby("batch_size")
     table = table.join(timed.agg({"threads": "median", "update_s": "median"}), how="inner").sort_index()
     table["time_s"] = table["updates"] * table["update_s"]
-    return table.assign(timing_s=ROUNDS * table["time_s"])
+    return table.assign(timing_s=table["time_s"].where(table["time_s"] > SLOW_S, ROUNDS * table["time_s"]))
 
 
 def trainings_timed(workload: Workload, data: Data, folder: Path) -> None:
     """Time every training that was searched, from a fresh model to its last update, a row a round, below those that
     are stored: none of the advisor's times is used."""
     threads, own = threads_for(workload, data, CPU), workload.replica_data(data, 0)
-    searched = [pd.read_csv(file).iloc[0] for file in sorted(folder.glob("searched_*.csv"))]
+    searched = [row for _, row in all_searched(folder).iterrows()]
     rows, slow = [], set()
     for _ in range(ROUNDS):
         for row in searched:
@@ -162,6 +168,10 @@ def compare(workload: Workload, data: Data, folder: Path) -> None:
     advice = json.loads((folder / ANSWER).read_text())
     table, fastest = compared(found(folder), advice), advice["recommended"]["fastest"]
     size, rate = fastest["batch_size"], fastest["learning_rate"]
+    if size not in table.index:
+        raise SystemExit(
+            f"batch size {size} is advised and was not searched: `search --batch-sizes {size}`, then `time`"
+        )
     updates = further(workload, data, size, rate, 20 * fastest["updates"], SEEDS)
     table.loc[size, "advised_learning_rate"] = rate
     table.loc[size, "advised_updates"] = np.exp(np.log(updates).mean())
@@ -192,7 +202,7 @@ class Untimed(Replicas):
 
 def cover(workload: Workload, data: Data, folder: Path, base_seeds: Sequence[int]) -> None:
     """As `covered`, from the times that the advisor is stored with."""
-    known = json.loads((folder / ANSWER).read_text())["timings"]
+    known = [one for one in json.loads((folder / ANSWER).read_text())["timings"] if one["status"] == "ok"]
     covered(workload, data, [Timing(one["batch_size"], (one["update_s"],)) for one in known], folder, base_seeds)
     table = pd.concat([pd.read_csv(folder / f"covered_{base_seed}.csv") for base_seed in base_seeds])
     table.to_csv(folder / "covered.csv", index=False)
@@ -212,7 +222,7 @@ def covered(
 ) -> None:
     """A file per base seed, a row for the batch size predicted to be the fastest and one for each of its neighbours:
     the intervals of the updates predicted for the mean of the trainings that would check it and for one more, and the
-    updates that they took."""
+    updates that they took. Where there is no advice the row has no bounds, and counts as not covered."""
     torch.set_num_threads(1)
     for base_seed in base_seeds:
         file = folder / f"covered_{base_seed}.csv"
@@ -225,6 +235,9 @@ def covered(
 def _covered(workload: Workload, data: Data, timings: Sequence[Timing]) -> Iterator[dict]:
     trainer = Untimed(workload, data, CPU, CHECKED, 1)
     advice = advise(trainer, timings, False, lambda what: None)
+    if not advice.recommendation:
+        yield {"recommended": True}
+        return
     fastest = advice.recommendation.fastest
     of_mean, of_one = (predicted(advice.curve, timings, trainings) for trainings in (CHECKED, 1))
     for size in neighbours(fastest, list(of_one.index)):

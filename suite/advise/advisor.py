@@ -8,16 +8,18 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from suite.advise.measured import Timing, Trained, Trainer, fit, run
+from suite.advise.measured import Timing, Trained, Trainer, half_performance, run
 from suite.advise.prediction import Curve, rate_rule
 from suite.advise.recommendation import Recommendation, predicted, recommend
 from suite.advise.verification import Checked, settled, timed, verify
 
 BELOW, ABOVE = 1 / 4, 4
 """The anchor's batch size over the noise scale at the start, and that of the second training over the noise scale
-along the anchor's: well inside either arm of the hyperbola."""
+along the anchor's: well inside either arm of the hyperbola, where that is not dear."""
+APART = 4
+"""The second batch size is at least so many times the anchor's."""
 DEAR = 2
-"""The second training is expected to take at most so many times as long as the anchor."""
+"""A second training that is expected to take more than so many times as long as the anchor's is dear."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,12 @@ class Advice:
     verified: bool = False
     """Whether the answer was to be checked."""
     recommendation: Recommendation | None = None
+    failed: tuple[Trained, ...] = ()
+    """What was trained for the prediction and did not always reach the target: it is not recommended unchecked."""
 
     @property
     def missed(self) -> bool:
-        """Whether a prediction lies outside its own interval."""
+        """Whether something measured lies outside the interval predicted of it."""
         return not all(one.as_predicted for one in self.checked)
 
 
@@ -51,52 +55,61 @@ def advise(trainer: Trainer, timings: Sequence[Timing], check: bool, say: Callab
     sizes = [timing.batch_size for timing in run(timings)]
     if not sizes:
         return Advice(tuple(timings), "out_of_memory")
-    small = anchor_size(trainer.noise_scale_at_start(), timings)
+    costs = timings if trainer.as_timed else [replace(one, times_s=(1.0,)) for one in run(timings)]
+    small = anchor_size(trainer.noise_scale_at_start(), costs)
     say(f"tuning and training at batch size {small}")
     anchor = trainer.anchored(small)
     if not anchor.reached:
         return Advice(tuple(timings), "target_not_reached", anchor)
     if anchor.at_start:
         return Advice(tuple(timings), "reached_at_start", anchor)
-    curve = _timed(_with_second(Curve(anchor), timings, trainer, say), trainer)
+    curve, failed = _with_second(Curve(anchor), costs, trainer, say)
+    curve = _timed(curve, trainer)
     table = before = predicted(curve, timings)
-    checked, allowed = [], sizes
+    checked, allowed = [], set(sizes) - {one.batch_size for one in failed}
     if check:
         checked = verify(curve, timings, trainer, say)
         table, allowed = settled(curve, checked, timings)
+    if not allowed:
+        return Advice(tuple(timings), "target_not_reached", checked[0].trained)
     recommendation = recommend(table, allowed)
-    return Advice(tuple(timings), "ok", anchor, curve, before, table, tuple(checked), check, recommendation)
+    return Advice(tuple(timings), "ok", anchor, curve, before, table, tuple(checked), check, recommendation, failed)
 
 
-def anchor_size(noise_scale: float, timings: Sequence[Timing]) -> int:
-    """The largest batch size up to a quarter of the noise scale, an eighth of the largest and the half-performance
-    batch: below the noise scale a training needs as many examples whatever its batch, and above the half-performance
-    batch these hardly get cheaper. The middle of the lower half where the noise scale is not above zero."""
-    sizes = [timing.batch_size for timing in run(timings)]
+def anchor_size(noise_scale: float, costs: Sequence[Timing]) -> int:
+    """The largest batch size that exceeds neither a quarter of the noise scale nor the half-performance batch nor an
+    eighth of the largest; the middle of the lower half where the noise scale is not above zero.
+
+    A training with the half-performance batch takes less than twice as long as the fastest, however large the noise
+    scale: (1 + b / B) (a + c B) at B = a / c is at most twice its minimum over B.
+    """
+    sizes = [timing.batch_size for timing in run(costs)]
     if not noise_scale > 0:
         return sizes[len(sizes) // 4]
-    update_s, example_s = fit(timings)
-    most = min(BELOW * noise_scale, sizes[-1] / 8, update_s / example_s if example_s else math.inf)
+    most = min(BELOW * noise_scale, half_performance(costs), sizes[-1] / 8)
     return max([size for size in sizes if size <= most], default=sizes[0])
 
 
-def second_size(curve: Curve, timings: Sequence[Timing]) -> int:
-    """Of the batch sizes at least four times the anchor's, the nearest to four times its noise scale with which a
-    training is not expected to be dear, the smallest where all are; the largest of all where there is none."""
-    time_s = {one.batch_size: one.update_s * curve.hyperbola(one.batch_size) for one in run(timings)}
-    far = [size for size in time_s if size >= ABOVE * curve.anchor.batch_size]
+def second_size(curve: Curve, costs: Sequence[Timing]) -> int:
+    """Of the batch sizes far from the anchor's that are not dear, the nearest to four times its noise scale; the
+    smallest of the far ones where all are dear, the largest there is where none is far."""
+    time_s = {one.batch_size: one.update_s * curve.hyperbola(one.batch_size) for one in run(costs)}
+    far = [size for size in time_s if size >= APART * curve.anchor.batch_size]
     cheap = [size for size in far if time_s[size] <= DEAR * time_s[curve.anchor.batch_size]] or far[:1]
     return min(cheap, key=lambda size: abs(math.log(size / (ABOVE * curve.b))), default=max(time_s))
 
 
-def _with_second(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Callable[[str], None]) -> Curve:
-    """`curve` with a second training; as it is where there is no other size or that does not reach the target."""
-    large = second_size(curve, timings)
+def _with_second(
+    curve: Curve, costs: Sequence[Timing], trainer: Trainer, say: Callable[[str], None]
+) -> tuple[Curve, tuple[Trained, ...]]:
+    """`curve` with a second training, or that training apart where it did not always reach the target; `curve` as it
+    is where there is no other size."""
+    large = second_size(curve, costs)
     if large == curve.anchor.batch_size:
-        return curve
+        return curve, ()
     say(f"training at batch size {large}")
     second = trainer.trained(large, rate_rule(curve, large), curve.hyperbola(large), fresh=False)
-    return Curve(curve.anchor, (second,)) if second.reached else curve
+    return (Curve(curve.anchor, (second,)), ()) if second.reached else (curve, (second,))
 
 
 def _timed(curve: Curve, trainer: Trainer) -> Curve:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from suite.advise.advisor import Advice
-from suite.advise.measured import fit, in_trainings, run
+from suite.advise.measured import fit, half_performance, in_trainings, run
 from suite.advise.memory import in_words
 from suite.advise.prediction import Curve
 from suite.advise.verification import Checked
@@ -72,8 +72,8 @@ def _cheapest(advice: Advice) -> str:
     size = advice.recommendation.cheapest
     row, fastest = advice.table.loc[size], advice.table.loc[advice.recommendation.fastest]
     return (
-        f"Cheapest: batch size {thousands(size)} at learning rate {_rate(advice, size):.3g} needs the fewest "
-        f"examples, {three_digits(row['examples'])} (the fastest {three_digits(fastest['examples'])}), in "
+        f"Cheapest: batch size {thousands(size)} at learning rate {_rate(advice, size):.3g} needs about the "
+        f"fewest examples, {three_digits(row['examples'])} (the fastest {three_digits(fastest['examples'])}), in "
         f"{seconds(row['time_s'])}."
     )
 
@@ -103,7 +103,13 @@ def _rests_on(advice: Advice) -> str:
         for one in curve.trained
     )
     times = f"{_rests_on_times(advice)}, {_in_trainings(advice):.3g} times as long in a training"
-    return f"Rests on: {trained}; {_noise_scale(curve)}; {times}."
+    return f"Rests on: {trained}{_failed(advice)}; {_noise_scale(curve)}; {times}."
+
+
+def _failed(advice: Advice) -> str:
+    return "".join(
+        f" (at batch size {thousands(one.batch_size)} some never reached the target)" for one in advice.failed
+    )
 
 
 def _noise_scale(curve: Curve) -> str:
@@ -124,7 +130,8 @@ def _noise_scale(curve: Curve) -> str:
 
 def _rests_on_times(advice: Advice) -> str:
     a, b = fit(advice.timings)
-    half = "no growth with the batch was seen" if b == 0 else f"a half-performance batch of {three_digits(a / b)}"
+    size = half_performance(advice.timings)
+    half = f"a half-performance batch of {three_digits(size)}" if math.isfinite(size) else "no growth was seen"
     return f"updates of {seconds(a)} and {seconds(b)} more an example ({half})"
 
 
@@ -138,7 +145,8 @@ def _verification(advice: Advice) -> str:
     found = "; ".join(map(_checked, sorted(advice.checked, key=lambda one: one.trained.batch_size)))
     if advice.missed:
         return (
-            f"Checked: a prediction missed its own interval, so this is recommended from what was measured: {found}."
+            "Checked: not everything lies in the interval predicted of it, so this is recommended from what was "
+            f"measured: {found}."
         )
     return f"Checked, all as predicted: {found}."
 
@@ -157,6 +165,11 @@ def _checked(one: Checked) -> str:
 
 def _not_reached(advice: Advice, target_loss: float) -> str:
     tried = advice.tried
+    if not tried.lowest_loss > target_loss:
+        return (
+            f"No advice: at batch size {thousands(tried.batch_size)} some seeds never reached a training loss of "
+            f"{target_loss:g}, down to a learning rate of {tried.learning_rate:.3g}: raise `target_loss`."
+        )
     rates = f"{tried.rates[0]:.3g} to {tried.rates[-1]:.3g}"
     return (
         f"No advice: at batch size {thousands(tried.batch_size)} no learning rate from {rates} reached a training "
@@ -210,6 +223,7 @@ def _recommended(advice: Advice) -> dict:
         },
         "in_trainings": _in_trainings(advice),
         "trained": [_trained(trained) for trained in curve.trained],
+        "failed": [_trained(trained) for trained in advice.failed],
         "predicted": advice.before.reset_index().to_dict("records"),
         "after_checks": advice.table.reset_index().to_dict("records"),
         "checked": [_trained(one.trained) | {"as_predicted": one.as_predicted} for one in advice.checked],

@@ -72,12 +72,15 @@ def say(what: str) -> None:
 
 
 def store(advice: Advice, facts: dict, place: Path) -> None:
-    """Write an advice into the folder `place`: as a figure where there is one, and then as JSON, whole or not at
-    all."""
+    """Write an advice into the folder `place`: as a figure where there is one, that of an earlier advice removed
+    where there is none, and then as JSON, whole or not at all."""
     place.mkdir(parents=True, exist_ok=True)
     if advice.recommendation:
         with style():
             save(draw(advice, facts["workload"], facts["backend"], facts["target_loss"]), place, FIGURE)
+    else:
+        for kind in ("svg", "png"):
+            (place / f"{FIGURE}.{kind}").unlink(missing_ok=True)
     temporary = (place / ANSWER).with_suffix(".tmp")
     temporary.write_text(json.dumps(facts, indent=1) + "\n")
     os.replace(temporary, place / ANSWER)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from suite.advise.advisor import Advice
-from suite.advise.measured import Trained, fit
+from suite.advise.measured import Trained, half_performance
 from suite.claims.drawing import GREY, new_figure, seconds_axis, thousands, three_digits
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def _sizes_axis(axes: Axes, advice: Advice) -> None:
 
 def _knees(axes: Axes, advice: Advice) -> None:
     """The critical batch and the half-performance batch as dotted lines, named above the panel in a row each."""
-    a, b = fit(advice.timings)
-    knees = {"half-performance batch": a / b if b > 0 else math.inf}
+    knees = {"half-performance batch": half_performance(advice.timings)}
     knees["critical batch"] = advice.curve.b if advice.curve.determined else math.inf
     low, high = advice.before.index[0], advice.before.index[-1]
     for row, (name, size) in enumerate(knees.items()):

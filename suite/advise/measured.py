@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from suite.instruments.noise_scale import Effective
-from suite.statistics import affine_fit
+from suite.statistics import affine_fit, half_performance_batch
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ def run(timings: Sequence[Timing]) -> list[Timing]:
 def fit(timings: Sequence[Timing]) -> tuple[float, float]:
     """Seconds of an update and seconds more of each of its examples: a and b of t(B) = a + b B."""
     return affine_fit([one.batch_size for one in run(timings)], [one.update_s for one in run(timings)])
+
+
+def half_performance(timings: Sequence[Timing]) -> float:
+    """a / b of the same, in examples; infinite where no growth with the batch is seen."""
+    return half_performance_batch([one.batch_size for one in run(timings)], [one.update_s for one in run(timings)])
 
 
 LOOP_ERROR = 0.1
@@ -78,7 +83,8 @@ class Trained:
 
     @property
     def logs(self) -> np.ndarray:
-        return np.log(np.asarray(self.updates, float))
+        """Of the updates; no training takes less than one."""
+        return np.log(np.maximum(self.updates, 1))
 
     @property
     def typical_updates(self) -> float:
@@ -103,6 +109,9 @@ def in_trainings(timings: Sequence[Timing], trained: Sequence[Trained]) -> tuple
 
 class Trainer(Protocol):
     """Who trains for an advice: `suite.advise.training.Replicas`, or what a test puts in its place."""
+
+    as_timed: bool
+    """Whether it trains where updates are timed, so that these times are what its trainings cost."""
 
     def noise_scale_at_start(self) -> float:
         """tr(Sigma) / |G|^2 at the initial parameters, in examples."""

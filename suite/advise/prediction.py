@@ -100,15 +100,16 @@ class Curve:
 
     @cached_property
     def wander(self) -> float:
-        """Variance of the error, a factor e in B away: MODEL_ERROR, and what the hyperbola misses the first of the
-        others by, beyond what seeds, rates and noise scale account for; each counts half."""
-        if not self.others:
+        """Variance of the error, a factor e in B away: MODEL_ERROR, and what the hyperbola misses the first at
+        another batch size by, beyond what seeds, rates and noise scale account for; each counts half."""
+        elsewhere = [trained for trained in self.others if trained.batch_size != self.anchor.batch_size]
+        if not elsewhere:
             return MODEL_ERROR**2
-        first = self.others[0]
+        first = elsewhere[0]
         missed = first.logs.mean() - math.log(self.hyperbola(first.batch_size))
         chance = self.noise_scale_variance * float(self.slope(first.batch_size)) ** 2
         chance += sum(self._spread(trained) for trained in (self.anchor, first))
-        learnt = max(0.0, missed**2 - chance) / max(1e-9, abs(float(self.away(first.batch_size))))
+        learnt = max(0.0, missed**2 - chance) / abs(float(self.away(first.batch_size)))
         return (MODEL_ERROR**2 + learnt) / 2
 
     def _spread(self, trained: Trained) -> float:

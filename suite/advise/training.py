@@ -25,7 +25,7 @@ from suite.training.tuning import TUNED_TRAINING, best_rate, compiling_trials, t
 from suite.workloads import Data, Workload
 
 GROWTH = 1.2
-"""A training is looked at after 0, 1, 2, ... and then every so many times as many updates."""
+"""A training is looked at after every so many times as many updates."""
 EXAMPLES = 10_000
 """How many training examples, drawn once for each replica, a look at the noise scale takes at most."""
 WIDE = Tuned(each_way=4, growths=2, seeds=2)
@@ -34,8 +34,8 @@ NARROW = Tuned(each_way=1, growths=2, seeds=2)
 """A rate, its half and its double."""
 WORTH_A_CALL = 8
 """Fewer trainings are done sooner one after another: an ensemble's call costs, not compiled, some six updates."""
-EARLY = 20
-"""Where updates are expected, there is no look before so many times fewer: a look costs as much as many updates."""
+EARLY = 1 / 20
+"""Where it is known how many updates to expect, the first look is after this part of them: looks are dear."""
 GIVEN_UP, PATIENCE = 10, 100
 """A training is given up after so many times the updates that were expected; not before so many."""
 HALVED = 2
@@ -53,6 +53,7 @@ class Replicas:
         self.workload, self.replicas, self.threads, self.timed_on = workload, replicas, threads, backend
         self.backend = backend if backend is CUDA else CPU
         self.data = data.to(self.backend.device)
+        self.as_timed = backend is self.backend
         self.as_ensemble = engine.why_not_ensemble(workload, data) is None
 
     def noise_scale_at_start(self) -> float:
@@ -101,11 +102,11 @@ class Replicas:
                 break
             rate /= 2
             found = finally_trained(rate, budget)
-        return found
+        return replace(found, rates=tuple(sorted({*found.rates, rate})))
 
     def _budget(self, expected_updates: float) -> ExpectedTarget:
         most = math.ceil(min(self.workload.max_updates, max(PATIENCE, GIVEN_UP * expected_updates)))
-        first = round(expected_updates / EARLY) if math.isfinite(expected_updates) else 0
+        first = round(EARLY * expected_updates) if math.isfinite(expected_updates) else 0
         return ExpectedTarget(self.workload.target_loss, most, GROWTH, first)
 
     def _cell(self, batch_size: int, protocol: Protocol, trainings: int) -> Cell:
@@ -161,11 +162,13 @@ class Replicas:
 
     def _noise_scale(self, model: nn.Module, data: Data, replica: int) -> float:
         """tr(Sigma) / |G|^2 over the training set, exact where all of it is looked at. From n of N examples |G|^2
-        comes out too large by (1/n - 1/N) tr(Sigma), which is taken off: what is left may lie below zero."""
+        comes out too large by (1/n - 1/N) tr(Sigma), which is taken off: what is left may lie below zero. Infinite
+        where there is no gradient."""
         few = self._few(replica)
         found = gradient_statistics(model, self.workload.loss, data.train_inputs[few], data.train_targets[few])
         too_large = found.variance * (1 / len(few) - 1 / len(data.train_inputs))
-        return found.variance / (found.squared_norm - too_large)
+        signal = found.squared_norm - too_large
+        return found.variance / signal if signal else math.inf
 
     def _few(self, replica: int) -> Tensor:
         order = torch.randperm(len(self.data.train_inputs), generator=seeds.generator("looked at", replica))

@@ -52,7 +52,8 @@ def verify(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Calla
             known = informed(known, trained[-1:])
         trained = timed(trainer, trained)
         checked += [Checked(one, _expected(curve, timings, one)) for one in trained]
-        fastest = min((*curve.trained, *(one.trained for one in checked)), key=lambda one: one.time_s).batch_size
+        times_s = {one.batch_size: one.time_s for one in (*curve.trained, *(one.trained for one in checked))}
+        fastest = min(times_s, key=times_s.get)
         wanted |= {fastest} | set(neighbours(fastest, sizes)) - before
     return checked
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -135,10 +136,14 @@ class Workload:
     published_noise: PublishedNoise | None = None
 
     def __post_init__(self):
-        for name in ("learning_rate", "epochs", "target_loss", "max_updates"):
+        for name in ("learning_rate", "target_loss"):
             value = getattr(self, name)
-            if not (isinstance(value, Real) and value > 0):
+            if not (isinstance(value, Real) and 0 < value < math.inf):
                 raise ValueError(f"workload {self.name}: {name} must be a positive number, not {value!r}")
+        for name in ("epochs", "max_updates"):
+            value = getattr(self, name)
+            if not (isinstance(value, Integral) and value > 0):
+                raise ValueError(f"workload {self.name}: {name} must be a positive whole number, not {value!r}")
         for needed, where in ((self.small, self.batch_sizes), (self.large, self.batch_sizes)):
             if needed not in where:
                 raise ValueError(f"workload {self.name}: batch_sizes {where} lacks {needed}")

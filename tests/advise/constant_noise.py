@@ -37,6 +37,8 @@ def updates_to_target(batch_size: np.ndarray, noise_scale: float) -> np.ndarray:
 class ConstantNoise:
     """A `Trainer` whose updates take a + b B seconds by themselves, and `longer(B)` times as long in a training."""
 
+    as_timed = True
+
     def __init__(self, noise_scale: float, a: float, b: float, longer: Callable[[int], float] = lambda size: 1.0):
         self.noise_scale, self.a, self.b, self.longer, self.seed = noise_scale, a, b, longer, 0
         self.matrices = matrices(noise_scale)

@@ -1,5 +1,6 @@
 """The way to an advice, on a loss whose answer is known and on workloads that have none."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -131,6 +132,46 @@ def test_a_noise_scale_that_reaches_below_zero_is_said_to_be_undetermined(monkey
     assert facts["noise_scale"]["status"] == "undetermined"
 
 
+class Stuck(ConstantNoise):
+    """After so many `calls` one replica never reaches the target with a batch size of `never`."""
+
+    def __init__(self, never, calls: int = 0):
+        super().__init__(64, 1e-3, 1e-6)
+        self.never, self.calls = never, calls
+
+    def _all(self, batch_size):
+        found, self.calls = super()._all(batch_size), self.calls - 1
+        stuck = batch_size in self.never and self.calls < 0
+        return replace(found, updates=(*found.updates[1:], math.inf)) if stuck else found
+
+
+def test_what_did_not_always_reach_the_target_is_told_and_not_recommended_unchecked():
+    trainer = Stuck(never=[256])
+    found = advise(trainer, trainer.timings(), False, print)
+    assert [one.batch_size for one in found.failed] == [256]
+    assert found.curve.others == ()
+    assert found.table["time_s"].idxmin() == 256 != found.recommendation.fastest
+    assert "(at batch size 256 some never reached the target)" in lines(found, 0.1)[3]
+    facts = to_dict(found, "toy", "cpu", 1, 0.1, 0.0)
+    assert [one["batch_size"] for one in facts["failed"]] == [256]
+
+
+def test_where_no_check_reaches_the_target_there_is_no_advice():
+    trainer = Stuck(never=range(5000), calls=1)
+    found = advise(trainer, trainer.timings(), True, print)
+    assert found.status == "target_not_reached"
+    assert "some seeds never reached" in lines(found, 0.1)[0]
+
+
+def test_what_is_trained_elsewhere_than_timed_is_chosen_as_if_all_updates_took_as_long():
+    trainer = ConstantNoise(64, 0, 1e-3)
+    here = advise(trainer, trainer.timings(), False, print).curve
+    trainer.as_timed = False
+    elsewhere = advise(trainer, trainer.timings(), False, print).curve
+    assert here.anchor.batch_size == 1
+    assert [one.batch_size for one in elsewhere.trained] == [16, 256]
+
+
 def affine(sizes, update_s: float, example_s: float) -> list[Timing]:
     return [Timing(size, (update_s + example_s * size,)) for size in sizes]
 
@@ -140,7 +181,8 @@ def test_the_sizes_that_are_trained_lie_on_either_side_of_the_noise_scale():
     assert anchor_size(76, timings) == 16
     assert anchor_size(0.5, timings) == 1
     assert anchor_size(1e6, timings) == 128
-    assert anchor_size(-3, timings) in batch_sizes(1437)
+    assert anchor_size(-3, timings) == 8
+    assert anchor_size(math.inf, timings) == 128
     assert second_size(Curve(on_hyperbola(16, 100, 34)), timings) == 128
     assert second_size(Curve(on_hyperbola(16, 100, 1)), timings) == 64
     assert second_size(Curve(on_hyperbola(2, 100, 34)), affine([1, 2, 3], 1e-3, 0)) == 3
@@ -155,4 +197,4 @@ def test_where_examples_take_long_those_sizes_are_smaller():
     assert times[chosen] <= 2 * times[8] < times[2 * chosen]
     assert second_size(curve, affine(batch_sizes(2000), 0, 1)) == 64
     assert second_size(curve, affine(batch_sizes(2000), 0, 1)[:5]) == 16
-    assert second_size(Curve(on_hyperbola(8, 1000, 1)), affine(batch_sizes(2000), 0, 1)) == 32
+    assert second_size(Curve(on_hyperbola(8, 1000, 15)), affine(batch_sizes(2000), 0, 1)) == 32

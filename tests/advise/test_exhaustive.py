@@ -12,8 +12,9 @@ from tests.conftest import tiny
 
 
 def stored_search(folder, sizes=(4, 40), updates=10.5) -> None:
+    known = {"learning_rate": 0.1, "trained": 4, "reached": 4, "updates": updates, "search_s": 2.0}
     for size in sizes:
-        row = {"batch_size": size, "learning_rate": 0.1, "updates": updates, "search_s": 2.0}
+        row = {"batch_size": size, **known}
         pd.DataFrame([row]).to_csv(folder / f"searched_{size}.csv", index=False)
 
 
@@ -41,6 +42,13 @@ def test_a_time_that_the_advisor_has_wrong_is_an_error(tmp_path, monkeypatch):
     assert table["error"].tolist() == pytest.approx([0, 0.3])
     assert table["recommended"].tolist() == [False, True]
     assert table["advisor_s"].tolist() == [2.5, 2.5]
+
+
+def test_what_was_not_always_reached_in_the_search_is_no_best(tmp_path):
+    stored_search(tmp_path)
+    stuck = pd.read_csv(tmp_path / "searched_4.csv").assign(batch_size=8, reached=3, updates=1.0)
+    stuck.to_csv(tmp_path / "searched_8.csv", index=False)
+    assert exhaustive.all_searched(tmp_path)["batch_size"].tolist() == [4, 40]
 
 
 def test_a_training_is_timed_from_a_fresh_model_to_its_last_update(monkeypatch):

@@ -63,7 +63,7 @@ def test_a_time_that_misses_its_interval_is_said_so_and_another_batch_recommende
     assert found.recommendation.fastest in anchors
     last = lines(found, 0.1)[-1]
     assert last.startswith(
-        "Checked: a prediction missed its own interval, so this is recommended from what was measured"
+        "Checked: not everything lies in the interval predicted of it, so this is recommended from what was measured"
     )
     assert "(outside its interval)" in last
     facts = to_dict(found, "toy", "cpu", 1, 0.1, 0.0)

@@ -126,10 +126,11 @@ def test_the_fingerprint_does_not_change_with_what_is_measured():
         ({"small": 16, "large": 16}, "small must be less"),
         ({"batch_sizes": (1, 4, 4, 16)}, "ascending"),
         ({"learning_rates": (0.0, 0.1)}, "learning_rates .* must be positive"),
-        ({"epochs": 0}, "epochs must be a positive number, not 0"),
+        ({"epochs": 0}, "epochs must be a positive whole number, not 0"),
+        ({"epochs": 2.5}, "epochs must be a positive whole number, not 2.5"),
         ({"target_loss": 0.0}, "target_loss must be a positive number"),
         ({"target_loss": float("nan")}, "target_loss must be a positive number"),
-        ({"max_updates": -5}, "max_updates must be a positive number"),
+        ({"max_updates": -5}, "max_updates must be a positive whole number"),
     ],
 )
 def test_a_workload_that_contradicts_itself_is_refused(change, message):
