@@ -20,7 +20,7 @@ PREDICTED, MEASURED, RECOMMENDED = "C0", "C1", "C2"
 
 def draw(advice: Advice, workload: str, backend: str, target_loss: float) -> Figure:
     """Two panels over one axis of batch sizes: seconds, and examples, to the target."""
-    figure = new_figure(9.5, 4.6)
+    figure = new_figure(9.5, 4.8)
     time, examples = figure.subplots(1, 2)
     for axes, name in ((time, "time_s"), (examples, "examples")):
         _curve(axes, advice, name)
@@ -37,7 +37,7 @@ def draw(advice: Advice, workload: str, backend: str, target_loss: float) -> Fig
     time.set_title(f"{workload} on {backend}: time", loc="left", pad=32)
     examples.set_title("examples", loc="left", pad=32)
     handles, labels = time.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=math.ceil(len(labels) / 2))
     return figure
 
 
