@@ -40,7 +40,7 @@ from suite.advise.answer import ANSWER
 from suite.advise.measured import Timing, Trained
 from suite.advise.recommendation import neighbours, predicted
 from suite.advise.timing import Updates, batch_sizes, threads_for
-from suite.advise.training import Replicas
+from suite.advise.training import HALVED, Replicas
 from suite.backends import CPU
 from suite.cells import Cell
 from suite.statistics import value_at_crossing
@@ -72,8 +72,8 @@ def crossing(looks: pd.DataFrame, target: float) -> float:
 
 
 def searched(workload: Workload, data: Data, size: int, coarse: bool) -> dict:
-    """The tuned rate of a batch size, and the updates of its replicas to the target at it; `search_s` are seconds of
-    the processor."""
+    """The tuned rate of a batch size, and the updates of its replicas to the target at it; where some never reach it,
+    at its half, and so on, as the advisor does. `search_s` are seconds of the processor."""
     started, rule = time.process_time(), COARSE if coarse else TUNED
     protocol = Protocol(workload.learning_rate, TargetLoss(workload.target_loss, workload.max_updates, GROWTH), rule)
     cell = Cell(TUNED_TRAINING, workload.name, "cpu", size, COARSE_SEEDS if coarse else SEEDS, protocol)
@@ -81,10 +81,16 @@ def searched(workload: Workload, data: Data, size: int, coarse: bool) -> dict:
     rows = measure(workload, data, engine.packed(cell, workload) if as_ensemble else cell)
     final = rows[rows["stage"] == FINAL]
     updates = [crossing(looks, workload.target_loss) for _, looks in final.groupby("seed")]
+    rate = final["learning_rate"].iloc[0]
+    for _ in range(HALVED):
+        if np.isfinite(updates).all():
+            break
+        rate /= 2
+        updates = further(workload, data, size, rate, workload.max_updates, len(updates))
     logs = np.log(updates)
     return {
         "batch_size": size,
-        "learning_rate": final["learning_rate"].iloc[0],
+        "learning_rate": rate,
         "on_edge": bool(final["on_edge"].iloc[0]),
         "trained": len(updates),
         "reached": int(np.isfinite(logs).sum()),
