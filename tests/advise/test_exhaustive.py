@@ -51,6 +51,20 @@ def test_what_was_not_always_reached_in_the_search_is_no_best(tmp_path):
     assert exhaustive.all_searched(tmp_path)["batch_size"].tolist() == [4, 40]
 
 
+def test_a_rate_at_which_a_replica_is_stuck_is_halved(monkeypatch):
+    workload = tiny(target_loss=0.5)
+    looks = [(0, 0, 1.0), (0, 10, 0.0), (1, 0, 1.0), (1, 10, 0.9)]
+    final = pd.DataFrame(looks, columns=["seed", "updates", "train_loss"])
+    final = final.assign(stage="final", learning_rate=0.8, on_edge=False)
+    monkeypatch.setattr(exhaustive, "measure", lambda workload, data, cell: final)
+    monkeypatch.setattr(
+        exhaustive, "further", lambda workload, data, size, rate, most, replicas: [rate * 100] * replicas
+    )
+    row = exhaustive.searched(workload, workload.load(), 4, True)
+    assert (row["learning_rate"], row["trained"], row["reached"]) == (0.4, 2, 2)
+    assert row["updates"] == pytest.approx(40)
+
+
 def test_a_training_is_timed_from_a_fresh_model_to_its_last_update(monkeypatch):
     made = {}
 
