@@ -25,5 +25,5 @@ workload = Workload(
     learning_rates=(0.1,),
     epochs=10,
     target_loss=1.6,
-    max_updates=10_000,
+    max_updates=30_000,
 )
