@@ -16,7 +16,7 @@ The tables in `results/reference/cpu-2-cores/advise/` are `compared.csv` and `co
     python -m benchmarks.exhaustive digits search time ask time compare cover
     python -m benchmarks.exhaustive benchmarks/workloads/mnist_10000.py search --coarse
     python -m benchmarks.exhaustive benchmarks/workloads/mnist_10000.py time ask time compare
-    python -m benchmarks.exhaustive benchmarks/workloads/cifar10_2000.py search --coarse --batch-sizes 1 2 4 8 16 ... 1024
+    python -m benchmarks.exhaustive benchmarks/workloads/cifar10_2000.py search --coarse --batch-sizes 1 2 4 ... 1024
     python -m benchmarks.exhaustive benchmarks/workloads/cifar10_2000.py time ask time compare
 
 The last leaves out the batch of all 2,000 examples, whose search alone takes hours.
