@@ -26,34 +26,27 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
 
-from suite import seeds
-from suite.advise.advisor import advise
+from benchmarks.coverage import CHECKED, cover, further
 from suite.advise.answer import ANSWER
-from suite.advise.measured import Timing, Trained
-from suite.advise.recommendation import neighbours, predicted
 from suite.advise.timing import Updates, batch_sizes, threads_for
-from suite.advise.training import HALVED, Replicas
+from suite.advise.training import GROWTH, HALVED
 from suite.backends import CPU
 from suite.cells import Cell
 from suite.statistics import value_at_crossing
 from suite.training import engine
 from suite.training.learning_rate import Tuned
-from suite.training.plain import train_in_turns
 from suite.training.protocol import Protocol, TargetLoss
 from suite.training.tuning import FINAL, TUNED_TRAINING, measure
 from suite.workloads import Data, Workload
 
-GROWTH = 1.2
-"""Between looks, as in the advisor's trainings."""
 SEEDS, COARSE_SEEDS = 10, 4
 """Replicas of each batch size, at the rate that won."""
 TUNED = Tuned(each_way=4, growths=2, seeds=8)
@@ -62,9 +55,8 @@ COARSE = Tuned(each_way=2, growths=2, seeds=3)
 """Five rates, tried with three replicas each."""
 ROUNDS, SLOW_S = 3, 20
 """How often each training is timed, in turns; once where it takes longer than so many seconds."""
-CHECKED, ADVISED, FIRST_FURTHER = 4, 100, 10_000
-"""Seeds of each training of the advisor's, base seeds with which it is asked, and the number of the further replica
-that each answer is held against."""
+ADVISED = 100
+"""Base seeds with which the advisor is asked."""
 STAGES = ("search", "time", "ask", "time", "compare", "cover")
 
 
@@ -198,82 +190,6 @@ def _say_how_good(table: pd.DataFrame, advice: dict) -> None:
         print(f"recommended {fastest}, which takes {slower:+.1%} time at the {how} beside the best, {best}")
     spent_s = table["search_s"].sum() + table["timing_s"].sum()
     print(f"advisor {advice['advisor_s']:.1f} s, search {spent_s:.1f} s: {advice['advisor_s'] / spent_s:.1%}")
-
-
-class Untimed(Replicas):
-    """Coverage is that of updates: their times are left out."""
-
-    def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
-        return [math.nan] * len(trained)
-
-
-def cover(workload: Workload, data: Data, folder: Path, base_seeds: Sequence[int]) -> None:
-    """As `covered`, from the times that the advisor is stored with."""
-    known = [one for one in json.loads((folder / ANSWER).read_text())["timings"] if one["status"] == "ok"]
-    covered(workload, data, [Timing(one["batch_size"], (one["update_s"],)) for one in known], folder, base_seeds)
-    table = pd.concat([pd.read_csv(folder / f"covered_{base_seed}.csv") for base_seed in base_seeds])
-    table.to_csv(folder / "covered.csv", index=False)
-    _say_how_many(table)
-
-
-def _say_how_many(table: pd.DataFrame) -> None:
-    for recommended, rows in table.groupby("recommended"):
-        where = "at the batch size recommended" if recommended else "at its neighbours"
-        for name, what in (("mean", f"the mean of {CHECKED} trainings"), ("one", "one further training")):
-            inside = rows[name].between(rows[f"{name}_low"], rows[f"{name}_high"]).sum()
-            print(f"updates of {what} {where}: {inside} of {len(rows)} within the interval predicted")
-
-
-def covered(
-    workload: Workload, data: Data, timings: Sequence[Timing], folder: Path, base_seeds: Sequence[int]
-) -> None:
-    """A file per base seed, a row for the batch size predicted to be the fastest and one for each of its neighbours:
-    the intervals of the updates predicted for the mean of the trainings that would check it and for one more, and the
-    updates that they took. Where there is no advice the row has no bounds, and counts as not covered."""
-    torch.set_num_threads(1)
-    for base_seed in base_seeds:
-        file = folder / f"covered_{base_seed}.csv"
-        if not file.exists():
-            with mock.patch.object(seeds, "BASE_SEED", base_seed):
-                rows = [{"base_seed": base_seed, **row} for row in _covered(workload, data, timings)]
-            pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g")
-
-
-def _covered(workload: Workload, data: Data, timings: Sequence[Timing]) -> Iterator[dict]:
-    trainer = Untimed(workload, data, CPU, CHECKED, 1)
-    advice = advise(trainer, timings, False, lambda what: None)
-    if not advice.recommendation:
-        yield {"recommended": True}
-        return
-    fastest = advice.recommendation.fastest
-    of_mean, of_one = (predicted(advice.curve, timings, trainings) for trainings in (CHECKED, 1))
-    for size in neighbours(fastest, list(of_one.index)):
-        mean, one = of_mean.loc[size], of_one.loc[size]
-        trained = trainer.trained(size, *one[["learning_rate", "updates"]])
-        yield {
-            "batch_size": size,
-            "recommended": size == fastest,
-            "learning_rate": trained.learning_rate,
-            "mean_low": mean["updates_low"],
-            "mean_high": mean["updates_high"],
-            "mean": trained.typical_updates,
-            "one_low": one["updates_low"],
-            "one_high": one["updates_high"],
-            "one": further(workload, data, size, trained.learning_rate, 20 * one["updates_high"], 1)[0],
-        }
-
-
-def further(
-    workload: Workload, data: Data, size: int, rate: float, most_updates: float, replicas: int
-) -> list[float]:
-    """Updates to the target of replicas that nothing else was trained with; nan where it was not reached."""
-    protocol = Protocol(rate, TargetLoss(workload.target_loss, round(most_updates), GROWTH))
-    numbers = range(FIRST_FURTHER, FIRST_FURTHER + replicas)
-    seen = train_in_turns(workload, data, [protocol] * replicas, size, numbers)
-    return [
-        value_at_crossing([look[1] for look in looks], [look[0] for look in looks], workload.target_loss)
-        for looks in seen
-    ]
 
 
 def main() -> None:

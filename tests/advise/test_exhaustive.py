@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import exhaustive
+from benchmarks import coverage, exhaustive
 from suite.advise.measured import Timing
 from suite.advise.recommendation import neighbours
 from suite.advise.timing import Updates
@@ -83,7 +83,7 @@ def test_a_training_is_timed_from_a_fresh_model_to_its_last_update(monkeypatch):
 def test_coverage_is_that_of_the_recommended_batch_size_and_its_neighbours(tmp_path, capsys):
     workload, sizes = tiny(), [1, 2, 4, 8, 16, 32]
     timings = [Timing(size, (1e-4 * (1 + size / 8),)) for size in sizes]
-    exhaustive.covered(workload, workload.load(), timings, tmp_path, [1, 2])
+    coverage.covered(workload, workload.load(), timings, tmp_path, [1, 2])
     table = pd.concat([pd.read_csv(tmp_path / f"covered_{base_seed}.csv") for base_seed in (1, 2)])
     for _, rows in table.groupby("base_seed"):
         (fastest,) = rows.loc[rows["recommended"], "batch_size"]
@@ -95,7 +95,7 @@ def test_coverage_is_that_of_the_recommended_batch_size_and_its_neighbours(tmp_p
         {"recommended": [True, True, False], "mean": [1, 5, 2], "one": [1, 3, 9]}
         | {f"{name}{bound}": value for name in ("mean", "one") for bound, value in (("_low", 1), ("_high", 4))}
     )
-    exhaustive._say_how_many(table)
+    coverage._say_how_many(table)
     assert capsys.readouterr().out.splitlines() == [
         "updates of the mean of 4 trainings at its neighbours: 1 of 1 within the interval predicted",
         "updates of one further training at its neighbours: 0 of 1 within the interval predicted",

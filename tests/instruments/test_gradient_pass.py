@@ -75,11 +75,8 @@ class Stubborn(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.scale, self.layer, self.shift = (
-            nn.Parameter(torch.rand(6)),
-            nn.Linear(6, 3),
-            nn.Parameter(torch.rand(())),
-        )
+        self.scale, self.layer = nn.Parameter(torch.rand(6)), nn.Linear(6, 3)
+        self.shift = nn.Parameter(torch.rand(()))
 
     def forward(self, inputs):
         return self.layer(inputs * self.scale + self.shift) if inputs.sum().item() > -1e9 else inputs
