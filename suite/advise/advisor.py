@@ -1,4 +1,4 @@
-"""The way to an advice: time, train at two batch sizes, predict, recommend, check."""
+"""The way to an advice: time, train at two batch sizes, predict, recommend, check, refine the rate."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pandas as pd
 
 from suite.advise.measured import Timing, Trained, Trainer, half_performance, run
 from suite.advise.prediction import Curve, rate_rule
-from suite.advise.recommendation import Recommendation, predicted, recommend
-from suite.advise.verification import Checked, settled, timed, verify
+from suite.advise.recommendation import Recommendation, cheapest, predicted, recommend, with_measured
+from suite.advise.verification import Checked, refine, settled, timed, verify
 
 BELOW, ABOVE = 1 / 4, 4
 """The anchor's batch size over the noise scale at the start, and that of the second training over the noise scale
@@ -36,13 +36,22 @@ class Advice:
     before: pd.DataFrame | None = None
     """`recommendation.predicted` before any check."""
     table: pd.DataFrame | None = None
-    """The same after it."""
+    """The same after it, with the rate refined."""
     checked: tuple[Checked, ...] = ()
     verified: bool = False
     """Whether the answer was to be checked."""
     recommendation: Recommendation | None = None
+    """The fastest, and what is nearly as fast, at rates that were all tuned alike."""
+    refined: Trained | None = None
+    """The fastest batch size at a better rate, where one was found."""
     failed: tuple[Trained, ...] = ()
     """What was trained for the prediction and did not always reach the target: it is not recommended unchecked."""
+
+    @property
+    def trained(self) -> dict[int, Trained]:
+        """The last training of each batch size that always reached the target in it, before any rate was refined."""
+        last = {one.batch_size: one for one in (*self.curve.trained, *(one.trained for one in self.checked))}
+        return {size: one for size, one in last.items() if one.reached}
 
     @property
     def missed(self) -> bool:
@@ -72,8 +81,19 @@ def advise(trainer: Trainer, timings: Sequence[Timing], check: bool, say: Callab
         table, allowed = settled(curve, checked, timings)
     if not allowed:
         return Advice(tuple(timings), "target_not_reached", checked[0].trained)
-    recommendation = recommend(table, allowed)
-    return Advice(tuple(timings), "ok", anchor, curve, before, table, tuple(checked), check, recommendation, failed)
+    chosen = recommend(table, allowed)
+    advice = Advice(tuple(timings), "ok", anchor, curve, before, table, tuple(checked), check, chosen, failed=failed)
+    return _refined(advice, trainer, say) if check else advice
+
+
+def _refined(advice: Advice, trainer: Trainer, say: Callable[[str], None]) -> Advice:
+    """`advice` with the fastest batch size at a better rate, where there is one."""
+    refined = refine(advice.trained[advice.recommendation.fastest], trainer, say)
+    if not refined:
+        return advice
+    table = with_measured(advice.table, [refined], advice.timings)
+    chosen = replace(advice.recommendation, cheapest=cheapest(table, advice.trained))
+    return replace(advice, refined=refined, table=table, recommendation=chosen)
 
 
 def anchor_size(noise_scale: float, costs: Sequence[Timing]) -> int:

@@ -42,8 +42,9 @@ def _rate(advice: Advice, size: int) -> float:
 def learning_rates(advice: Advice) -> dict[int, float]:
     """A rate that was run for each batch size: the one it was trained with, or else, of all rates that were tried,
     the nearest to the one predicted."""
-    rates = {trained.batch_size: trained.learning_rate for trained in advice.curve.trained}
-    rates |= {one.trained.batch_size: one.trained.learning_rate for one in advice.checked if one.trained.reached}
+    rates = {size: trained.learning_rate for size, trained in advice.trained.items()}
+    if advice.refined:
+        rates[advice.refined.batch_size] = advice.refined.learning_rate
     run = {rate for trained in advice.curve.trained for rate in trained.rates}
     for size, wanted in advice.table["learning_rate"].items():
         rates.setdefault(size, min(run, key=lambda rate: abs(math.log(rate / wanted))))
@@ -84,7 +85,10 @@ def _range(advice: Advice) -> str:
         f"batch sizes {thousands(low)} to {thousands(high)}" if low < high else f"batch size {thousands(low)} alone"
     )
     of = "that were trained" if advice.verified else "that were timed"
-    return f"Within 10% of the fastest, of those {of}: {which}." + (f" {limit}" if (limit := _limit(advice)) else "")
+    alike = ", at rates tuned alike" if advice.refined else ""
+    return f"Within 10% of the fastest, of those {of}{alike}: {which}." + (
+        f" {limit}" if (limit := _limit(advice)) else ""
+    )
 
 
 def _limit(advice: Advice) -> str:
@@ -146,9 +150,19 @@ def _verification(advice: Advice) -> str:
     if advice.missed:
         return (
             "Checked: not everything lies in the interval predicted of it, so this is recommended from what was "
-            f"measured: {found}."
+            f"measured: {found}.{_refined(advice)}"
         )
-    return f"Checked, all as predicted: {found}."
+    return f"Checked, all as predicted: {found}.{_refined(advice)}"
+
+
+def _refined(advice: Advice) -> str:
+    if not advice.refined:
+        return ""
+    before, after = advice.trained[advice.refined.batch_size], advice.refined
+    return (
+        f" With its rate refined from {before.learning_rate:.3g} to {after.learning_rate:.3g}, batch size "
+        f"{thousands(after.batch_size)} took {three_digits(after.typical_updates)} updates."
+    )
 
 
 def _checked(one: Checked) -> str:
@@ -227,6 +241,7 @@ def _recommended(advice: Advice) -> dict:
         "predicted": advice.before.reset_index().to_dict("records"),
         "after_checks": advice.table.reset_index().to_dict("records"),
         "checked": [_trained(one.trained) | {"as_predicted": one.as_predicted} for one in advice.checked],
+        "refined": _trained(advice.refined) if advice.refined else None,
         "verification": "none" if not advice.verified else "missed" if advice.missed else "as predicted",
     }
 

@@ -58,6 +58,8 @@ def _curve(axes: Axes, advice: Advice, name: str) -> None:
     measured = [one.trained for one in advice.checked if one.trained.reached]
     if measured:
         _points(axes, measured, name, marker="o", color=MEASURED, markersize=7, label="measured as a check")
+    if advice.refined:
+        _points(axes, [advice.refined], name, marker="v", color=MEASURED, markersize=7, label="at a refined rate")
 
 
 def _points(axes: Axes, trained: Sequence[Trained], name: str, **style) -> None:

@@ -126,5 +126,9 @@ class Trainer(Protocol):
     def at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> Trained:
         """Fresh replicas at this rate, with no other tried."""
 
+    def refined(self, trained: Trained) -> Trained:
+        """Fresh replicas at the rate of what was `trained` times or over a root of two, where either is better; what
+        was `trained` itself where neither is."""
+
     def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
         """Seconds of an update in each of such trainings, timed from the start to the target, in turns."""

@@ -32,6 +32,8 @@ WIDE = Tuned(each_way=4, growths=2, seeds=2)
 """Rates from 1/16 to 16 times the workload's."""
 NARROW = Tuned(each_way=1, growths=2, seeds=2)
 """A rate, its half and its double."""
+FINE = Tuned(factor=math.sqrt(2), each_way=1, growths=0, seeds=2)
+"""A rate that was better than its half and its double, and what lies halfway to either."""
 WORTH_A_CALL = 8
 """Fewer trainings are done sooner one after another: an ensemble's call costs, not compiled, some six updates."""
 EARLY = 1 / 20
@@ -75,6 +77,10 @@ class Replicas:
 
     def at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> Trained:
         return self._finally(Trained(batch_size, learning_rate, (expected_updates,), rates=(learning_rate,)), True)
+
+    def refined(self, trained: Trained) -> Trained:
+        tried = self._tried(trained.batch_size, trained.learning_rate, FINE, trained.typical_updates)
+        return trained if tried.learning_rate == trained.learning_rate else self._finally(tried, True)
 
     def _finally(self, tried: Trained, fresh: bool) -> Trained:
         """The anchor's replicas, or fresh ones, at the rate that was `tried`."""

@@ -59,6 +59,9 @@ class ConstantNoise:
     def at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> Trained:
         return self._all(batch_size)
 
+    def refined(self, trained: Trained) -> Trained:
+        return trained
+
     def update_seconds(self, trained: list[Trained]) -> list[float]:
         return [(self.a + self.b * one.batch_size) * self.longer(one.batch_size) for one in trained]
 
