@@ -4,8 +4,9 @@
 the order given. `search` finds the updates to the target of every batch size, where that is not stored yet. `time`
 times the trainings that were found, and again after the advisor was asked: a machine's speed changes by tens of
 percent within minutes. `ask` asks the advisor. `compare` prints how far its prediction lies from what was found, what
-its recommendation takes beside the best there is, and what either cost. `cover` has it predict with other base seeds,
-and counts how often what is trained then takes updates within the interval predicted.
+its recommendation takes beside the best there is, both with replicas that neither had, and what either cost. `cover`
+has it predict with other base seeds, and counts how often what is trained then takes updates within the interval
+predicted.
 
 Instead of a name, the path of a workload's file: two lie in `benchmarks/workloads/`. `--results DIR` says where the
 tables go; nothing else may run on the machine during `time` and `ask`. `--batch-sizes` and `--coarse` search less,
@@ -55,6 +56,8 @@ COARSE = Tuned(each_way=2, growths=2, seeds=3)
 """Five rates, tried with three replicas each."""
 ROUNDS, SLOW_S = 3, 20
 """How often each training is timed, in turns; once where it takes longer than so many seconds."""
+MOST = 20
+"""Further trainings are given up after so many times the updates that the search found."""
 ADVISED = 100
 """Base seeds with which the advisor is asked."""
 STAGES = ("search", "time", "ask", "time", "compare", "cover")
@@ -171,12 +174,21 @@ def compare(workload: Workload, data: Data, folder: Path) -> None:
         raise SystemExit(
             f"batch size {size} is advised and was not searched: `search --batch-sizes {size}`, then `time`"
         )
-    updates = further(workload, data, size, rate, 20 * fastest["updates"], SEEDS)
     table.loc[size, "advised_learning_rate"] = rate
-    table.loc[size, "advised_updates"] = np.exp(np.log(updates).mean())
-    table.loc[size, "advised_time_s"] = table.loc[size, "advised_updates"] * table.loc[size, "update_s"]
+    train_again(workload, data, table, table["time_s"].idxmin(), "learning_rate", "again")
+    train_again(workload, data, table, size, "learning_rate", "again")
+    train_again(workload, data, table, size, "advised_learning_rate", "advised")
     table.to_csv(folder / "compared.csv", float_format="%.6g")
     _say_how_good(table, advice)
+
+
+def train_again(workload: Workload, data: Data, table: pd.DataFrame, size: int, rate: str, name: str) -> None:
+    """Add to the row of `size` the updates and seconds, columns `name`_, of further replicas at its `rate`, a column.
+    They are the same whatever is compared, and not those by which the search found its best."""
+    row = table.loc[size]
+    updates = further(workload, data, size, row[rate], MOST * row["updates"], SEEDS)
+    table.loc[size, f"{name}_updates"] = np.exp(np.log(updates).mean())
+    table.loc[size, f"{name}_time_s"] = table.loc[size, f"{name}_updates"] * row["update_s"]
 
 
 def _say_how_good(table: pd.DataFrame, advice: dict) -> None:
@@ -185,8 +197,8 @@ def _say_how_good(table: pd.DataFrame, advice: dict) -> None:
     errors = table["error"].abs()
     print(f"median error of the predicted time {errors.median():.1%}, largest {errors.max():.1%}")
     best, (fastest,) = table["time_s"].idxmin(), table.index[table["recommended"]]
-    for how, name in (("rate that was found", "time_s"), ("rate that was advised", "advised_time_s")):
-        slower = table.loc[fastest, name] / table.loc[best, "time_s"] - 1
+    for how, name in (("rate that was found", "again_time_s"), ("rate that was advised", "advised_time_s")):
+        slower = table.loc[fastest, name] / table.loc[best, "again_time_s"] - 1
         print(f"recommended {fastest}, which takes {slower:+.1%} time at the {how} beside the best, {best}")
     spent_s = table["search_s"].sum() + table["timing_s"].sum()
     print(f"advisor {advice['advisor_s']:.1f} s, search {spent_s:.1f} s: {advice['advisor_s'] / spent_s:.1%}")

@@ -1,5 +1,7 @@
 """The search that the advisor is held against: its times are its own."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,6 +65,26 @@ def test_a_rate_at_which_a_replica_is_stuck_is_halved(monkeypatch):
     row = exhaustive.searched(workload, workload.load(), 4, True)
     assert (row["learning_rate"], row["trained"], row["reached"]) == (0.4, 2, 2)
     assert row["updates"] == pytest.approx(40)
+
+
+def test_the_advice_and_the_best_are_compared_by_the_same_further_replicas(tmp_path, monkeypatch, capsys):
+    """What the search found at 4 was lucky: it takes twice as long again."""
+    stored_search(tmp_path)
+    rows = [{"batch_size": size, "threads": 1, "update_s": each} for size, each in {4: 0.5, 40: 1.0}.items()]
+    pd.DataFrame(rows).to_csv(tmp_path / "timed.csv", index=False)
+    recommended = {"fastest": {"batch_size": 40, "learning_rate": 0.2, "updates": 10.5}}
+    answer = advice({4: 0.5, 40: 1.0}) | {"recommended": recommended, "in_words": []}
+    (tmp_path / exhaustive.ANSWER).write_text(json.dumps(answer))
+    taken = {(4, 0.1): 21.0, (40, 0.1): 12.6, (40, 0.2): 8.4}
+    monkeypatch.setattr(
+        exhaustive, "further", lambda workload, data, size, rate, most, replicas: [taken[size, rate]] * replicas
+    )
+    exhaustive.compare(tiny(), tiny().load(), tmp_path)
+    said = capsys.readouterr().out
+    assert "recommended 40, which takes +20.0% time at the rate that was found beside the best, 4" in said
+    assert "recommended 40, which takes -20.0% time at the rate that was advised beside the best, 4" in said
+    table = pd.read_csv(tmp_path / "compared.csv", index_col="batch_size")
+    assert table.loc[40, ["again_updates", "advised_updates", "advised_time_s"]].tolist() == [12.6, 8.4, 8.4]
 
 
 def test_a_training_is_timed_from_a_fresh_model_to_its_last_update(monkeypatch):
