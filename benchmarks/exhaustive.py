@@ -175,7 +175,7 @@ def compare(workload: Workload, data: Data, folder: Path) -> None:
             f"batch size {size} is advised and was not searched: `search --batch-sizes {size}`, then `time`"
         )
     table.loc[size, "advised_learning_rate"] = rate
-    train_again(workload, data, table, table["time_s"].idxmin(), "learning_rate", "again")
+    train_again(workload, data, table, int(table["time_s"].idxmin()), "learning_rate", "again")
     train_again(workload, data, table, size, "learning_rate", "again")
     train_again(workload, data, table, size, "advised_learning_rate", "advised")
     table.to_csv(folder / "compared.csv", float_format="%.6g")

@@ -76,9 +76,12 @@ def test_the_advice_and_the_best_are_compared_by_the_same_further_replicas(tmp_p
     answer = advice({4: 0.5, 40: 1.0}) | {"recommended": recommended, "in_words": []}
     (tmp_path / exhaustive.ANSWER).write_text(json.dumps(answer))
     taken = {(4, 0.1): 21.0, (40, 0.1): 12.6, (40, 0.2): 8.4}
-    monkeypatch.setattr(
-        exhaustive, "further", lambda workload, data, size, rate, most, replicas: [taken[size, rate]] * replicas
-    )
+
+    def further(workload, data, size, rate, most, replicas):
+        assert type(size) is int, "torch's split takes no other"
+        return [taken[size, rate]] * replicas
+
+    monkeypatch.setattr(exhaustive, "further", further)
     exhaustive.compare(tiny(), tiny().load(), tmp_path)
     said = capsys.readouterr().out
     assert "recommended 40, which takes +20.0% time at the rate that was found beside the best, 4" in said
