@@ -126,7 +126,9 @@ def advise(
     backend: Annotated[str, typer.Option(help="Where updates run: sequential, cpu or cuda.")] = "cpu",
     seeds: Annotated[int, typer.Option(help="Seeds of each training, 2 or more.")] = 4,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Train and time what is recommended.")] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Train and time what is recommended, refine its rate.")
+    ] = True,
     results: ResultsOption = Path("results"),
 ) -> None:
     """Say which batch size to use here: measured, predicted, and then checked."""

@@ -59,7 +59,8 @@ def _curve(axes: Axes, advice: Advice, name: str) -> None:
     if measured:
         _points(axes, measured, name, marker="o", color=MEASURED, markersize=7, label="measured as a check")
     if advice.refined:
-        _points(axes, [advice.refined], name, marker="v", color=MEASURED, markersize=7, label="at a refined rate")
+        open_one = {"marker": "v", "color": MEASURED, "markerfacecolor": "white", "label": "at a refined rate"}
+        _points(axes, [advice.refined], name, markersize=7, **open_one)
 
 
 def _points(axes: Axes, trained: Sequence[Trained], name: str, **style) -> None:
