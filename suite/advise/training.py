@@ -1,10 +1,12 @@
 """The trainings behind an advice: rates tuned, replicas trained to the target, the noise scale along them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from suite.backends import CPU, CUDA, Backend
 from suite.cells import Cell
 from suite.instruments.gradient_pass import gradient_statistics
 from suite.instruments.noise_scale import Effective, effective
+from suite.out_of_memory import out_of_memory
 from suite.statistics import value_at_crossing
 from suite.training import engine, looks
 from suite.training.learning_rate import Tuned
@@ -23,6 +26,8 @@ from suite.training.protocol import ExpectedTarget, Protocol
 from suite.training.repaid import Compiling
 from suite.training.tuning import TUNED_TRAINING, best_rate, compiling_trials, tune
 from suite.workloads import Data, Workload
+
+Result = TypeVar("Result")
 
 GROWTH = 1.2
 """A training is looked at after every so many times as many updates."""
@@ -122,8 +127,12 @@ class Replicas:
     def _tried(self, batch_size: int, learning_rate: float, rule: Tuned, expected_updates: float) -> Trained:
         """The best of the rates, with the updates of each replica that it was tried with."""
         protocol = Protocol(learning_rate, self._budget(expected_updates), rule)
-        cell = self._cell(batch_size, protocol, rule.seeds * (2 * rule.each_way + 1))
-        rows = tune(self.workload, self.data, cell, compiling_trials(self.workload, self.data, cell))
+
+        def tuned() -> pd.DataFrame:
+            cell = self._cell(batch_size, protocol, rule.seeds * (2 * rule.each_way + 1))
+            return tune(self.workload, self.data, cell, compiling_trials(self.workload, self.data, cell))
+
+        rows = self._where_there_is_room(tuned)
         rate = best_rate(rows)
         return Trained(
             batch_size,
@@ -134,9 +143,25 @@ class Replicas:
         )
 
     def _train(self, batch_size: int, protocol: Protocol, replicas: Sequence[int]) -> list[list[looks.Look]]:
-        cell, expected = self._cell(batch_size, protocol, len(replicas)), protocol.budget.max_updates // GIVEN_UP
-        compiling = Compiling(self.workload, len(self.data.train_inputs), cell, len(replicas), expected)
-        return engine.train(self.workload, self.data, cell, [protocol] * len(replicas), replicas, compiling)
+        expected = protocol.budget.max_updates // GIVEN_UP
+
+        def trained() -> list[list[looks.Look]]:
+            cell = self._cell(batch_size, protocol, len(replicas))
+            compiling = Compiling(self.workload, len(self.data.train_inputs), cell, len(replicas), expected)
+            return engine.train(self.workload, self.data, cell, [protocol] * len(replicas), replicas, compiling)
+
+        return self._where_there_is_room(trained)
+
+    def _where_there_is_room(self, train: Callable[[], Result]) -> Result:
+        """What `train` returns: from an ensemble while memory has room for one, then and from then on from one
+        replica after another, for each of which there was room when its update was timed."""
+        try:
+            return train()
+        except (MemoryError, RuntimeError) as error:
+            if not (out_of_memory(error) and self.as_ensemble):
+                raise
+        self.as_ensemble = False
+        return train()
 
     def _crossing(self, seen: Sequence[looks.Look]) -> float:
         """Updates to the target, infinite where it was not reached."""

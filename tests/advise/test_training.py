@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
 
+from suite.advise import training
 from suite.advise.measured import Trained
 from suite.advise.training import EARLY, HALVED, Replicas
 from suite.backends import BACKENDS, CPU
@@ -37,6 +39,28 @@ def test_a_rate_at_which_some_replicas_are_stuck_is_halved_and_every_rate_is_tol
     assert asked == pytest.approx([0.8 / 2**power for power in range(HALVED + 1)])
     assert found.learning_rate == pytest.approx(0.2)
     assert found.rates == pytest.approx((0.2, 0.4, 0.8))
+
+
+def test_without_room_for_an_ensemble_the_replicas_are_trained_in_turns(monkeypatch):
+    seen, train = [], training.engine.train
+
+    def limited(workload, data, cell, *rest):
+        seen.append(cell.replicas_per_call)
+        if cell.replicas_per_call > 2:
+            raise MemoryError("no room for so many replicas")
+        return train(workload, data, cell, *rest)
+
+    monkeypatch.setattr(training.engine, "train", limited)
+    monkeypatch.setattr("suite.training.tuning.train", limited)
+    monkeypatch.setattr(training, "WORTH_A_CALL", 3)
+    trainer, twin = replicas(), replicas()
+    twin.as_ensemble = False
+    assert trainer.trained(4, 0.1, 50.0) == twin.trained(4, 0.1, 50.0)
+    assert seen[0] > 2
+    assert max(seen[1:]) == 1
+    monkeypatch.setattr("suite.training.tuning.train", Mock(side_effect=MemoryError("no room")))
+    with pytest.raises(MemoryError):
+        trainer.trained(4, 0.1, 50.0)
 
 
 def hinge(outputs, targets):
