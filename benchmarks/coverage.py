@@ -22,6 +22,8 @@ from suite.training.plain import train_in_turns
 from suite.training.protocol import Protocol, TargetLoss
 from suite.workloads import Data, Workload
 
+MOST = 20
+"""Further trainings are given up after so many times the updates expected."""
 CHECKED, FIRST_FURTHER = 4, 10_000
 """Seeds of each training of the advisor's, and the number of the further replica that each answer is held against."""
 
@@ -85,17 +87,18 @@ def _covered(workload: Workload, data: Data, timings: Sequence[Timing]) -> Itera
             "mean": trained.typical_updates,
             "one_low": one["updates_low"],
             "one_high": one["updates_high"],
-            "one": further(workload, data, size, trained.learning_rate, 20 * one["updates_high"], 1)[0],
+            "one": updates_to_target(
+                workload, data, size, trained.learning_rate, MOST * one["updates_high"], [FIRST_FURTHER]
+            )[0],
         }
 
 
-def further(
-    workload: Workload, data: Data, size: int, rate: float, most_updates: float, replicas: int
+def updates_to_target(
+    workload: Workload, data: Data, size: int, rate: float, most_updates: float, replicas: Sequence[int]
 ) -> list[float]:
-    """Updates to the target of replicas that nothing else was trained with; nan where it was not reached."""
+    """Updates of `replicas` to the target; nan where it was not reached."""
     protocol = Protocol(rate, TargetLoss(workload.target_loss, round(most_updates), GROWTH))
-    numbers = range(FIRST_FURTHER, FIRST_FURTHER + replicas)
-    seen = train_in_turns(workload, data, [protocol] * replicas, size, numbers)
+    seen = train_in_turns(workload, data, [protocol] * len(replicas), size, replicas)
     return [
         value_at_crossing([look[1] for look in looks], [look[0] for look in looks], workload.target_loss)
         for looks in seen

@@ -4,9 +4,9 @@
 the order given. `search` finds the updates to the target of every batch size, where that is not stored yet. `time`
 times the trainings that were found, and again after the advisor was asked: a machine's speed changes by tens of
 percent within minutes. `ask` asks the advisor. `compare` prints how far its prediction lies from what was found, what
-its recommendation takes beside the best there is, both with replicas that neither had, and what either cost. `cover`
-has it predict with other base seeds, and counts how often what is trained then takes updates within the interval
-predicted.
+its recommendation takes beside the best found, both with the same replicas that neither had, and what either cost.
+`cover` has it predict with other base seeds, and counts how often what is trained then takes updates within the
+interval predicted.
 
 Instead of a name, the path of a workload's file: two lie in `benchmarks/workloads/`. `--results DIR` says where the
 tables go; nothing else may run on the machine during `time` and `ask`. `--batch-sizes` and `--coarse` search less,
@@ -35,8 +35,9 @@ import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
 
-from benchmarks.coverage import CHECKED, cover, further
+from benchmarks.coverage import CHECKED, FIRST_FURTHER, MOST, cover, updates_to_target
 from suite.advise.answer import ANSWER
+from suite.advise.recommendation import CLOSE
 from suite.advise.timing import Updates, batch_sizes, threads_for
 from suite.advise.training import GROWTH, HALVED
 from suite.backends import CPU
@@ -56,8 +57,8 @@ COARSE = Tuned(each_way=2, growths=2, seeds=3)
 """Five rates, tried with three replicas each."""
 ROUNDS, SLOW_S = 3, 20
 """How often each training is timed, in turns; once where it takes longer than so many seconds."""
-MOST = 20
-"""Further trainings are given up after so many times the updates that the search found."""
+LAST_FURTHER = FIRST_FURTHER + SEEDS
+"""Behind the last of the further replicas that the advice and the best are compared by."""
 ADVISED = 100
 """Base seeds with which the advisor is asked."""
 STAGES = ("search", "time", "ask", "time", "compare", "cover")
@@ -82,7 +83,7 @@ def searched(workload: Workload, data: Data, size: int, coarse: bool) -> dict:
         if np.isfinite(updates).all():
             break
         rate /= 2
-        updates = further(workload, data, size, rate, workload.max_updates, len(updates))
+        updates = updates_to_target(workload, data, size, rate, workload.max_updates, range(len(updates)))
     logs = np.log(updates)
     return {
         "batch_size": size,
@@ -175,19 +176,23 @@ def compare(workload: Workload, data: Data, folder: Path) -> None:
             f"batch size {size} is advised and was not searched: `search --batch-sizes {size}`, then `time`"
         )
     table.loc[size, "advised_learning_rate"] = rate
-    train_again(workload, data, table, int(table["time_s"].idxmin()), "learning_rate", "again")
-    train_again(workload, data, table, size, "learning_rate", "again")
+    nearly_best = table.index[table["time_s"] <= CLOSE * table["time_s"].min()]
+    for one in sorted({*nearly_best, size}):
+        train_again(workload, data, table, int(one), "learning_rate", "again")
     train_again(workload, data, table, size, "advised_learning_rate", "advised")
     table.to_csv(folder / "compared.csv", float_format="%.6g")
     _say_how_good(table, advice)
 
 
-def train_again(workload: Workload, data: Data, table: pd.DataFrame, size: int, rate: str, name: str) -> None:
-    """Add to the row of `size` the updates and seconds, columns `name`_, of further replicas at its `rate`, a column.
-    They are the same whatever is compared, and not those by which the search found its best."""
+def train_again(workload: Workload, data: Data, table: pd.DataFrame, size: int, rate_column: str, name: str) -> None:
+    """Add to the row of `size` the updates and seconds, columns `name`_, of further replicas at the rate in a column.
+    They are the same whatever is compared, and not those by which the search found its best. Infinite where one of
+    them does not reach the target."""
     row = table.loc[size]
-    updates = further(workload, data, size, row[rate], MOST * row["updates"], SEEDS)
-    table.loc[size, f"{name}_updates"] = np.exp(np.log(updates).mean())
+    updates = updates_to_target(
+        workload, data, size, row[rate_column], MOST * row["updates"], range(FIRST_FURTHER, LAST_FURTHER)
+    )
+    table.loc[size, f"{name}_updates"] = np.exp(np.log(updates).mean()) if np.isfinite(updates).all() else math.inf
     table.loc[size, f"{name}_time_s"] = table.loc[size, f"{name}_updates"] * row["update_s"]
 
 
@@ -196,10 +201,10 @@ def _say_how_good(table: pd.DataFrame, advice: dict) -> None:
     print(table.to_string(float_format="%.4g"))
     errors = table["error"].abs()
     print(f"median error of the predicted time {errors.median():.1%}, largest {errors.max():.1%}")
-    best, (fastest,) = table["time_s"].idxmin(), table.index[table["recommended"]]
+    best, (fastest,) = table["again_time_s"].idxmin(), table.index[table["recommended"]]
     for how, name in (("rate that was found", "again_time_s"), ("rate that was advised", "advised_time_s")):
         slower = table.loc[fastest, name] / table.loc[best, "again_time_s"] - 1
-        print(f"recommended {fastest}, which takes {slower:+.1%} time at the {how} beside the best, {best}")
+        print(f"recommended {fastest}, which takes {slower:+.1%} time at the {how} beside the best found, {best}")
     spent_s = table["search_s"].sum() + table["timing_s"].sum()
     print(f"advisor {advice['advisor_s']:.1f} s, search {spent_s:.1f} s: {advice['advisor_s'] / spent_s:.1%}")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 
 from suite.advise.measured import Timing, Trained, Trainer, half_performance, run
 from suite.advise.prediction import Curve, rate_rule
-from suite.advise.recommendation import Recommendation, cheapest, predicted, recommend, with_measured
+from suite.advise.recommendation import Recommendation, predicted, recommend, with_measured
 from suite.advise.verification import Checked, refine, settled, timed, verify
 
 BELOW, ABOVE = 1 / 4, 4
@@ -36,19 +37,25 @@ class Advice:
     before: pd.DataFrame | None = None
     """`recommendation.predicted` before any check."""
     table: pd.DataFrame | None = None
-    """The same after it, with the rate refined."""
+    """The same after it, before any rate was refined."""
     checked: tuple[Checked, ...] = ()
     verified: bool = False
     """Whether the answer was to be checked."""
     recommendation: Recommendation | None = None
-    """The fastest, and what is nearly as fast, at rates that were all tuned alike."""
+    """From what was measured before the rate of the fastest was refined; the cheapest is the fastest where that then
+    needs fewer examples."""
     refined: Trained | None = None
     """The fastest batch size at a better rate, where one was found."""
     failed: tuple[Trained, ...] = ()
     """What was trained for the prediction and did not always reach the target: it is not recommended unchecked."""
 
+    @cached_property
+    def final(self) -> pd.DataFrame:
+        """`table` with the fastest batch size at its refined rate."""
+        return with_measured(self.table, [self.refined], self.timings) if self.refined else self.table
+
     @property
-    def trained(self) -> dict[int, Trained]:
+    def last_trained(self) -> dict[int, Trained]:
         """The last training of each batch size that always reached the target in it, before any rate was refined."""
         last = {one.batch_size: one for one in (*self.curve.trained, *(one.trained for one in self.checked))}
         return {size: one for size, one in last.items() if one.reached}
@@ -88,12 +95,11 @@ def advise(trainer: Trainer, timings: Sequence[Timing], check: bool, say: Callab
 
 def _refined(advice: Advice, trainer: Trainer, say: Callable[[str], None]) -> Advice:
     """`advice` with the fastest batch size at a better rate, where there is one."""
-    refined = refine(advice.trained[advice.recommendation.fastest], trainer, say)
-    if not refined:
-        return advice
-    table = with_measured(advice.table, [refined], advice.timings)
-    chosen = replace(advice.recommendation, cheapest=cheapest(table, advice.trained))
-    return replace(advice, refined=refined, table=table, recommendation=chosen)
+    chosen = advice.recommendation
+    refined = refine(advice.last_trained[chosen.fastest], trainer, say)
+    if refined and refined.batch_size * refined.typical_updates < advice.table.loc[chosen.cheapest, "examples"]:
+        chosen = replace(chosen, cheapest=chosen.fastest)
+    return replace(advice, refined=refined, recommendation=chosen)
 
 
 def anchor_size(noise_scale: float, costs: Sequence[Timing]) -> int:

@@ -42,7 +42,7 @@ def _rate(advice: Advice, size: int) -> float:
 def learning_rates(advice: Advice) -> dict[int, float]:
     """A rate that was run for each batch size: the one it was trained with, or else, of all rates that were tried,
     the nearest to the one predicted."""
-    rates = {size: trained.learning_rate for size, trained in advice.trained.items()}
+    rates = {size: trained.learning_rate for size, trained in advice.last_trained.items()}
     if advice.refined:
         rates[advice.refined.batch_size] = advice.refined.learning_rate
     run = {rate for trained in advice.curve.trained for rate in trained.rates}
@@ -53,7 +53,7 @@ def learning_rates(advice: Advice) -> dict[int, float]:
 
 def _fastest(advice: Advice, target_loss: float) -> str:
     size = advice.recommendation.fastest
-    row = advice.table.loc[size]
+    row = advice.final.loc[size]
     how = "" if advice.verified else ", as predicted"
     return (
         f"Fastest: batch size {thousands(size)} at learning rate {_rate(advice, size):.3g} reaches a training loss "
@@ -71,7 +71,7 @@ def _bounds(row: pd.Series, name: str, form) -> str:
 
 def _cheapest(advice: Advice) -> str:
     size = advice.recommendation.cheapest
-    row, fastest = advice.table.loc[size], advice.table.loc[advice.recommendation.fastest]
+    row, fastest = advice.final.loc[size], advice.final.loc[advice.recommendation.fastest]
     return (
         f"Cheapest: batch size {thousands(size)} at learning rate {_rate(advice, size):.3g} needs about the "
         f"fewest examples, {three_digits(row['examples'])} (the fastest {three_digits(fastest['examples'])}), in "
@@ -85,10 +85,13 @@ def _range(advice: Advice) -> str:
         f"batch sizes {thousands(low)} to {thousands(high)}" if low < high else f"batch size {thousands(low)} alone"
     )
     of = "that were trained" if advice.verified else "that were timed"
-    alike = ", at rates tuned alike" if advice.refined else ""
-    return f"Within 10% of the fastest, of those {of}{alike}: {which}." + (
-        f" {limit}" if (limit := _limit(advice)) else ""
-    )
+    limit = f" {beyond}" if (beyond := _limit(advice)) else ""
+    return f"{within_range(advice).capitalize()}, of those {of}: {which}.{limit}"
+
+
+def within_range(advice: Advice) -> str:
+    """What the range of batch sizes is within."""
+    return "within 10% of the fastest" + (" before its rate was refined" if advice.refined else "")
 
 
 def _limit(advice: Advice) -> str:
@@ -158,7 +161,7 @@ def _verification(advice: Advice) -> str:
 def _refined(advice: Advice) -> str:
     if not advice.refined:
         return ""
-    before, after = advice.trained[advice.refined.batch_size], advice.refined
+    before, after = advice.last_trained[advice.refined.batch_size], advice.refined
     return (
         f" With its rate refined from {before.learning_rate:.3g} to {after.learning_rate:.3g}, batch size "
         f"{thousands(after.batch_size)} took {three_digits(after.typical_updates)} updates."
@@ -225,7 +228,7 @@ def _recommended(advice: Advice) -> dict:
     curve, chosen, rates = advice.curve, advice.recommendation, learning_rates(advice)
     return {
         "recommended": {
-            name: {"batch_size": size, "learning_rate": rates[size], **advice.table.loc[size].drop("learning_rate")}
+            name: {"batch_size": size, "learning_rate": rates[size], **advice.final.loc[size].drop("learning_rate")}
             for name, size in (("fastest", chosen.fastest), ("cheapest", chosen.cheapest))
         },
         "within_10_percent": [chosen.low, chosen.high],

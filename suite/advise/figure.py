@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from suite.advise.advisor import Advice
+from suite.advise.answer import within_range
 from suite.advise.measured import Trained, half_performance
 from suite.claims.drawing import GREY, new_figure, seconds_axis, thousands, three_digits
 
@@ -31,7 +32,7 @@ def draw(advice: Advice, workload: str, backend: str, target_loss: float) -> Fig
     examples.yaxis.set_major_formatter(lambda value, _: thousands(value))
     examples.set_ylabel(f"examples to a training loss of {target_loss:g}")
     chosen = advice.recommendation
-    _range(time, chosen.low, chosen.high)
+    _range(time, chosen.low, chosen.high, within_range(advice))
     _mark(time, advice, chosen.fastest, "time_s", "fastest")
     _mark(examples, advice, chosen.cheapest, "examples", "cheapest")
     time.set_title(f"{workload} on {backend}: time", loc="left", pad=32)
@@ -98,15 +99,15 @@ def _knees(axes: Axes, advice: Advice) -> None:
             )
 
 
-def _range(axes: Axes, low: int, high: int) -> None:
+def _range(axes: Axes, low: int, high: int, label: str) -> None:
     """Half a factor of two further on either side, so that one batch size alone is seen too."""
     edges = (low / math.sqrt(2), high * math.sqrt(2))
-    axes.axvspan(*edges, color=RECOMMENDED, alpha=0.12, linewidth=0, zorder=0, label="within 10% of the fastest")
+    axes.axvspan(*edges, color=RECOMMENDED, alpha=0.12, linewidth=0, zorder=0, label=label)
 
 
 def _mark(axes: Axes, advice: Advice, size: int, name: str, word: str) -> None:
     """A ring around what is recommended."""
-    value = advice.table.loc[size, name]
+    value = advice.final.loc[size, name]
     axes.plot([size], [value], "o", color=RECOMMENDED, markersize=13, markerfacecolor="none", markeredgewidth=2)
     axes.annotate(
         f"{word}: {thousands(size)}",

@@ -127,8 +127,8 @@ class Trainer(Protocol):
         """Fresh replicas at this rate, with no other tried."""
 
     def refined(self, trained: Trained) -> Trained:
-        """Fresh replicas at the rate of what was `trained` times or over a root of two, where either is better; what
-        was `trained` itself where neither is."""
+        """The same fresh replicas as a check's at the rate of what was `trained` times or over a root of two, where
+        either was better when tried; what was `trained` itself where neither was."""
 
     def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
         """Seconds of an update in each of such trainings, timed from the start to the target, in turns."""

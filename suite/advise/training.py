@@ -38,7 +38,7 @@ WIDE = Tuned(each_way=4, growths=2, seeds=2)
 NARROW = Tuned(each_way=1, growths=2, seeds=2)
 """A rate, its half and its double."""
 FINE = Tuned(factor=math.sqrt(2), each_way=1, growths=0, seeds=2)
-"""A rate that was better than its half and its double, and what lies halfway to either."""
+"""A rate, and what lies halfway to its half and to its double."""
 WORTH_A_CALL = 8
 """Fewer trainings are done sooner one after another: an ensemble's call costs, not compiled, some six updates."""
 EARLY = 1 / 20
@@ -85,17 +85,25 @@ class Replicas:
 
     def refined(self, trained: Trained) -> Trained:
         tried = self._tried(trained.batch_size, trained.learning_rate, FINE, trained.typical_updates)
-        return trained if tried.learning_rate == trained.learning_rate else self._finally(tried, True)
+        rate, rates = tried.learning_rate, tuple(sorted({*trained.rates, *tried.rates}))
+        if rate == trained.learning_rate or not tried.reached:
+            return trained
+        updates = self._updates(trained.batch_size, rate, self._budget(trained.typical_updates), fresh=True)
+        return replace(tried, updates=updates, rates=rates)
 
     def _finally(self, tried: Trained, fresh: bool) -> Trained:
         """The anchor's replicas, or fresh ones, at the rate that was `tried`."""
-        replicas = range(self.replicas * fresh, self.replicas * (1 + fresh))
 
         def finally_trained(rate: float, budget: ExpectedTarget) -> Trained:
-            seen = self._train(tried.batch_size, Protocol(rate, budget), replicas)
-            return replace(tried, learning_rate=rate, updates=tuple(map(self._crossing, seen)))
+            updates = self._updates(tried.batch_size, rate, budget, fresh)
+            return replace(tried, learning_rate=rate, updates=updates)
 
         return self._halved(tried, finally_trained)
+
+    def _updates(self, batch_size: int, rate: float, budget: ExpectedTarget, fresh: bool) -> tuple[float, ...]:
+        """To the target, of the anchor's replicas or of fresh ones."""
+        replicas = range(self.replicas * fresh, self.replicas * (1 + fresh))
+        return tuple(map(self._crossing, self._train(batch_size, Protocol(rate, budget), replicas)))
 
     def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
         data = self.workload.replica_data(self.data, 0)
@@ -128,11 +136,10 @@ class Replicas:
         """The best of the rates, with the updates of each replica that it was tried with."""
         protocol = Protocol(learning_rate, self._budget(expected_updates), rule)
 
-        def tuned() -> pd.DataFrame:
-            cell = self._cell(batch_size, protocol, rule.seeds * (2 * rule.each_way + 1))
+        def tuned(cell: Cell) -> pd.DataFrame:
             return tune(self.workload, self.data, cell, compiling_trials(self.workload, self.data, cell))
 
-        rows = self._where_there_is_room(tuned)
+        rows = self._where_there_is_room(batch_size, protocol, rule.seeds * (2 * rule.each_way + 1), tuned)
         rate = best_rate(rows)
         return Trained(
             batch_size,
@@ -145,23 +152,25 @@ class Replicas:
     def _train(self, batch_size: int, protocol: Protocol, replicas: Sequence[int]) -> list[list[looks.Look]]:
         expected = protocol.budget.max_updates // GIVEN_UP
 
-        def trained() -> list[list[looks.Look]]:
-            cell = self._cell(batch_size, protocol, len(replicas))
+        def trained(cell: Cell) -> list[list[looks.Look]]:
             compiling = Compiling(self.workload, len(self.data.train_inputs), cell, len(replicas), expected)
             return engine.train(self.workload, self.data, cell, [protocol] * len(replicas), replicas, compiling)
 
-        return self._where_there_is_room(trained)
+        return self._where_there_is_room(batch_size, protocol, len(replicas), trained)
 
-    def _where_there_is_room(self, train: Callable[[], Result]) -> Result:
-        """What `train` returns: from an ensemble while memory has room for one, then and from then on from one
-        replica after another, for each of which there was room when its update was timed."""
+    def _where_there_is_room(
+        self, batch_size: int, protocol: Protocol, trainings: int, train: Callable[[Cell], Result]
+    ) -> Result:
+        """What `train` makes of the cell: where memory has no room for its ensemble, and from then on, of one replica
+        after another."""
+        cell = self._cell(batch_size, protocol, trainings)
         try:
-            return train()
+            return train(cell)
         except (MemoryError, RuntimeError) as error:
-            if not (out_of_memory(error) and self.as_ensemble):
+            if cell.replicas_per_call == 1 or not out_of_memory(error):
                 raise
         self.as_ensemble = False
-        return train()
+        return train(self._cell(batch_size, protocol, trainings))
 
     def _crossing(self, seen: Sequence[looks.Look]) -> float:
         """Updates to the target, infinite where it was not reached."""

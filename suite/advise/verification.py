@@ -59,12 +59,11 @@ def verify(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Calla
 
 
 def refine(trained: Trained, trainer: Trainer, say: Callable[[str], None]) -> Trained | None:
-    """What was `trained`, at a rate nearer to the best: rates were tried a factor of two apart. None where none of
-    those between takes fewer updates. An update takes as long at any rate."""
+    """What was `trained`, at a rate that takes its replicas fewer updates; None where none was found. It is not timed
+    again: an update takes as long at any rate."""
     say(f"refining the rate at batch size {trained.batch_size}")
     found = trainer.refined(trained)
-    better = found.reached and found.typical_updates < trained.typical_updates
-    return replace(found, update_s=trained.update_s) if better else None
+    return replace(found, update_s=trained.update_s) if found.typical_updates < trained.typical_updates else None
 
 
 def _expected(curve: Curve, timings: Sequence[Timing], trained: Trained) -> pd.Series:

@@ -60,34 +60,47 @@ def test_a_rate_at_which_a_replica_is_stuck_is_halved(monkeypatch):
     final = final.assign(stage="final", learning_rate=0.8, on_edge=False)
     monkeypatch.setattr(exhaustive, "measure", lambda workload, data, cell: final)
     monkeypatch.setattr(
-        exhaustive, "further", lambda workload, data, size, rate, most, replicas: [rate * 100] * replicas
+        exhaustive,
+        "updates_to_target",
+        lambda workload, data, size, rate, most, replicas: [rate * 100 + replica for replica in replicas],
     )
     row = exhaustive.searched(workload, workload.load(), 4, True)
     assert (row["learning_rate"], row["trained"], row["reached"]) == (0.4, 2, 2)
-    assert row["updates"] == pytest.approx(40)
+    assert row["updates"] == pytest.approx((40 * 41) ** 0.5)
 
 
 def test_the_advice_and_the_best_are_compared_by_the_same_further_replicas(tmp_path, monkeypatch, capsys):
-    """What the search found at 4 was lucky: it takes twice as long again."""
-    stored_search(tmp_path)
-    rows = [{"batch_size": size, "threads": 1, "update_s": each} for size, each in {4: 0.5, 40: 1.0}.items()]
+    """What the search found at 4 was lucky: it takes twice as long again, and 8 is the best then."""
+    stored_search(tmp_path, sizes=(4, 8, 16, 40))
+    times_s = {4: 0.95, 8: 1.0, 16: 1.2, 40: 1.2}
+    rows = [{"batch_size": size, "threads": 1, "update_s": each} for size, each in times_s.items()]
     pd.DataFrame(rows).to_csv(tmp_path / "timed.csv", index=False)
-    recommended = {"fastest": {"batch_size": 40, "learning_rate": 0.2, "updates": 10.5}}
-    answer = advice({4: 0.5, 40: 1.0}) | {"recommended": recommended, "in_words": []}
+    recommended = {"fastest": {"batch_size": 40, "learning_rate": 0.2}}
+    answer = advice(times_s) | {"recommended": recommended, "in_words": []}
     (tmp_path / exhaustive.ANSWER).write_text(json.dumps(answer))
-    taken = {(4, 0.1): 21.0, (40, 0.1): 12.6, (40, 0.2): 8.4}
+    taken = {(4, 0.1): 20.0, (8, 0.1): 10.0, (40, 0.1): 10.0, (40, 0.2): 5.0}
 
-    def further(workload, data, size, rate, most, replicas):
+    def twice_and_half(workload, data, size, rate, most, replicas):
         assert type(size) is int, "torch's split takes no other"
-        return [taken[size, rate]] * replicas
+        assert (most, len(replicas)) == (exhaustive.MOST * 10.5, exhaustive.SEEDS)
+        assert min(replicas) >= exhaustive.FIRST_FURTHER
+        return [taken[size, rate] * factor for factor in (2, 0.5)]
 
-    monkeypatch.setattr(exhaustive, "further", further)
+    monkeypatch.setattr(exhaustive, "updates_to_target", twice_and_half)
     exhaustive.compare(tiny(), tiny().load(), tmp_path)
     said = capsys.readouterr().out
-    assert "recommended 40, which takes +20.0% time at the rate that was found beside the best, 4" in said
-    assert "recommended 40, which takes -20.0% time at the rate that was advised beside the best, 4" in said
+    assert "recommended 40, which takes +20.0% time at the rate that was found beside the best found, 8" in said
+    assert "recommended 40, which takes -40.0% time at the rate that was advised beside the best found, 8" in said
     table = pd.read_csv(tmp_path / "compared.csv", index_col="batch_size")
-    assert table.loc[40, ["again_updates", "advised_updates", "advised_time_s"]].tolist() == [12.6, 8.4, 8.4]
+    assert table["again_updates"].dropna().to_dict() == {4: 20, 8: 10, 40: 10}
+    assert table.loc[40, ["advised_updates", "advised_time_s"]].tolist() == pytest.approx([5, 6])
+
+
+def test_where_a_further_replica_is_stuck_the_comparison_is_infinite(monkeypatch):
+    monkeypatch.setattr(exhaustive, "updates_to_target", lambda *arguments: [10.0, np.nan])
+    table = pd.DataFrame({"learning_rate": [0.1], "updates": [10.0], "update_s": [1.0]}, index=[4])
+    exhaustive.train_again(tiny(), tiny().load(), table, 4, "learning_rate", "again")
+    assert table.loc[4, "again_time_s"] == np.inf
 
 
 def test_a_training_is_timed_from_a_fresh_model_to_its_last_update(monkeypatch):

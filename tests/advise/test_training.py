@@ -58,9 +58,10 @@ def test_without_room_for_an_ensemble_the_replicas_are_trained_in_turns(monkeypa
     assert trainer.trained(4, 0.1, 50.0) == twin.trained(4, 0.1, 50.0)
     assert seen[0] > 2
     assert max(seen[1:]) == 1
-    monkeypatch.setattr("suite.training.tuning.train", Mock(side_effect=MemoryError("no room")))
+    monkeypatch.setattr("suite.training.tuning.train", none := Mock(side_effect=MemoryError("no room")))
     with pytest.raises(MemoryError):
         trainer.trained(4, 0.1, 50.0)
+    none.assert_called_once()
 
 
 def hinge(outputs, targets):
