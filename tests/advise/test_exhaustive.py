@@ -82,7 +82,7 @@ def test_the_advice_and_the_best_are_compared_by_the_same_further_replicas(tmp_p
 
     def twice_and_half(workload, data, size, rate, most, replicas):
         assert type(size) is int, "torch's split takes no other"
-        assert (most, len(replicas)) == (exhaustive.MOST * 10.5, exhaustive.SEEDS)
+        assert (most, len(replicas)) == (exhaustive.MOST * 10.5, exhaustive.AGAIN)
         assert min(replicas) >= exhaustive.FIRST_FURTHER
         return [taken[size, rate] * factor for factor in (2, 0.5)]
 
