@@ -60,8 +60,8 @@ def _curve(axes: Axes, advice: Advice, name: str) -> None:
     if measured:
         _points(axes, measured, name, marker="o", color=MEASURED, markersize=7, label="measured as a check")
     if advice.refined:
-        open_one = {"marker": "v", "color": MEASURED, "markerfacecolor": "white", "label": "at a refined rate"}
-        _points(axes, [advice.refined], name, markersize=7, **open_one)
+        refined = {"marker": "v", "color": MEASURED, "markerfacecolor": "white", "label": "at a refined rate"}
+        _points(axes, [advice.refined], name, markersize=7, **refined)
 
 
 def _points(axes: Axes, trained: Sequence[Trained], name: str, **style) -> None:
@@ -93,7 +93,7 @@ def _knees(axes: Axes, advice: Advice) -> None:
                 xycoords=("data", "axes fraction"),
                 xytext=(0, 2 + 12 * row),
                 textcoords="offset points",
-                ha="right" if size**2 > low * high else "left",
+                ha="center",
                 color=GREY,
                 fontsize="small",
             )
@@ -106,7 +106,8 @@ def _range(axes: Axes, low: int, high: int, label: str) -> None:
 
 
 def _mark(axes: Axes, advice: Advice, size: int, name: str, word: str) -> None:
-    """A ring around what is recommended."""
+    """A ring around what is recommended, and room for its name below."""
+    axes.margins(y=0.14)
     value = advice.final.loc[size, name]
     axes.plot([size], [value], "o", color=RECOMMENDED, markersize=13, markerfacecolor="none", markeredgewidth=2)
     axes.annotate(

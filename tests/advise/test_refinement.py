@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.coverage import updates_to_target
 from suite.advise.advisor import Advice, advise
 from suite.advise.answer import learning_rates, lines, to_dict, within_range
 from suite.advise.figure import draw
@@ -14,9 +15,6 @@ from suite.advise.training import FINE, Replicas
 from suite.advise.verification import Checked
 from suite.backends import CPU
 from suite.claims.drawing import three_digits
-from suite.statistics import value_at_crossing
-from suite.training.plain import train_in_turns
-from suite.training.protocol import Protocol, TargetLoss
 from suite.training.tuning import FIRST_TRIED
 from tests.advise.constant_noise import ConstantNoise
 from tests.conftest import tiny
@@ -111,13 +109,8 @@ def test_nothing_is_refined_unchecked():
 
 def updates_of_trials(trainer: Replicas, size: int, rate: float) -> float:
     """Mean updates to the target of the replicas that rates are tried with, one after another."""
-    workload = trainer.workload
-    protocol = Protocol(rate, TargetLoss(workload.target_loss, workload.max_updates, 1.2))
-    replicas = range(FIRST_TRIED, FIRST_TRIED + FINE.seeds)
-    seen = train_in_turns(workload, trainer.data, [protocol] * FINE.seeds, size, replicas)
-    found = [
-        value_at_crossing([look[1] for look in one], [look[0] for look in one], workload.target_loss) for one in seen
-    ]
+    workload, replicas = trainer.workload, range(FIRST_TRIED, FIRST_TRIED + FINE.seeds)
+    found = updates_to_target(workload, trainer.data, size, rate, workload.max_updates, replicas)
     return float(np.nan_to_num(np.mean(found), nan=math.inf))
 
 
