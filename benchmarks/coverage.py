@@ -4,13 +4,12 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import pandas as pd
 import torch
 
-from suite import seeds
 from suite.advise.advisor import advise
 from suite.advise.answer import ANSWER
 from suite.advise.measured import Timing, Trained
@@ -62,8 +61,8 @@ def covered(
     for base_seed in base_seeds:
         file = folder / f"covered_{base_seed}.csv"
         if not file.exists():
-            with mock.patch.object(seeds, "BASE_SEED", base_seed):
-                rows = [{"base_seed": base_seed, **row} for row in _covered(workload, data, timings)]
+            seeded = replace(workload, base_seed=base_seed)
+            rows = [{"base_seed": base_seed, **row} for row in _covered(seeded, data, timings)]
             pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g")
 
 
@@ -97,7 +96,8 @@ def updates_to_target(
     workload: Workload, data: Data, size: int, rate: float, most_updates: float, replicas: Sequence[int]
 ) -> list[float]:
     """Updates of `replicas` to the target; nan where it was not reached."""
-    protocol = Protocol(rate, TargetLoss(workload.target_loss, round(most_updates), GROWTH))
+    budget = TargetLoss(workload.target_loss, round(most_updates), GROWTH)
+    protocol = Protocol.of(workload, budget, learning_rate=rate)
     seen = train_in_turns(workload, data, [protocol] * len(replicas), size, replicas)
     return [
         value_at_crossing([look[1] for look in looks], [look[0] for look in looks], workload.target_loss)

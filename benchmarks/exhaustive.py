@@ -74,7 +74,7 @@ def searched(workload: Workload, data: Data, size: int, coarse: bool) -> dict:
     """The tuned rate of a batch size, and the updates of its replicas to the target at it; where some never reach it,
     at its half, and so on, as the advisor does. `search_s` are seconds of the processor."""
     started, rule = time.process_time(), COARSE if coarse else TUNED
-    protocol = Protocol(workload.learning_rate, TargetLoss(workload.target_loss, workload.max_updates, GROWTH), rule)
+    protocol = Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates, GROWTH), rule)
     cell = Cell(TUNED_TRAINING, workload.name, "cpu", size, COARSE_SEEDS if coarse else SEEDS, protocol)
     as_ensemble = engine.why_not_ensemble(workload, data) is None
     rows = measure(workload, data, engine.packed(cell, workload) if as_ensemble else cell)

@@ -17,13 +17,13 @@ from suite import seeds
 from suite.cells import Cell
 from suite.instruments.gradient_noise import batch_gradient, sampled_noise
 from suite.instruments.gradient_pass import GradientStatistics, gradient_statistics
+from suite.optimizers import adam, adamw, sgd
 from suite.statistics import value_at_crossing
 from suite.training import engine
 from suite.training.ensemble import Ensemble
 from suite.training.epoch import loader_batches, resident_batches
 from suite.training.lockstep import Examples
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
-from suite.training.update_rule import rule_named
 from suite.workloads import Data, Workload, find
 
 RELATIVE = 1e-4
@@ -31,8 +31,14 @@ RELATIVE = 1e-4
 BATCH_SIZE, FULL_BATCH = 32, 1437
 TOGETHER = 4
 """How many replicas are trained, and by one call where they are an ensemble."""
-RATES = {"descent": (0.1, 0.0), "momentum": (0.02, 0.9), "nesterov": (0.02, 0.9), "adam": (0.002, 0.9)}
-"""The learning rate and the momentum with which each rule is tried."""
+OPTIMIZERS = {
+    "sgd": (0.1, sgd()),
+    "momentum": (0.02, sgd(momentum=0.9)),
+    "nesterov": (0.02, sgd(momentum=0.9, nesterov=True)),
+    "adam": (0.002, adam()),
+    "adamw": (0.002, adamw()),
+}
+"""The learning rate with which each optimizer is tried, and the optimizer."""
 
 
 def finding(unit: str, *values: str, absolute: float = 0.0):
@@ -66,10 +72,10 @@ def data() -> Data:
 
 
 @cache
-def trained(of: str, rule: str = "descent", epochs: int = 1, name: str = "digits") -> pd.DataFrame:
+def trained(of: str, optimizer: str = "sgd", epochs: int = 1, name: str = "digits") -> pd.DataFrame:
     """The last look at each replica, trained by the suite's engine: as an `ensemble`, or plainly on a backend."""
-    rate, momentum = RATES[rule]
-    protocol = Protocol(rate, EqualEpochs(epochs), update_rule=rule_named(rule), momentum=momentum)
+    rate, chosen = OPTIMIZERS[optimizer]
+    protocol = Protocol(rate, EqualEpochs(epochs), optimizer=chosen)
     return looks(of, protocol, BATCH_SIZE, name).groupby("seed").last()
 
 
@@ -86,10 +92,10 @@ def track_training_loss(of):
     return trained(of)["train_loss"].mean()
 
 
-@finding("nats", *RATES)
-def track_training_loss_by_rule(rule):
+@finding("nats", *OPTIMIZERS)
+def track_training_loss_by_optimizer(of):
     """After an epoch of an ensemble."""
-    return trained("ensemble", rule)["train_loss"].mean()
+    return trained("ensemble", of)["train_loss"].mean()
 
 
 @finding("nats")
@@ -127,11 +133,11 @@ def track_test_loss_of_dropout_network(of):
 def track_momentum_speed_up():
     """Updates to a training loss of 0.5 without momentum over those with 0.9, at the same rate."""
     updates = {}
-    for rule, momentum in (("descent", 0.0), ("momentum", 0.9)):
-        protocol = Protocol(0.1, TargetLoss(0.5, 2000), update_rule=rule_named(rule), momentum=momentum)
+    for momentum in (0.0, 0.9):
+        protocol = Protocol(0.1, TargetLoss(0.5, 2000), optimizer=sgd(momentum))
         each = looks("ensemble", protocol, 256).groupby("seed")
-        updates[rule] = [value_at_crossing(seen["train_loss"], seen["updates"].tolist(), 0.5) for _, seen in each]
-    return sum(updates["descent"]) / sum(updates["momentum"])
+        updates[momentum] = [value_at_crossing(seen["train_loss"], seen["updates"].tolist(), 0.5) for _, seen in each]
+    return sum(updates[0.0]) / sum(updates[0.9])
 
 
 def examples_not_seen_once(batches: list[Tensor]) -> int:
@@ -140,17 +146,17 @@ def examples_not_seen_once(batches: list[Tensor]) -> int:
     return int((counts != 1).sum()) + len(counts) - FULL_BATCH
 
 
-@finding("examples", "resident", "loader", "ensemble")
+@finding("examples", "resident", "dataloader", "ensemble")
 def track_examples_not_seen_once(of):
     """In an epoch of batches of 32, the last of which is smaller."""
     numbers, generator = torch.arange(FULL_BATCH), seeds.generator("findings", "epoch")
     if of == "resident":
         return examples_not_seen_once([batch for batch, _ in resident_batches(numbers, numbers, 32, generator)])
-    if of == "loader":
+    if of == "dataloader":
         fed = loader_batches(numbers, numbers, 32, generator, torch.device("cpu"))
         return examples_not_seen_once([batch for batch, _ in fed])
     shared = replace(workload(), resplit=False)
-    protocol, replicas = Protocol(RATES["descent"][0], EqualEpochs(1)), range(TOGETHER)
+    protocol, replicas = Protocol(OPTIMIZERS["sgd"][0], EqualEpochs(1)), range(TOGETHER)
     fed = Examples(shared, data(), replicas).batches(protocol, 32, replicas)
     epoch = torch.cat([next(fed) for _ in range(-(-FULL_BATCH // 32))], dim=1)
     return sum(examples_not_seen_once([order]) for order in epoch)

@@ -1,9 +1,9 @@
-"""The most memory that a GPU holds at once, in bytes: exact counts of torch's own allocator, not timings."""
+"""The most memory that an accelerator holds at once, beside the examples, in bytes: exact counts, not timings."""
 
 import torch
 
 from benchmarks.findings import finding
-from suite.backends import CUDA
+from suite.backends import fastest
 from suite.instruments.gradient_pass import gradient_statistics
 from suite.training.ensemble import Ensemble
 from suite.training.update import update
@@ -14,22 +14,22 @@ EXAMPLES, BATCH_SIZE, REPLICAS = 10_000, 1000, 32
 
 def _update(inputs, targets):
     workload = find("mnist")
-    model = workload.initial_model(0).to("cuda").train()
+    model = workload.initial_model(0).to(inputs.device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     for _ in range(2):
-        update(CUDA, model, workload.loss, optimizer, inputs[:BATCH_SIZE], targets[:BATCH_SIZE])
+        update(fastest(), model, workload.loss, optimizer, inputs[:BATCH_SIZE], targets[:BATCH_SIZE])
 
 
 def _ensemble(inputs, targets):
-    batches = torch.arange(BATCH_SIZE, device="cuda").expand(REPLICAS, -1)
-    ensemble = Ensemble(find("mnist"), range(REPLICAS), 0.01, device="cuda")
+    batches = torch.arange(BATCH_SIZE, device=inputs.device).expand(REPLICAS, -1)
+    ensemble = Ensemble(find("mnist"), range(REPLICAS), 0.01, device=inputs.device)
     for _ in range(2):
         ensemble.update(inputs, targets, batches)
 
 
 def _gradient_noise(inputs, targets):
     workload = find("mnist")
-    gradient_statistics(workload.initial_model(0).to("cuda"), workload.loss, inputs, targets)
+    gradient_statistics(workload.initial_model(0).to(inputs.device), workload.loss, inputs, targets)
 
 
 OF = {"update": _update, "ensemble's update": _ensemble, "gradient noise's pass": _gradient_noise}
@@ -38,17 +38,18 @@ OF = {"update": _update, "ensemble's update": _ensemble, "gradient noise's pass"
 @finding("bytes", *OF)
 def track_peak_memory(of):
     """On made-up examples in the shape of MNIST."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.rand(EXAMPLES, 784, generator=generator).to("cuda")
-    targets = torch.randint(10, (EXAMPLES,), generator=generator).to("cuda")
-    torch.cuda.reset_peak_memory_stats()
-    OF[of](inputs, targets)
-    return torch.cuda.max_memory_allocated()
+    device, generator = fastest().device, torch.Generator().manual_seed(0)
+    inputs = torch.rand(EXAMPLES, 784, generator=generator).to(device.torch_device)
+    targets = torch.randint(10, (EXAMPLES,), generator=generator).to(device.torch_device)
+    return device.peak_bytes(lambda: OF[of](inputs, targets))
+
+
+track_peak_memory.version = "2"
 
 
 def _setup(of):
-    if reason := CUDA.unavailable():
-        raise NotImplementedError(reason)
+    if not fastest().device.is_accelerator:
+        raise NotImplementedError("no accelerator on this machine")
 
 
 track_peak_memory.setup = _setup

@@ -51,10 +51,10 @@ def setup_once(setup):
 
 
 class _Timed:
-    """One workload's benchmark over batch size, backend and arm; a fresh process for each combination."""
+    """One workload's benchmark over batch size, backend and input_pipeline; a fresh process for each combination."""
 
     version = "1"
-    param_names = ("batch_size", "backend", "arm")
+    param_names = ("batch_size", "backend", "input_pipeline")
     rounds = 6
     warmup_time = 0
     timeout = 600
@@ -64,19 +64,19 @@ class _Timed:
     """Stays None where setup declines: asv calls teardown all the same."""
 
     @setup_once
-    def setup(self, threads, batch_size, backend, arm):
+    def setup(self, threads, batch_size, backend, input_pipeline):
         chosen = BACKENDS[backend]
         if reason := chosen.unavailable():
             raise NotImplementedError(reason)
         if chosen is SEQUENTIAL:
-            if arm == "loader":
-                raise NotImplementedError("the loader feeds backends that take the whole batch at once")
+            if input_pipeline == "dataloader":
+                raise NotImplementedError("the DataLoader feeds backends that take the whole batch at once")
             self.expected_s = self.sequential_seconds(batch_size)
             if self.expected_s > self.sequential_limit_s:
                 raise NotImplementedError(f"sequential would take over {self.sequential_limit_s:g} s")
-        self.timed = Timed(self.workload, chosen, arm, batch_size, threads)
+        self.timed = Timed(self.workload, chosen, input_pipeline, batch_size, threads)
         self.prepare(threads)
-        self.references = ReferenceTimes(self.workload, chosen, [batch_size, backend, arm], self.repeat)
+        self.references = ReferenceTimes(self.workload, chosen, [batch_size, backend, input_pipeline], self.repeat)
         torch.set_num_threads(threads if chosen is CPU else 1)
 
     expected_s = None
@@ -87,7 +87,9 @@ class _Timed:
         return self.examples(batch_size) * sequential_example_seconds(self.workload)
 
 
-def benchmark_of(workload: Workload, base: type, backends=tuple(BACKENDS), arms=("resident", "loader")) -> type:
+def benchmark_of(
+    workload: Workload, base: type, backends=tuple(BACKENDS), input_pipelines=("resident", "dataloader")
+) -> type:
     """The class that asv times for `workload`: a benchmark name of its own, whose history stays its own."""
-    params = [list(workload.batch_sizes), list(backends), list(arms)]
+    params = [list(workload.batch_sizes), list(backends), list(input_pipelines)]
     return type(workload.name, (base,), {"workload": workload, "params": params, "__module__": base.__module__})

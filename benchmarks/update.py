@@ -1,9 +1,10 @@
 """Seconds of one update over batch size, on every backend, with resident data and through a DataLoader.
 
-On a GPU also a hundred updates with one wait at the end: throughput, where one update shows latency.
+On an accelerator also a hundred updates with one wait at the end: throughput, where one update shows latency.
 """
 
 from benchmarks.timed import THREADS, _Timed, benchmark_of, measured_threads, timed_workload
+from suite.backends import ACCELERATORS
 from suite.quick_timings import update_seconds
 
 if THREADS is None:
@@ -44,5 +45,5 @@ class _HundredUpdates(_Timed):
 _workload = timed_workload()
 globals()[_workload.name] = benchmark_of(_workload, _Update)
 globals()[f"{_workload.name}_throughput"] = benchmark_of(
-    _workload, _HundredUpdates, backends=["cuda"], arms=["resident"]
+    _workload, _HundredUpdates, backends=[backend.name for backend in ACCELERATORS], input_pipelines=["resident"]
 )

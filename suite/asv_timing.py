@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from suite import devices
 from suite.cells import Cell
 from suite.errors import UserError
-from suite.machine import ROOT, launch_method, without_paths
+from suite.machine import ROOT, without_paths
 from suite.out_of_memory import says_out_of_memory
 from suite.reference import FOLDER_VARIABLE, ReferencedProcess, read_references
 from suite.timings import DATA_VARIABLE, load, save
@@ -42,7 +43,7 @@ def time_groups(source: str, groups: list[list[Cell]], threads: int) -> Iterator
         request = {
             "benchmark_dir": str(benchmarks),
             "scratch": scratch,
-            "launch_method": launch_method() if len(scratch) <= LONGEST_SCRATCH else "spawn",
+            "launch_method": devices.launch_method() if len(scratch) <= LONGEST_SCRATCH else "spawn",
             "benchmarks": [_asked(*group) for group in zip(groups, folders, strict=True)],
         }
         for cells, folder, answers in zip(groups, folders, _ask_asv(source, request, threads), strict=True):
@@ -55,7 +56,7 @@ def time_groups(source: str, groups: list[list[Cell]], threads: int) -> Iterator
 
 def _parameters(cell: Cell) -> list:
     """The cell as asv's parameters."""
-    return [cell.batch_size, cell.backend, cell.arm]
+    return [cell.batch_size, cell.backend, cell.input_pipeline]
 
 
 def _asked(cells: list[Cell], references: Path) -> dict:

@@ -1,15 +1,17 @@
-"""Where an update runs: one example at a time, a whole batch on the CPU, or a whole batch on a GPU.
+"""Where an update runs: one example at a time, or a whole batch on the CPU or on an accelerator.
 
 Every backend computes the same gradient, that of the batch's mean loss; only the way differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
+
+from suite import devices
+from suite.devices import Device
 
 PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -23,11 +25,7 @@ class Backend:
     gradient: Callable[[nn.Module, PerExampleLoss, Tensor, Tensor], None]
     """`gradient(model, loss, inputs [B, ...], targets [B, ...])` adds the gradient of the mean of the B
     losses to each parameter's `.grad`."""
-    device_type: str = "cpu"
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device(self.device_type)
+    device: Device = devices.CPU
 
     @property
     def parallel(self) -> bool:
@@ -35,15 +33,8 @@ class Backend:
         return self is not SEQUENTIAL
 
     def unavailable(self) -> str | None:
-        """Why this machine cannot run the backend, or None when it can."""
-        if self.device_type == "cuda" and not torch.cuda.is_available():
-            return "no CUDA device on this machine"
-        return None
-
-    def synchronise(self) -> None:
-        """Wait until everything that was asked of the device is done."""
-        if self.device_type == "cuda":
-            torch.cuda.synchronize()
+        """Return why this machine cannot run the backend, or None when it can."""
+        return self.device.unavailable()
 
 
 def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor) -> None:
@@ -57,7 +48,31 @@ def example_by_example_gradient(model: nn.Module, loss: PerExampleLoss, inputs: 
         (loss(model(inputs[i : i + 1]), targets[i : i + 1]).sum() / len(inputs)).backward()
 
 
+def whole_batch(device: Device) -> Backend:
+    """Return the backend that computes a whole batch at once on an accelerator."""
+    return Backend(device.type, f"the whole batch at once on {device.about}", batch_gradient, device)
+
+
 SEQUENTIAL = Backend("sequential", "one example at a time, one thread", example_by_example_gradient)
 CPU = Backend("cpu", "the whole batch at once, with the fastest number of threads", batch_gradient)
-CUDA = Backend("cuda", "the whole batch at once on a GPU", batch_gradient, device_type="cuda")
-BACKENDS = {backend.name: backend for backend in (SEQUENTIAL, CPU, CUDA)}
+ACCELERATORS = tuple(whole_batch(device) for device in devices.DEVICES if device.is_accelerator)
+BACKENDS = {backend.name: backend for backend in (SEQUENTIAL, CPU, *ACCELERATORS)}
+
+
+def fastest() -> Backend:
+    """Return the backend on which training runs when the user names none."""
+    return on(devices.fastest())
+
+
+def on(device: Device) -> Backend:
+    """Return the backend that takes whole batches on `device`."""
+    return BACKENDS[device.type]
+
+
+def training_backend(names: Sequence[str]) -> Backend:
+    """Return the fastest of the backends called `names` that takes whole batches and is available: one on an
+    accelerator before the CPU. One that is not available only where all are; the CPU where none takes whole batches.
+    """
+    parallel = [BACKENDS[name] for name in names if BACKENDS[name].parallel]
+    available = [backend for backend in parallel if backend.unavailable() is None]
+    return max(available or parallel, key=lambda backend: backend.device.is_accelerator, default=CPU)

@@ -12,11 +12,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+    from suite.devices import Device
+    from suite.optimizers import Optimizer
     from suite.training.protocol import Protocol
     from suite.workloads import Data, Workload
 
+KEY_VERSION = 2
+"""Of `key_fields`: 1 hashed the code's own names, of which nothing is kept."""
+RESIDENT, DATALOADER = "resident", "dataloader"
 NO_BATCH_SIZE = 0
 """The batch size of a cell whose measurement is of none, such as a property of all examples."""
+
+
+def key_of(fields: dict) -> str:
+    """Hash of `Cell.key_fields`: the name of a cell's file."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:20]
+
 
 Measure = Callable[["Workload", "Data", "Cell"], "pd.DataFrame"]
 
@@ -46,8 +57,10 @@ class Cell:
     repeats: int
     """Replicas 0 ... repeats - 1 of a training, or fresh processes of a timing."""
     protocol: Protocol | None = None
-    arm: str = "resident"
-    """How batches are fed: `resident` on the device, or through a `loader`."""
+    optimizer: Optimizer | None = None
+    """What a timed update steps with; a training's is in its protocol."""
+    input_pipeline: str = RESIDENT
+    """How batches are fed: from data that is RESIDENT on the device, or through a DATALOADER."""
     replicas_per_call: int = 1
     """How many replicas one update trains in lockstep, as an ensemble; 1 where they are trained plainly."""
     compared_with: int = NO_BATCH_SIZE
@@ -63,40 +76,44 @@ class Cell:
             "measurement": self.measurement.name,
             "workload": self.workload,
             "backend": self.backend,
-            "protocol": "" if self.protocol is None else str(self.protocol),
+            "protocol": "" if self.protocol is None else self.protocol.key,
             "learning_rate": math.nan if self.protocol is None else self.protocol.learning_rate,
-            "arm": self.arm,
+            "input_pipeline": self.input_pipeline,
             "batch_size": self.batch_size,
         }
 
-    def key(self, fingerprint: str, device: str, base_seed: int) -> str:
-        """Hash of everything that determines the cell's value; its file name.
+    def key_fields(self, fingerprint: str, device: Device, base_seed: int) -> dict:
+        """What determines the cell's value, in plain names and numbers.
 
-        `fingerprint` is the workload's, `device` the model of the processor or GPU it runs on.
+        `fingerprint` and `base_seed` are the workload's. A timing depends on the model of the `device` that it runs
+        on, and a training on the device's kind alone.
         """
-        determines = {
+        fields = {
+            "version": KEY_VERSION,
             "measurement": self.measurement.name,
-            "version": self.measurement.version,
-            "backend": self.backend,
-            "arm": self.arm,
-            "batch_size": self.batch_size,
-            "protocol": None if self.protocol is None else repr(self.protocol),
-            "repeats": self.repeats,
-            "base_seed": base_seed,
-            "engine": self.engine,
-            "replicas_per_call": self.replicas_per_call,
-            "dtype": "float32",
+            "measurement_version": self.measurement.version,
             "fingerprint": fingerprint,
-            "device": device,
+            "backend": self.backend,
+            "batch_size": self.batch_size,
+            "repeats": self.repeats,
+            "dtype": "float32",
         }
+        if self.measurement.timed:
+            fields |= {"device": device.name(), "input_pipeline": self.input_pipeline}
+        else:
+            fields |= {"device": device.type, "base_seed": base_seed, "replicas_per_call": self.replicas_per_call}
+        if self.optimizer is not None:
+            fields["optimizer"] = self.optimizer.key_fields()
+        if self.protocol is not None:
+            fields["protocol"] = self.protocol.key_fields()
         if self.compared_with != NO_BATCH_SIZE:
-            determines["compared_with"] = self.compared_with
-        return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()[:20]
+            fields["compared_with"] = self.compared_with
+        return fields
 
     def __str__(self) -> str:
         parts = [self.measurement.name, self.workload, self.backend]
         if self.measurement.timed:
-            parts.append(self.arm)
+            parts.append(self.input_pipeline)
         if self.protocol is not None:
             parts.append(str(self.protocol))
         if self.batch_size != NO_BATCH_SIZE:
@@ -118,5 +135,7 @@ class Scope:
     processes: int
     """Fresh processes of each timing."""
     backends: tuple[str, ...]
+    training_backend: str
+    """The backend on which everything but timings and toys is measured."""
     factorial: bool = False
     """Whether Small and Large are compared by every learning-rate rule with every budget."""

@@ -123,7 +123,12 @@ def advise(
     workload: Annotated[
         str, typer.Argument(help="Name of a workload, or path of a Python file that holds one.")
     ] = "digits",
-    backend: Annotated[str, typer.Option(help="Where updates run: sequential, cpu or cuda.")] = "cpu",
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="Where updates run; `suite list` shows the backends.", show_default="the fastest available"
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Seeds of each training, 2 or more.")] = 4,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     verify: Annotated[
@@ -137,7 +142,7 @@ def advise(
 
     if seeds < 2:
         raise UserError(f"--seeds {seeds}: give 2 or more, an interval needs them")
-    find_backends([backend])
+    find_backends([backend] if backend else [])
     advise_on(workload, backend, seeds, verify, results, json)
 
 

@@ -3,38 +3,31 @@
 import platform
 import re
 import subprocess
-import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import torch
-from asv.util import get_cpu_info
 
 import suite
-from suite import seeds
+from suite import devices
 
 ROOT = Path(suite.__file__).resolve().parent.parent
 
 
-def provenance(fingerprint: str, threads: int, duration_s: float) -> dict:
-    """What stands beside every stored number: this machine, the workload's `fingerprint`, and how it was measured."""
-    return {
-        **describe(),
-        "fingerprint": fingerprint,
-        "base_seed": seeds.BASE_SEED,
-        "threads": threads,
-        "duration_s": round(duration_s, 3),
-    }
+def provenance(threads: int, duration_s: float) -> dict:
+    """What stands beside every stored number: this machine, and how the number was measured on it."""
+    return {**describe(), "threads": threads, "duration_s": round(duration_s, 3)}
 
 
 @cache
 def describe() -> dict[str, str]:
     """Facts about this machine and its software, each as text."""
+    memory_gib = psutil.virtual_memory().total / 2**30
     return {
-        "machine": f"{processor()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "gpu": gpu(),
+        "machine": f"{devices.CPU.name()}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB",
+        "gpu": accelerator(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -45,14 +38,10 @@ def describe() -> dict[str, str]:
     }
 
 
-def processor() -> str:
-    """Model of the processor."""
-    return get_cpu_info() or platform.processor() or platform.machine()
-
-
-def gpu() -> str:
-    """Model of the first CUDA device, or "none"."""
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+def accelerator() -> str:
+    """Return the model of the fastest device beside the CPU, or "none"."""
+    device = devices.fastest()
+    return device.name() if device.is_accelerator else "none"
 
 
 def commit() -> str:
@@ -74,8 +63,3 @@ def commit() -> str:
 def without_paths(text: str) -> str:
     """`text` with every absolute path cut down to its last part."""
     return re.sub(r"""(?<=['"])/[^'"]*/|(?<![\w.'"/])/(?:[^\s/'"]+/)+""", "", text)
-
-
-def launch_method() -> str:
-    """How asv starts its processes: a fork server, except beside CUDA, which a fork would break."""
-    return "spawn" if torch.cuda.is_available() or sys.platform == "win32" else "forkserver"

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from warnings import warn
 
-from suite import machine, seeds
-from suite.backends import BACKENDS
-from suite.cells import NO_BATCH_SIZE, Cell, Scope
+from suite.backends import BACKENDS, CPU, training_backend
+from suite.cells import NO_BATCH_SIZE, Cell, Scope, key_of
 from suite.claims import Claim, Facts, all_claims
 from suite.errors import UserError
 from suite.quick_timings import THREADS
@@ -39,6 +38,7 @@ class Preset:
             seeds=seeds_asked or self.seeds,
             processes=self.processes,
             backends=backends,
+            training_backend=training_backend(backends).name,
             factorial=self.factorial,
         )
 
@@ -69,10 +69,14 @@ class Planned:
     """A cell, and the key under which it is stored."""
 
     cell: Cell
-    key: str
+    key_fields: dict
+    """`Cell.key_fields`."""
     source: str
     """Name or path by which another process finds the cell's workload."""
-    fingerprint: str
+
+    @property
+    def key(self) -> str:
+        return key_of(self.key_fields)
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class WorkloadPlan:
     def manifest(self) -> dict:
         return {
             "facts": self.facts.to_dict(),
-            "fingerprint": self.threads.fingerprint,
+            "fingerprint": self.threads.key_fields["fingerprint"],
             "claims": {
                 name: [{"key": planned.key, **planned.cell.describe()} for planned in cells]
                 for name, cells in self.by_claim.items()
@@ -131,18 +135,18 @@ def plan(
     scope = preset.scope(workload, seeds_asked, backends)
 
     def keyed(cell: Cell) -> Planned:
-        device = machine.gpu() if BACKENDS[cell.backend].device_type == "cuda" else machine.processor()
         of_cell = source if cell.workload == workload.name else cell.workload
-        print_of = _known(of_cell)[2]
+        known, _, print_of = _known(of_cell)
         if cell.measurement.trains and engine == "ensemble" and _fits_ensemble(of_cell):
-            cell = packed(cell, _known(of_cell)[0])
-        return Planned(cell, cell.key(print_of, device, seeds.BASE_SEED), of_cell, print_of)
+            cell = packed(cell, known)
+        fields = cell.key_fields(print_of, BACKENDS[cell.backend].device, known.base_seed)
+        return Planned(cell, fields, of_cell)
 
     return WorkloadPlan(
         source=source,
         facts=Facts.of(workload, data),
         by_claim={claim.name: [keyed(cell) for cell in claim.cells(workload, scope)] for claim in claims},
-        threads=keyed(Cell(THREADS, workload.name, "cpu", NO_BATCH_SIZE, repeats=1)),
+        threads=keyed(Cell(THREADS, workload.name, CPU.name, NO_BATCH_SIZE, repeats=1, optimizer=workload.optimizer)),
     )
 
 

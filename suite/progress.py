@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suite.backends import BACKENDS
+from suite.cells import key_of
 from suite.machine import ROOT
 from suite.plan import Planned, WorkloadPlan
 from suite.results import Results
@@ -37,7 +38,7 @@ def print_plan(plans: list[WorkloadPlan], results: Results, workers: int) -> Non
     everything = {planned.key: planned for plan in plans for planned in plan.planned()}
     left: list[tuple[Planned, float | None]] = []
     for key, planned in everything.items():
-        seconds, reason = durations.get(str(planned.cell)), BACKENDS[planned.cell.backend].unavailable()
+        seconds, reason = durations.get(_alike(planned.key_fields)), BACKENDS[planned.cell.backend].unavailable()
         if results.has(key):
             note = "stored"
         elif reason:
@@ -55,10 +56,16 @@ def print_plan(plans: list[WorkloadPlan], results: Results, workers: int) -> Non
 
 
 def stored_durations(*stored: Results) -> dict[str, float]:
-    """Seconds that each stored cell took, by what the cell is; of several alike, that of the last folder."""
+    """Seconds that each stored cell took, under what `_alike` makes of it; of several alike, that of the last
+    folder."""
     return {
-        facts["cell"]: facts["duration_s"]
+        _alike(facts["key_fields"]): facts["duration_s"]
         for results in stored
         if results.cells.is_dir()
         for facts in (results.read(file.stem)[1] for file in sorted(results.cells.glob("*.parquet")))
     }
+
+
+def _alike(key_fields: dict) -> str:
+    """The same for cells that differ in nothing but the machine that measured them."""
+    return key_of({name: value for name, value in key_fields.items() if name != "device"})

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from suite.backends import CPU, Backend
+from suite import backends
+from suite.backends import Backend
 from suite.quick_timings import one_thread_update_seconds, update_seconds
 from suite.timings import Timed
 from suite.workloads import Workload
@@ -23,7 +24,7 @@ FOLDER_VARIABLE = "SUITE_REFERENCES"
 
 
 class ReferenceTimes:
-    """The reference times of this process: of one example's update, on the GPU for `cuda`, else on the CPU.
+    """The reference times of this process: of one example's update, on the backend's own device.
 
     `parameters` are those of the benchmark, `samples` how many it takes in this process.
     """
@@ -32,7 +33,7 @@ class ReferenceTimes:
         folder = os.environ.get(FOLDER_VARIABLE)
         self.file = Path(folder) / f"{time.time_ns()}-{os.getpid()}" if folder else None
         if self.file:
-            self.timed = Timed(workload, backend if backend.device_type == "cuda" else CPU, "resident", 1)
+            self.timed = Timed(workload, backends.on(backend.device), "resident", 1)
             self.file.write_text(f"{json.dumps(parameters)}\n{samples}\n")
 
     def take(self, min_run_time_s: float) -> None:

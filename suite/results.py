@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from suite.cells import Cell
 from suite.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: keys hashed the code's own names, and protocols were found by their sentence."""
 METADATA_KEY = b"suite"
 
 
@@ -134,5 +135,5 @@ def _check_version(file: Path, version: int) -> None:
     if version != SCHEMA_VERSION:
         raise UserError(
             f"{file} has schema {version}, this suite reads {SCHEMA_VERSION}: "
-            "move the folder away and run `suite run` again"
+            "move the results folder away, or name another with --results, and run `suite run` again"
         )

@@ -72,10 +72,9 @@ class _Runner:
     def _left(self, plan: WorkloadPlan) -> list[Planned]:
         return [planned for planned in plan.planned() if planned.key in self.missing]
 
-    def _store(self, planned: Planned, rows: pd.DataFrame, duration_s: float) -> None:
-        threads = int(rows["threads"].max()) if "threads" in rows else 1
-        provenance = machine.provenance(planned.fingerprint, threads, duration_s)
-        self.results.write(planned.key, planned.cell, rows, {**provenance, "cell": str(planned.cell)})
+    def _store(self, planned: Planned, rows: pd.DataFrame, provenance: dict) -> None:
+        about = {"cell": str(planned.cell), "key_fields": planned.key_fields}
+        self.results.write(planned.key, planned.cell, rows, {**provenance, **about})
         self.missing.discard(planned.key)
 
     def _say(self, what: str) -> None:
@@ -84,7 +83,8 @@ class _Runner:
     def _skip_unavailable(self, plan: WorkloadPlan) -> None:
         for planned in self._left(plan):
             if reason := BACKENDS[planned.cell.backend].unavailable():
-                self._store(planned, pd.DataFrame([{"status": "unavailable", "reason": reason}]), 0)
+                rows = pd.DataFrame([{"status": "unavailable", "reason": reason}])
+                self._store(planned, rows, provenance(rows, 0))
 
     def _time(self, plan: WorkloadPlan) -> None:
         """The thread count, then asv once for each benchmark, each alone on the machine."""
@@ -104,7 +104,7 @@ class _Runner:
         for group, rows in zip(groups, answers, strict=True):
             each = (time.monotonic() - started) / len(group)
             for planned, cell_rows in zip(group, rows, strict=True):
-                self._store(planned, cell_rows, each)
+                self._store(planned, cell_rows, provenance(cell_rows, each))
             self._say(f"{group[0].cell.measurement.name} · {plan.facts.name} · {len(group)} cells")
             started = time.monotonic()
 
@@ -115,8 +115,8 @@ class _Runner:
         if (reason := no_compiler()) and any(planned.cell.engine == "ensemble" for planned in left):
             self._say(f"{reason}: ensembles are not compiled, and small batches train several times slower")
         self._say(f"training · {len(left)} cells")
-        for index, rows, duration_s in measure_all([(planned.source, planned.cell) for planned in left], workers):
-            self._store(left[index], rows, duration_s)
+        for index, rows, measured_by in measure_all([(planned.source, planned.cell) for planned in left], workers):
+            self._store(left[index], rows, measured_by)
             self._say(str(left[index].cell))
 
 
@@ -138,8 +138,8 @@ def _benchmark(planned: Planned) -> tuple[str, int]:
     return planned.cell.measurement.name, planned.cell.repeats
 
 
-def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[int, pd.DataFrame, float]]:
-    """Measure cells in `workers` processes, and yield (index, rows, seconds) as each is done.
+def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[int, pd.DataFrame, dict]]:
+    """Measure cells in `workers` processes, and yield (index, rows, provenance) as each is done.
 
     When a process is killed, as Linux does where memory runs out, nobody knows which cell did it: those that are
     left are then measured one at a time, each alone.
@@ -149,29 +149,30 @@ def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[i
     tasks = (joblib.delayed(_measure_in_worker)(os.getpid(), index, *cell) for index, cell in enumerate(cells))
     parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")
     try:
-        for index, rows, duration_s in parallel(tasks):
+        for index, rows, measured_by in parallel(tasks):
             del left[index]
-            yield index, rows, duration_s
+            yield index, rows, measured_by
     except TerminatedWorkerError:
         for index, cell in left.items():
             yield _measure_alone(index, *cell)
 
 
-def _measure_alone(index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, float]:
+def _measure_alone(index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, dict]:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         try:
             return alone.submit(_measure_in_worker, os.getpid(), index, source, cell).result()
         except BrokenProcessPool:
-            return index, _failed("out_of_memory", MemoryError("the process that measured it was killed")), 0
+            rows = _failed("out_of_memory", MemoryError("the process that measured it was killed"))
+            return index, rows, provenance(rows, 0)
 
 
-def _measure_in_worker(parent: int, index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, float]:
+def _measure_in_worker(parent: int, index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, dict]:
     _end_with(parent)
     return index, *measure(source, cell)
 
 
-def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, float]:
-    """A cell's rows, and the seconds it took; on one thread. A failure is a row with a status and a reason."""
+def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, dict]:
+    """A cell's rows, and their provenance; on one thread. A failure is a row with a status and a reason."""
     torch.set_num_threads(1)
     workload, data = _loaded(source)
     started = time.monotonic()
@@ -179,7 +180,13 @@ def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, float]:
         rows = cell.measurement.measure(workload, data, cell)
     except Exception as error:
         rows = _failed("out_of_memory" if out_of_memory(error) else "unavailable", error)
-    return rows, time.monotonic() - started
+    return rows, provenance(rows, time.monotonic() - started)
+
+
+def provenance(rows: pd.DataFrame, duration_s: float) -> dict:
+    """Of `rows` that this process, on this machine, has measured in so many seconds."""
+    threads = int(rows["threads"].max()) if "threads" in rows else 1
+    return machine.provenance(threads, duration_s)
 
 
 def _failed(status: str, error: Exception) -> pd.DataFrame:

@@ -10,51 +10,44 @@ from contextlib import contextmanager
 
 import torch
 
-BASE_SEED = 0
+from suite import devices
 
 
-def derive(*names: str | int) -> int:
+def derive(*names: str | int, base_seed: int = 0) -> int:
     """Seed in [0, 2**63) of the stream called `names`, for example `derive("shuffle", replica)`."""
-    text = "/".join(str(name) for name in (BASE_SEED, *names))
+    text = "/".join(str(name) for name in (base_seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(*names: str | int) -> torch.Generator:
+def generator(*names: str | int, base_seed: int = 0) -> torch.Generator:
     """A CPU generator at the start of the stream called `names`."""
-    return torch.Generator().manual_seed(derive(*names))
+    return torch.Generator().manual_seed(derive(*names, base_seed=base_seed))
 
 
 @contextmanager
-def torch_seeded(*names: str | int) -> Iterator[None]:
+def torch_seeded(*names: str | int, base_seed: int = 0) -> Iterator[None]:
     """Inside, torch's own generator runs the stream called `names`, for what takes no other: initial
     parameters, dropout. Afterwards it is as it was."""
-    with TorchStream(*names).running():
+    with TorchStream(*names, base_seed=base_seed).running():
         yield
 
 
 class TorchStream:
     """The stream called `names`, for torch's own generators to run now and then."""
 
-    def __init__(self, *names: str | int):
-        self.seed, self.states = derive(*names), None
-        self.devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    def __init__(self, *names: str | int, base_seed: int = 0):
+        self.seed, self.states = derive(*names, base_seed=base_seed), None
+        self.devices = devices.in_use()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Inside, torch's own generators go on with this stream; afterwards they are as they were."""
-        with torch.random.fork_rng(devices=self.devices):
+        with devices.random_state_restored():
             if self.states is None:
-                self._seed()
+                for device in self.devices:
+                    device.seed(self.seed)
             else:
-                torch.set_rng_state(self.states[0])
-                for device, state in zip(self.devices, self.states[1:], strict=True):
-                    torch.cuda.set_rng_state(state, device)
+                for device, state in zip(self.devices, self.states, strict=True):
+                    device.set_random_state(state)
             yield
-            self.states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self.devices)]
-
-    def _seed(self) -> None:
-        """As torch.manual_seed does, which also formats the whole stack, in a millisecond, for a device that may
-        never be used."""
-        torch.default_generator.manual_seed(self.seed)
-        for device in self.devices:
-            torch.cuda.default_generators[device].manual_seed(self.seed)
+            self.states = [device.random_state() for device in self.devices]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from suite import seeds
 from suite.backends import CPU, Backend
 from suite.cells import Measurement
 from suite.training.epoch import Batch, epoch, loader_batches, resident_batches
@@ -43,27 +42,32 @@ def load(workload: Workload) -> Data:
 class Timed:
     """A model on a backend, with the batches it is fed. Its methods are what is timed.
 
-    In the `resident` arm an update gets a batch that already lies on the device; in the `loader` arm it
-    first fetches one through the DataLoader. An epoch shuffles and fetches its batches in both.
+    By the input pipeline `resident` an update gets a batch that already lies on the device; by `dataloader` it
+    first fetches one through the DataLoader. An epoch shuffles and fetches its batches by both.
     """
 
-    def __init__(self, workload: Workload, backend: Backend, arm: str, batch_size: int, threads: int = 1):
+    def __init__(self, workload: Workload, backend: Backend, input_pipeline: str, batch_size: int, threads: int = 1):
         torch.set_num_threads(threads if backend is CPU else 1)
-        self.workload, self.backend, self.arm, self.batch_size = workload, backend, arm, batch_size
+        self.workload, self.backend, self.input_pipeline, self.batch_size = (
+            workload,
+            backend,
+            input_pipeline,
+            batch_size,
+        )
         self.data = load(workload)
-        if arm == "resident":
-            self.data = self.data.to(backend.device)
-        self.generator = seeds.generator("timing", batch_size)
-        self.model = workload.initial_model(0).to(backend.device)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=workload.learning_rate)
-        self.fed = itertools.repeat(next(self.batches())) if arm == "resident" else self.full_batches()
+        if input_pipeline == "resident":
+            self.data = self.data.to(backend.device.torch_device)
+        self.generator = workload.generator("timing", batch_size)
+        self.model = workload.initial_model(0).to(backend.device.torch_device)
+        self.optimizer = workload.optimizer.make(self.model, workload.learning_rate)
+        self.fed = itertools.repeat(next(self.batches())) if input_pipeline == "resident" else self.full_batches()
 
     def batches(self) -> Iterator[Batch]:
         """The batches of one epoch."""
         examples = (self.data.train_inputs, self.data.train_targets)
-        if self.arm == "resident":
+        if self.input_pipeline == "resident":
             return resident_batches(*examples, self.batch_size, self.generator)
-        return loader_batches(*examples, self.batch_size, self.generator, self.backend.device)
+        return loader_batches(*examples, self.batch_size, self.generator, self.backend.device.torch_device)
 
     def full_batches(self) -> Iterator[Batch]:
         """Batches of `batch_size` without end, epoch after epoch."""
@@ -75,9 +79,9 @@ class Timed:
         for _ in range(count):
             inputs, targets = next(self.fed)
             update(self.backend, self.model, self.workload.loss, self.optimizer, inputs, targets)
-        self.backend.synchronise()
+        self.backend.device.synchronize()
 
     def epoch(self) -> None:
         """Shuffle, then one update from each batch, and wait for the device."""
         epoch(self.backend, self.model, self.workload.loss, self.optimizer, self.batches())
-        self.backend.synchronise()
+        self.backend.device.synchronize()

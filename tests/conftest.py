@@ -9,10 +9,12 @@ from filelock import FileLock
 from hypothesis import settings
 from torch import nn
 
+from suite import devices
 from suite.workloads import Data, Workload
 from tests.command import README_WORKLOAD, TRAINED, call, write_workload
 
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+no_cuda = devices.find("cuda").unavailable()
+cuda = pytest.mark.skipif(no_cuda is not None, reason=str(no_cuda))
 
 settings.register_profile("suite", deadline=None)  # the first call of torch in a process takes seconds
 settings.load_profile("suite")

@@ -37,11 +37,16 @@ def test_what_is_timed_is_timed_by_one_process_of_pytest(request):
 
 def test_every_process_of_every_cell_has_its_samples(timings):
     ok = timings[timings["status"] == "ok"]
-    cell = ["measurement", "backend", "arm", "batch_size"]
+    cell = ["measurement", "backend", "input_pipeline", "batch_size"]
     counts = ok.groupby([*cell, "process"]).size()
     assert set(counts.groupby(cell).size()) == {2}
-    timed = [("sequential", "resident"), ("cpu", "resident"), ("cpu", "loader")]
-    wanted = {(name, *arm, size) for name in ("update_time", "epoch_time") for arm in timed for size in (1, 256)}
+    timed = [("sequential", "resident"), ("cpu", "resident"), ("cpu", "dataloader")]
+    wanted = {
+        (name, *input_pipeline, size)
+        for name in ("update_time", "epoch_time")
+        for input_pipeline in timed
+        for size in (1, 256)
+    }
     assert wanted <= set(counts.droplevel("process").index)
     assert all(2 <= count <= 7 for count in counts["update_time"])  # fewer where the machine was busy
     assert counts["update_time"].median() == 7

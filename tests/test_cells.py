@@ -30,7 +30,7 @@ def key(cell: Cell, fingerprint: str = "f", device: str = "d", base_seed: int = 
         {"protocol": Protocol(0.2, EqualEpochs(5))},
         {"protocol": Protocol(0.1, EqualEpochs(6))},
         {"protocol": Protocol(0.1, TargetLoss(5, 5))},
-        {"arm": "loader"},
+        {"input_pipeline": "dataloader"},
         {"compared_with": 4},
     ],
 )
@@ -57,9 +57,9 @@ def test_a_cell_of_no_batch_size_does_not_name_one():
 
 
 def test_a_training_is_called_by_its_protocol_and_a_timing_by_its_arm():
-    timing = Cell(UPDATE_TIME, "digits", "cpu", 8, repeats=6, arm="loader")
+    timing = Cell(UPDATE_TIME, "digits", "cpu", 8, repeats=6, input_pipeline="dataloader")
     assert str(CELL) == "training · digits · cpu · fixed rate 0.1, 5 epochs · batch size 8"
-    assert str(timing) == "update_time · digits · cpu · loader · batch size 8"
+    assert str(timing) == "update_time · digits · cpu · dataloader · batch size 8"
 
 
 def test_the_columns_of_a_cell_without_a_protocol_say_that_it_has_none():

@@ -8,10 +8,10 @@ from suite.timings import Timed
 from suite.workloads.workload import cross_entropy
 from tests.conftest import tiny
 
-ARMS = ("resident", "loader")
+PIPELINES = ("resident", "dataloader")
 
 
-def watched(arm: str, batch_size: int) -> tuple[Timed, list[list[int]]]:
+def watched(input_pipeline: str, batch_size: int) -> tuple[Timed, list[list[int]]]:
     """What is timed, and a list that gets the targets of each batch that it computes a loss of."""
     seen = []
 
@@ -19,34 +19,34 @@ def watched(arm: str, batch_size: int) -> tuple[Timed, list[list[int]]]:
         seen.append(targets.tolist())
         return cross_entropy(outputs, targets)
 
-    return Timed(tiny(loss=loss), CPU, arm, batch_size), seen
+    return Timed(tiny(loss=loss), CPU, input_pipeline, batch_size), seen
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_a_timed_update_never_gets_the_smaller_batch_at_the_end_of_an_epoch(arm):
-    timed, seen = watched(arm, batch_size=16)
+@pytest.mark.parametrize("input_pipeline", PIPELINES)
+def test_a_timed_update_never_gets_the_smaller_batch_at_the_end_of_an_epoch(input_pipeline):
+    timed, seen = watched(input_pipeline, batch_size=16)
     timed.updates(7)
     assert [len(targets) for targets in seen] == [16] * 7
 
 
-@pytest.mark.parametrize(("arm", "different"), [("resident", 1), ("loader", 5)])
-def test_only_the_loader_fetches_a_new_batch_for_each_timed_update(arm, different):
-    timed, seen = watched(arm, batch_size=16)
+@pytest.mark.parametrize(("input_pipeline", "different"), [("resident", 1), ("dataloader", 5)])
+def test_only_the_loader_fetches_a_new_batch_for_each_timed_update(input_pipeline, different):
+    timed, seen = watched(input_pipeline, batch_size=16)
     timed.updates(5)
     assert len(set(map(tuple, seen))) == different
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_a_timed_epoch_sees_every_example(arm):
-    timed, seen = watched(arm, batch_size=16)
+@pytest.mark.parametrize("input_pipeline", PIPELINES)
+def test_a_timed_epoch_sees_every_example(input_pipeline):
+    timed, seen = watched(input_pipeline, batch_size=16)
     timed.epoch()
     assert [len(targets) for targets in seen] == [16, 16, 8]
     assert sorted(itertools.chain(*seen)) == sorted(timed.data.train_targets.tolist())
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_what_is_timed_trains_the_model(arm):
-    timed = Timed(tiny(), CPU, arm, batch_size=4)
+@pytest.mark.parametrize("input_pipeline", PIPELINES)
+def test_what_is_timed_trains_the_model(input_pipeline):
+    timed = Timed(tiny(), CPU, input_pipeline, batch_size=4)
     before = [parameter.clone() for parameter in timed.model.parameters()]
     timed.updates(1)
     assert not any(itertools.starmap(torch.equal, zip(before, timed.model.parameters(), strict=True)))

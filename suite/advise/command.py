@@ -12,7 +12,7 @@ from suite.advise.answer import ANSWER, to_dict
 from suite.advise.figure import draw
 from suite.advise.timing import batch_sizes, threads_for, time_updates
 from suite.advise.training import Replicas
-from suite.backends import BACKENDS, Backend
+from suite.backends import BACKENDS, Backend, fastest
 from suite.errors import UserError
 from suite.report.style import save, style
 from suite.results import SCHEMA_VERSION, Results
@@ -20,11 +20,9 @@ from suite.workloads import Data, Workload, find, fingerprint, names
 from suite.workloads.check import load_checked
 
 FIGURE = "advice"
-THEORY = "descent"
-"""The update rule that the noise scale and what it predicts are about."""
 
 
-def advise_on(source: str, backend_name: str, seeds: int, check: bool, folder: Path, as_json: bool) -> None:
+def advise_on(source: str, backend_name: str | None, seeds: int, check: bool, folder: Path, as_json: bool) -> None:
     """Print the advice on the workload `source`, and store it with its figure below `folder`/advise/. Raises
     UserError where the workload, the backend or the folder cannot be used."""
     workload, data, backend = usable(source, backend_name)
@@ -37,18 +35,18 @@ def advise_on(source: str, backend_name: str, seeds: int, check: bool, folder: P
     say(f"{facts['advisor_s']:.0f} s; written to {place}")
 
 
-def usable(source: str, backend_name: str) -> tuple[Workload, Data, Backend]:
-    """What is asked about; raises UserError where there is no answer."""
-    backend, workload = BACKENDS[backend_name], find(source)
-    if workload.update_rule != THEORY:
-        others = ", ".join(name for name in names() if find(name).update_rule == THEORY)
+def usable(source: str, backend_name: str | None) -> tuple[Workload, Data, Backend]:
+    """What is asked about, on the fastest backend unless one is named; raises UserError where there is no answer."""
+    backend, workload = BACKENDS[backend_name] if backend_name else fastest(), find(source)
+    if not workload.optimizer.plain_sgd:
+        others = ", ".join(name for name in names() if find(name).optimizer.plain_sgd)
         raise UserError(
-            f"workload {workload.name} is trained with {workload.update_rule}, and advice is known for plain "
-            f"{THEORY} alone: type `suite advise NAME` with one of {others}, or with the path of a Python file whose "
-            f'workload has update_rule="{THEORY}"'
+            f"workload {workload.name} is trained with {workload.optimizer}, and recommendations are known for SGD "
+            f"without momentum alone: type `suite advise NAME` with one of {others}, or with the path of a Python "
+            "file whose workload has optimizer=sgd()"
         )
     if reason := backend.unavailable():
-        raise UserError(f"backend {backend_name}: {reason}; choose another with --backend")
+        raise UserError(f"backend {backend.name}: {reason}; choose another with --backend")
     return workload, load_checked(workload), backend
 
 
@@ -62,7 +60,11 @@ def asked(workload: Workload, data: Data, backend: Backend, seeds: int, check: b
     advice = advise(Replicas(workload, data, backend, seeds, threads), timings, check, say)
     spent_s = time.monotonic() - started
     facts = to_dict(advice, workload.name, backend.name, threads, workload.target_loss, spent_s)
-    provenance = machine.provenance(fingerprint(workload, data), threads, spent_s)
+    provenance = {
+        **machine.provenance(threads, spent_s),
+        "fingerprint": fingerprint(workload, data),
+        "base_seed": workload.base_seed,
+    }
     return advice, {"schema_version": SCHEMA_VERSION, **facts, "provenance": provenance}
 
 

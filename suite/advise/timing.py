@@ -9,7 +9,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 from suite.advise.measured import Timing, Trained
-from suite.advise.memory import free_bytes, in_words, peak_bytes
+from suite.advise.memory import in_words, peak_bytes
 from suite.backends import CPU, Backend
 from suite.machine import without_paths
 from suite.out_of_memory import out_of_memory
@@ -37,15 +37,16 @@ class Updates:
 
     def __init__(self, workload: Workload, data: Data, backend: Backend, batch_size: int, learning_rate: float):
         self.backend, self.loss = backend, workload.loss
-        self.model = workload.initial_model(0).to(backend.device).train()
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=learning_rate)
-        self.batches = endless_batches(data, Protocol(learning_rate, EqualEpochs(1)), batch_size, replica=0)
+        self.model = workload.initial_model(0).to(backend.device.torch_device).train()
+        protocol = Protocol.of(workload, EqualEpochs(1), learning_rate=learning_rate)
+        self.optimizer = protocol.optimizer.make(self.model, learning_rate)
+        self.batches = endless_batches(workload, data, protocol, batch_size, replica=0)
 
     def updates(self, count: int) -> None:
         """`count` of them, then one wait for the device."""
         for _ in range(count):
             update(self.backend, self.model, self.loss, self.optimizer, *next(self.batches))
-        self.backend.synchronise()
+        self.backend.device.synchronize()
 
 
 def threads_for(workload: Workload, data: Data, backend: Backend) -> int:
@@ -60,7 +61,7 @@ def time_updates(
     """Time an update of each of `sizes`, ascending, in rounds, so that a slow moment of the machine meets all of
     them. From the first on that does not fit into memory, none is run. One model at a time lies in memory."""
     torch.set_num_threads(threads)
-    data = workload.replica_data(data, 0).to(backend.device)
+    data = workload.replica_data(data, 0).to(backend.device.torch_device)
 
     def updates(size: int) -> Updates:
         return Updates(workload, data, backend, size, workload.learning_rate)
@@ -77,7 +78,7 @@ def time_updates(
 def _tried(updates: Callable[[int], Updates], backend: Backend, size: int, before: Sequence[Timing]) -> Timing:
     """The bytes that an update of `size` took, or why it does not fit. One that would need more than is free, going
     by the two sizes `before`, is not tried."""
-    needed, free = _expected_bytes(before, size), free_bytes(backend)
+    needed, free = _expected_bytes(before, size), backend.device.free_bytes()
     if needed > free:
         return Timing(size, status="out_of_memory", reason=f"needs {in_words(needed)}, {in_words(free)} are free")
     try:

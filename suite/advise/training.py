@@ -10,10 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from suite import seeds
 from suite.advise.measured import Trained
 from suite.advise.timing import training_times
-from suite.backends import CPU, CUDA, Backend
+from suite.backends import Backend, on
 from suite.cells import Cell
 from suite.instruments.gradient_pass import gradient_statistics
 from suite.instruments.noise_scale import Effective, effective
@@ -58,8 +57,8 @@ class Replicas:
 
     def __init__(self, workload: Workload, data: Data, backend: Backend, replicas: int, threads: int):
         self.workload, self.replicas, self.threads, self.timed_on = workload, replicas, threads, backend
-        self.backend = backend if backend is CUDA else CPU
-        self.data = data.to(self.backend.device)
+        self.backend = on(backend.device)
+        self.data = data.to(self.backend.device.torch_device)
         self.as_timed = backend is self.backend
         self.as_ensemble = engine.why_not_ensemble(workload, data) is None
 
@@ -103,7 +102,12 @@ class Replicas:
     def _updates(self, batch_size: int, rate: float, budget: ExpectedTarget, fresh: bool) -> tuple[float, ...]:
         """To the target, of the anchor's replicas or of fresh ones."""
         replicas = range(self.replicas * fresh, self.replicas * (1 + fresh))
-        return tuple(map(self._crossing, self._train(batch_size, Protocol(rate, budget), replicas)))
+        return tuple(
+            map(
+                self._crossing,
+                self._train(batch_size, Protocol.of(self.workload, budget, learning_rate=rate), replicas),
+            )
+        )
 
     def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
         data = self.workload.replica_data(self.data, 0)
@@ -134,7 +138,7 @@ class Replicas:
 
     def _tried(self, batch_size: int, learning_rate: float, rule: Tuned, expected_updates: float) -> Trained:
         """The best of the rates, with the updates of each replica that it was tried with."""
-        protocol = Protocol(learning_rate, self._budget(expected_updates), rule)
+        protocol = Protocol.of(self.workload, self._budget(expected_updates), rule, learning_rate)
 
         def tuned(cell: Cell) -> pd.DataFrame:
             return tune(self.workload, self.data, cell, compiling_trials(self.workload, self.data, cell))
@@ -181,7 +185,7 @@ class Replicas:
         self, batch_size: int, learning_rate: float, budget: ExpectedTarget, replica: int
     ) -> tuple[float, Effective]:
         """Updates of one replica to the target, and what the noise scale along it, from its start, comes to."""
-        protocol = Protocol(learning_rate, replace(budget, first=0))
+        protocol = Protocol.of(self.workload, replace(budget, first=0), learning_rate=learning_rate)
         data = self.workload.replica_data(self.data, replica)
         seen, scales = [], []
         for model, look in looks_at(self.workload, data, protocol, batch_size, replica, self.backend):
@@ -197,7 +201,7 @@ class Replicas:
         return until, effective([look[0] for look in seen], scales, batch_size, until)
 
     def _at_start(self, replica: int) -> float:
-        model = self.workload.initial_model(replica).to(self.backend.device)
+        model = self.workload.initial_model(replica).to(self.backend.device.torch_device)
         return self._noise_scale(model, self.workload.replica_data(self.data, replica), replica)
 
     def _noise_scale(self, model: nn.Module, data: Data, replica: int) -> float:
@@ -211,5 +215,6 @@ class Replicas:
         return found.variance / signal if signal else math.inf
 
     def _few(self, replica: int) -> Tensor:
-        order = torch.randperm(len(self.data.train_inputs), generator=seeds.generator("looked at", replica))
+        generator = self.workload.generator("looked at", replica)
+        order = torch.randperm(len(self.data.train_inputs), generator=generator)
         return order[:EXAMPLES].to(self.data.train_inputs.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from suite.cells import Cell, Scope
+from suite.optimizers import Optimizer, sgd
 from suite.statistics import Interval, verdict
 from suite.workloads import Data, Workload
 
@@ -38,8 +40,7 @@ class Facts:
     published: dict[str, dict[str, float]]
     """Numbers that others published, by what was measured and batch size; empty where there are none."""
     published_by: str
-    update_rule: str = "descent"
-    momentum: float = 0.0
+    optimizer: Optimizer = field(default_factory=sgd)
     published_noise: dict[str, dict[str, float]] = field(default_factory=dict)
     """Of the `noise scale` and the `critical batch` in examples, each at the `start` and its `average`."""
     published_noise_by: str = ""
@@ -66,13 +67,18 @@ class Facts:
                 for what, values in (workload.published.values.items() if workload.published else ())
             },
             published_by=workload.published.source if workload.published else "",
-            update_rule=workload.update_rule,
-            momentum=workload.momentum,
+            optimizer=workload.optimizer,
             **_noise_that_others_found(workload),
         )
 
     def to_dict(self) -> dict:
-        return asdict(self)
+        """As JSON has it."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, stored: dict) -> Facts:
+        """The facts of which `to_dict` has made `stored`. Raises TypeError or KeyError where it has not."""
+        return cls(**stored | {"optimizer": Optimizer.from_dict(stored["optimizer"])})
 
 
 def _noise_that_others_found(workload: Workload) -> dict:
@@ -148,7 +154,11 @@ class Illustration:
     draw: Callable[[Evidence], Figure | None]
     """None where its cells are not stored."""
     title: str
-    says: str
+    says: str | Callable[[Facts], str]
+    """In words; from the facts where they depend on the workload."""
+
+    def sentence(self, facts: Facts) -> str:
+        return self.says if isinstance(self.says, str) else self.says(facts)
 
 
 @dataclass(frozen=True)
@@ -180,6 +190,12 @@ class Claim:
     def rule(self) -> str:
         """The rule for the verdict, in one sentence."""
         return " ".join(self.judge.__doc__.split("\n\n")[0].split())
+
+
+def backend_of(rows: pd.DataFrame) -> str:
+    """The backend on which `rows`, all of one, were measured."""
+    (backend,) = rows["backend"].unique()
+    return backend
 
 
 def process_medians(rows: pd.DataFrame) -> pd.DataFrame:

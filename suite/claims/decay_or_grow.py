@@ -42,11 +42,20 @@ SHARES = (0.3, 0.6, 0.8)
 CONSTANT, DECAY, GROW = "neither", "rate decays", "batch grows"
 COLOURS = {CONSTANT: GREY, DECAY: SMALL_COLOUR, GROW: LARGE_COLOUR}
 TITLE = "Decay the rate or grow the batch"
-SAYS = (
-    "From Small and from the middle batch size, at the workload's rate: at the "
-    "dotted lines the rate is halved, or the batch size doubled instead. Rate / batch size, and with it the noise of "
-    "a training, falls alike; the growing batch makes fewer updates. Geometric mean over seeds."
-)
+
+
+def says(facts: Facts) -> str:
+    """What the figure shows."""
+    theory = (
+        "The noise of training with SGD depends on rate / batch size alone (Smith et al. 2018), which falls alike"
+        if facts.optimizer.name == "sgd"
+        else f"With SGD the two agree in theory (Smith et al. 2018); this is {facts.optimizer.label}"
+    )
+    return (
+        "From Small and from the middle batch size, at the workload's rate: at the dotted lines the rate is halved, "
+        f"or the batch size doubled instead. {theory}; the growing batch makes fewer updates. Geometric mean over "
+        "seeds."
+    )
 
 
 def changes(epochs: int) -> tuple[int, ...]:
@@ -74,7 +83,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """From each start whose batch does not outgrow the workload's largest; none outside a factorial scope."""
     growth = FACTOR ** len(changes(workload.epochs))
     return [
-        Cell(TRAINING, workload.name, "cpu", size, scope.seeds, protocol)
+        Cell(TRAINING, workload.name, scope.training_backend, size, scope.seeds, protocol)
         for size in starts(workload)
         for protocol in protocols(workload).values()
         if scope.factorial and size in scope.training_batch_sizes and size * growth <= workload.batch_sizes[-1]

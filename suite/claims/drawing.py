@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from suite.backends import ACCELERATORS, CPU, SEQUENTIAL
 from suite.claims.claim import Facts
 from suite.statistics import Interval
 
@@ -18,12 +19,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"cpu": "C0", "cuda": "C1", "sequential": "C2"}
-"""Of the style's palette, by number."""
 SMALL_COLOUR, LARGE_COLOUR = "C0", "C3"
 VERDICT_COLOURS = {"holds": "#d5e9f8", "fails": "#fbdcc6", "undecided": "#ededed"}
 """Backgrounds, as on the page."""
 GREY, LIGHT_GREY = "#6b6b6b", "#b0b0b0"
+
+
+def backend_colours() -> dict[str, str]:
+    """A fixed colour of the style's palette for each backend, by its number there."""
+    first, *others = ACCELERATORS
+    return {backend.name: f"C{number}" for number, backend in enumerate((CPU, first, SEQUENTIAL, *others))}
+
+
+COLOURS = backend_colours()
 
 
 def new_figure(width: float, height: float) -> Figure:

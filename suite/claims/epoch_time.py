@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASURE = "time of an epoch, Small / Large"
-ARMS = {"resident": "data resident", "loader": "DataLoader"}
+PIPELINES = {"resident": "data resident", "dataloader": "DataLoader"}
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
@@ -44,22 +44,34 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         (UPDATE_TIME, scope.processes, batch_sizes),
     )
     return [
-        Cell(measurement, workload.name, backend, batch_size, processes, arm=arm)
+        Cell(
+            measurement,
+            workload.name,
+            backend,
+            batch_size,
+            processes,
+            optimizer=workload.optimizer,
+            input_pipeline=input_pipeline,
+        )
         for measurement, processes, sizes in measurements
         for backend in scope.backends
-        for arm in ARMS
-        for batch_size in sizes(scope, backend, arm)
-        if not (backend == "sequential" and arm == "loader")
+        for input_pipeline in PIPELINES
+        for batch_size in sizes(scope, backend, input_pipeline)
+        if not (backend == "sequential" and input_pipeline == "dataloader")
     ]
 
 
-def epoch_batch_sizes(scope: Scope, backend: str, arm: str) -> tuple[int, ...]:
+def epoch_batch_sizes(scope: Scope, backend: str, input_pipeline: str) -> tuple[int, ...]:
     """Fewer of what takes long; on `sequential` that is as long whatever the batch size is."""
-    return few(scope) if backend == "sequential" or arm == "loader" else scope.coarse_batch_sizes
+    return few(scope) if backend == "sequential" or input_pipeline == "dataloader" else scope.coarse_batch_sizes
 
 
-def select(rows: pd.DataFrame, measurement: str, backend: str, arm: str) -> pd.DataFrame:
-    return rows[(rows["measurement"] == measurement) & (rows["backend"] == backend) & (rows["arm"] == arm)]
+def select(rows: pd.DataFrame, measurement: str, backend: str, input_pipeline: str) -> pd.DataFrame:
+    return rows[
+        (rows["measurement"] == measurement)
+        & (rows["backend"] == backend)
+        & (rows["input_pipeline"] == input_pipeline)
+    ]
 
 
 def judge(evidence: Evidence) -> list[Row]:
@@ -72,8 +84,8 @@ def judge(evidence: Evidence) -> list[Row]:
     facts = evidence.facts
     rows = []
     for backend in evidence.rows["backend"].unique():
-        for arm, protocol in ARMS.items():
-            measured = select(evidence.rows, "epoch_time", backend, arm)
+        for input_pipeline, protocol in PIPELINES.items():
+            measured = select(evidence.rows, "epoch_time", backend, input_pipeline)
             if measured.empty:
                 continue
             shared = {
@@ -82,7 +94,7 @@ def judge(evidence: Evidence) -> list[Row]:
                 "small": facts.small,
                 "measure": MEASURE,
                 "unit": "s",
-                "headline": arm == "resident",
+                "headline": input_pipeline == "resident",
             }
             medians = process_medians(measured[measured["status"] == "ok"])
             if facts.small not in medians:
@@ -111,10 +123,10 @@ def draw(evidence: Evidence) -> Figure:
     rows = evidence.ok()
     for axes, measurement, what in zip(panels, ("update_time", "epoch_time"), ("update", "epoch"), strict=True):
         for backend in rows["backend"].unique():
-            for arm, style in (("resident", "-"), ("loader", "--")):
-                medians = process_medians(select(rows, measurement, backend, arm))
+            for input_pipeline, style in (("resident", "-"), ("dataloader", "--")):
+                medians = process_medians(select(rows, measurement, backend, input_pipeline))
                 if not medians.empty:
-                    label = backend if arm == "resident" else f"{backend}, DataLoader"
+                    label = backend if input_pipeline == "resident" else f"{backend}, DataLoader"
                     times(axes, medians, label, color=COLOURS[backend], linestyle=style)
         published(axes, evidence.facts, measurement)
         batch_size_axis(axes, evidence.facts)
@@ -143,8 +155,8 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
     rows = evidence.ok()
     table = {}
     for backend in rows["backend"].unique():
-        for arm, protocol in ARMS.items():
-            medians = process_medians(select(rows, "epoch_time", backend, arm))
+        for input_pipeline, protocol in PIPELINES.items():
+            medians = process_medians(select(rows, "epoch_time", backend, input_pipeline))
             if not medians.empty:
                 table[f"{backend}, {protocol}"] = medians.median().map(seconds)
     frame = pd.DataFrame(table).fillna("–")

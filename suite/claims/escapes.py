@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from suite.backends import CPU
 from suite.cells import Cell
 from suite.claims.claim import Evidence
 from suite.claims.drawing import GREY, bounds, intervals, thousands
@@ -27,7 +28,7 @@ PROTOCOL = plain(ball.learning_rate, EqualUpdates(100_000, EXAMPLES))
 
 
 def cells() -> list[Cell]:
-    return [Cell(ESCAPE_TIMES, ball.name, "cpu", size, ESCAPES, PROTOCOL) for size in SIZES]
+    return [Cell(ESCAPE_TIMES, ball.name, CPU.name, size, ESCAPES, PROTOCOL) for size in SIZES]
 
 
 def found(evidence: Evidence) -> pd.DataFrame:

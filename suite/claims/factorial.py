@@ -17,12 +17,21 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Scope
-from suite.claims.claim import Evidence, Facts, Row
+from suite.claims.claim import Evidence, Facts, Row, backend_of
 from suite.claims.drawing import VERDICT_COLOURS, bounds, new_figure, three_digits
 from suite.claims.trained import troubles
 from suite.statistics import MOST_WANTED, holm, mean_interval, mean_p_value, seeds_to_settle, verdict
 from suite.training.engine import TRAINING
-from suite.training.learning_rate import FIXED, LinearWarmUp, SquareRoot, Tuned
+from suite.training.learning_rate import (
+    FIXED,
+    LEAST_BETA2,
+    AdamSde,
+    ConstantHalfLife,
+    LinearWarmUp,
+    RateRule,
+    SquareRoot,
+    Tuned,
+)
 from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol, TargetLoss
 from suite.training.tuning import TRIAL, TUNED_TRAINING
 from suite.workloads import Workload
@@ -32,15 +41,9 @@ if TYPE_CHECKING:
 
 GOYAL_WARM_UP = 5 / 90
 """The share of the epochs over which Goyal et al. (2017) let the rate rise."""
-RATES = ("fixed", "square-root", "warmed-up linear", "tuned")
+TUNED = "tuned"
 BUDGETS = EPOCHS, UPDATES, TO_TARGET = ("equal epochs", "equal updates", "equal training loss")
 TITLE = "Where it holds"
-SAYS = (
-    "The rate is the same for both batch sizes, or it follows the batch size, being the workload's "
-    "at the middle one (like its root, or linearly after a warm-up), or is tuned for each with the same trials. Both "
-    "make as many epochs, or as many updates as the middle batch size makes in these, or train to the same loss. "
-    "Every seed is a pair with the same initial parameters; rates were tuned with other seeds."
-)
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,36 @@ class Outcome:
         return f"×{three_digits(value)}" if self.ratio else f"{value:+.4f}"
 
 
+def rate_rules(of: Facts | Workload) -> dict[str, RateRule]:
+    """By name; two more for an optimizer with betas, which these rules let follow the batch size too."""
+    rules = {
+        "fixed": FIXED,
+        "square-root": SquareRoot(of.middle),
+        "warmed-up linear": LinearWarmUp(of.middle, of.epochs * GOYAL_WARM_UP),
+    }
+    if of.optimizer.get("betas"):
+        rules |= {"SDE rule's": AdamSde(of.middle), "constant half-life": ConstantHalfLife(of.middle)}
+    return rules | {TUNED: Tuned()}
+
+
+def says(facts: Facts) -> str:
+    """What the figure shows."""
+    of_adam = (
+        f" Two rules change {facts.optimizer.label}'s betas as well: the SDE rule (Malladi et al. 2022), and a "
+        "half-life of beta2's average that is constant in examples (Marek et al. 2025). beta2 stops at "
+        f"{LEAST_BETA2:g}."
+    )
+    return (
+        "The rate is the same for both batch sizes, or it follows the batch size, being the workload's "
+        "at the middle one (like its root, or linearly after a warm-up), or is tuned for each with the same trials."
+        f"{of_adam if facts.optimizer.get('betas') else ''} Both make as many epochs, or as many updates as the "
+        "middle batch size makes in these, or train to the same loss. Every seed is a pair with the same initial "
+        "parameters; rates were tuned with other seeds."
+    )
+
+
 def protocols(of: Facts | Workload) -> dict[tuple[str, str], Protocol]:
-    """The protocol of each combination of RATES and BUDGETS."""
-    rules = (FIXED, SquareRoot(of.middle), LinearWarmUp(of.middle, of.epochs * GOYAL_WARM_UP), Tuned())
+    """The protocol of each combination of `rate_rules` and BUDGETS."""
     budgets = (
         EqualEpochs(of.epochs),
         EqualUpdates(of.epochs, of.middle),
@@ -75,7 +105,7 @@ def protocols(of: Facts | Workload) -> dict[tuple[str, str], Protocol]:
     )
     return {
         (rate, budget): Protocol.of(of, spent, rule)
-        for rate, rule in zip(RATES, rules, strict=True)
+        for rate, rule in rate_rules(of).items()
         for budget, spent in zip(BUDGETS, budgets, strict=True)
     }
 
@@ -86,7 +116,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         Cell(
             TUNED_TRAINING if isinstance(protocol.rate_rule, Tuned) else TRAINING,
             workload.name,
-            "cpu",
+            scope.training_backend,
             batch_size,
             scope.seeds,
             protocol,
@@ -105,11 +135,11 @@ def compared(evidence: Evidence, outcome: Outcome) -> pd.DataFrame:
     facts = evidence.facts
     table = [
         {"rate": rate, "budget": budget, **_comparison(_rows_of(evidence, protocol), facts, budget, outcome)}
-        | {"protocol": str(protocol)}
+        | {"protocol": protocol}
         for (rate, budget), protocol in protocols(facts).items()
         if len(_rows_of(evidence, protocol))
     ]
-    if not any(row["rate"] == RATES[-1] for row in table):
+    if not any(row["rate"] == TUNED for row in table):
         return pd.DataFrame()
     frame = pd.DataFrame(table)
     tested = frame["status"] == "ok"
@@ -119,7 +149,7 @@ def compared(evidence: Evidence, outcome: Outcome) -> pd.DataFrame:
 
 def _rows_of(evidence: Evidence, protocol: Protocol) -> pd.DataFrame:
     compared = evidence.rows["batch_size"].isin((evidence.facts.small, evidence.facts.large))
-    return evidence.rows[compared & (evidence.rows["protocol"] == str(protocol))]
+    return evidence.rows[compared & (evidence.rows["protocol"] == protocol.key)]
 
 
 def _comparison(rows: pd.DataFrame, facts: Facts, budget: str, outcome: Outcome) -> dict:
@@ -157,14 +187,14 @@ def _edges(rows: pd.DataFrame) -> str:
 
 
 def rows(evidence: Evidence, outcome: Outcome, told: set[str]) -> list[Row]:
-    """A row of table.csv for each combination but those whose protocol is `told` already."""
+    """A row of table.csv for each combination but those whose protocol's key is `told` already."""
     facts, judged = evidence.facts, []
     for _, one in compared(evidence, outcome).iterrows():
-        if one["protocol"] in told:
+        if one["protocol"].key in told:
             continue
         shared = {
-            "backend": "cpu",
-            "protocol": one["protocol"],
+            "backend": backend_of(_rows_of(evidence, one["protocol"])),
+            "protocol": str(one["protocol"]),
             "small": facts.small,
             "large": facts.large,
             "measure": outcome.measure(one["budget"]),
@@ -246,17 +276,18 @@ def draw(evidence: Evidence, outcome: Outcome) -> Figure | None:
     table = compared(evidence, outcome)
     if table.empty:
         return None
-    figure = new_figure(9.6, 3.9)
+    rates = list(rate_rules(evidence.facts))
+    figure = new_figure(9.6, 0.9 + 0.75 * len(rates))
     axes = figure.subplots()
     for _, row in table.iterrows():
-        across, down = BUDGETS.index(row["budget"]), RATES.index(row["rate"])
+        across, down = BUDGETS.index(row["budget"]), rates.index(row["rate"])
         colour = VERDICT_COLOURS.get(row["verdict"], "white")
         axes.fill_between([across - 0.49, across + 0.49], down - 0.47, down + 0.47, color=colour, linewidth=0)
         axes.text(across, down, _in_words(row, outcome), ha="center", va="center", fontsize=9, linespacing=1.35)
     axes.set_xticks(range(len(BUDGETS)), [f"{budget}\n{outcome.measure(budget)}" for budget in BUDGETS])
-    axes.set_yticks(range(len(RATES)), [f"{rate} rate" for rate in RATES])
+    axes.set_yticks(range(len(rates)), [f"{rate} rate" for rate in rates])
     axes.set_xlim(-0.5, len(BUDGETS) - 0.5)
-    axes.set_ylim(len(RATES) - 0.5, -0.5)
+    axes.set_ylim(len(rates) - 0.5, -0.5)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.grid(False)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims import factorial
-from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, paragraphs
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, backend_of, paragraphs
 from suite.claims.drawing import GREY, batch_size_axis, bounds, new_figure, published, thousands
 from suite.claims.trained import at_target, at_the_end, paired, troubles
 from suite.statistics import mean_interval, probability_above_zero
@@ -32,13 +32,13 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Every batch size trained for equal epochs, and a coarse choice of them to the target loss; Small and Large by
     every protocol."""
     to_target = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
-    budgets = {
-        TargetLoss(workload.target_loss, workload.max_updates): to_target,
-        EqualEpochs(workload.epochs): scope.training_batch_sizes,
+    protocols = {
+        target_protocol(workload): to_target,
+        Protocol.of(workload, EqualEpochs(workload.epochs)): scope.training_batch_sizes,
     }
     at_one_rate = [
-        Cell(TRAINING, workload.name, "cpu", batch_size, scope.seeds, Protocol.of(workload, budget))
-        for budget, batch_sizes in budgets.items()
+        Cell(TRAINING, workload.name, scope.training_backend, batch_size, scope.seeds, protocol)
+        for protocol, batch_sizes in protocols.items()
         for batch_size in batch_sizes
     ]
     return [*at_one_rate, *factorial.cells(workload, scope)]
@@ -46,8 +46,11 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 
 def to_target(evidence: Evidence) -> pd.DataFrame:
     """The trainings to the target loss, at the workload's rate."""
-    facts = evidence.facts
-    return _by(evidence, Protocol.of(facts, TargetLoss(facts.target_loss, facts.max_updates)))
+    return _by(evidence, target_protocol(evidence.facts))
+
+
+def target_protocol(of: Facts | Workload) -> Protocol:
+    return Protocol.of(of, TargetLoss(of.target_loss, of.max_updates))
 
 
 def for_equal_epochs(evidence: Evidence) -> pd.DataFrame:
@@ -56,7 +59,7 @@ def for_equal_epochs(evidence: Evidence) -> pd.DataFrame:
 
 
 def _by(evidence: Evidence, protocol: Protocol) -> pd.DataFrame:
-    return evidence.rows[evidence.rows["protocol"] == str(protocol)]
+    return evidence.rows[evidence.rows["protocol"] == protocol.key]
 
 
 def outcome(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
@@ -78,8 +81,8 @@ def judge(evidence: Evidence) -> list[Row]:
     facts = evidence.facts
     rows = to_target(evidence)
     shared = {
-        "backend": "cpu",
-        "protocol": rows["protocol"].iloc[0],
+        "backend": backend_of(rows),
+        "protocol": str(target_protocol(facts)),
         "small": facts.small,
         "large": facts.large,
         "measure": MEASURE.format(score=facts.score_name),
@@ -90,7 +93,7 @@ def judge(evidence: Evidence) -> list[Row]:
     status, reason = troubles(rows, facts)
     if status != "ok":
         row = Row(**shared, status=status, flags=reason)
-        return [row, *factorial.rows(evidence, OUTCOME, {row.protocol})]
+        return [row, *factorial.rows(evidence, OUTCOME, {target_protocol(facts).key})]
     scores = at_target(rows, facts, "test_score")
     row = Row.judged(
         mean_interval(scores[facts.small] - scores[facts.large]),
@@ -98,7 +101,7 @@ def judge(evidence: Evidence) -> list[Row]:
         value_small=float(scores[facts.small].mean()),
         value_large=float(scores[facts.large].mean()),
     )
-    return [row, *factorial.rows(evidence, OUTCOME, {row.protocol})]
+    return [row, *factorial.rows(evidence, OUTCOME, {target_protocol(facts).key})]
 
 
 def draw(evidence: Evidence) -> Figure:
@@ -216,6 +219,6 @@ claim = Claim(
     explain=explain,
     numbers=numbers,
     illustrations=(
-        Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.TITLE, factorial.SAYS),
+        Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.TITLE, factorial.says),
     ),
 )

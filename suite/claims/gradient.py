@@ -14,8 +14,8 @@ import pandas as pd
 
 from suite.cells import NO_BATCH_SIZE, Cell, Scope
 from suite.claims import noise_course, toy
-from suite.claims.claim import Claim, Evidence, Illustration, Row, paragraphs, status_of
-from suite.claims.drawing import COLOURS, batch_size_axis, bounds, new_figure, thousands, three_digits
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, backend_of, paragraphs, status_of
+from suite.claims.drawing import SMALL_COLOUR, batch_size_axis, bounds, new_figure, thousands, three_digits
 from suite.claims.trained import without_value
 from suite.instruments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES, theoretical_noise
 from suite.statistics import Interval, mean_interval
@@ -35,14 +35,18 @@ MOST_SEEDS = 10
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """At every batch size the same parameters: trained at the workload's middle batch size. And the noise scale over
     the course of a training."""
-    protocol = Protocol.of(workload, TenthOfTraining(workload.epochs, workload.middle))
-    seeds = min(MOST_SEEDS, scope.seeds)
-    variance = Cell(GRADIENT_VARIANCE, workload.name, "cpu", NO_BATCH_SIZE, seeds, protocol)
+    protocol, seeds = trained_protocol(workload), min(MOST_SEEDS, scope.seeds)
+    variance = Cell(GRADIENT_VARIANCE, workload.name, scope.training_backend, NO_BATCH_SIZE, seeds, protocol)
     sampled = [
-        Cell(GRADIENT_NOISE, workload.name, "cpu", batch_size, seeds, protocol)
+        Cell(GRADIENT_NOISE, workload.name, scope.training_backend, batch_size, seeds, protocol)
         for batch_size in scope.coarse_batch_sizes
     ]
     return [variance, *sampled, *noise_course.cells(workload, scope, seeds), *toy.cells()]
+
+
+def trained_protocol(of: Facts | Workload) -> Protocol:
+    """How the second stage is reached."""
+    return Protocol.of(of, TenthOfTraining(of.epochs, of.middle))
 
 
 def noise(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
@@ -74,9 +78,10 @@ def judge(evidence: Evidence) -> list[Row]:
     Relative noise is the root mean square of |g_B - G| over |G|.
     """
     facts = evidence.facts
+    planned = evidence.rows[evidence.rows["measurement"] == GRADIENT_NOISE.name]
     shared = {
-        "backend": "cpu",
-        "protocol": evidence.rows.loc[evidence.rows["measurement"] == GRADIENT_NOISE.name, "protocol"].iloc[0],
+        "backend": backend_of(planned),
+        "protocol": str(trained_protocol(facts)),
         "small": facts.small,
         "large": facts.large,
         "measure": MEASURE,
@@ -85,7 +90,7 @@ def judge(evidence: Evidence) -> list[Row]:
     rows = evidence.ok()
     sampled = noise(rows, STAGES[0])
     if facts.small not in sampled or facts.large not in sampled:
-        status, reason = status_of(evidence.rows[evidence.rows["measurement"] == GRADIENT_NOISE.name])
+        status, reason = status_of(planned)
         return [Row(**shared, status=status, flags=reason)]
     ratios = {stage: noise(rows, stage)[facts.small] / noise(rows, stage)[facts.large] for stage in STAGES}
     intervals = {stage: geometric_mean(ratio) for stage, ratio in ratios.items()}
@@ -115,12 +120,12 @@ def draw(evidence: Evidence) -> Figure:
             line = [deviation * theoretical_noise(1.0, size, examples) for size in fine]
             axes.plot(fine, line, "k--", linewidth=1, label="theory, from every example's gradient")
         for _, seed in sampled.iterrows():
-            axes.plot(seed.index, seed, ".", color=COLOURS["cpu"], alpha=0.35)
+            axes.plot(seed.index, seed, ".", color=SMALL_COLOUR, alpha=0.35)
         axes.plot(
             sampled.columns,
             sampled.mean(),
             "o",
-            color=COLOURS["cpu"],
+            color=SMALL_COLOUR,
             markersize=4,
             label="sampled batches, each seed",
         )

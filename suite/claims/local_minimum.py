@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from suite.backends import CPU
 from suite.cells import Cell, Scope
 from suite.claims import escapes
 from suite.claims.claim import Claim, Evidence, Illustration, Row, paragraphs, status_of
 from suite.claims.drawing import GREY, new_figure, thousands
-from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
+from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, about_a_toy, heavy_ball, plain
 from suite.instruments.escape import (
     ENDS,
     PHASES,
@@ -50,13 +51,13 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """The toy, whatever the workload: many random starts, a grid of starts and momenta, two balls followed, and
     escapes under noise."""
     name = ball.name
-    ends = [Cell(ENDS, name, "cpu", size, STARTS, one) for size in BATCHES for one in PROTOCOLS.values()]
+    ends = [Cell(ENDS, name, CPU.name, size, STARTS, one) for size in BATCHES for one in PROTOCOLS.values()]
     phases = [
-        Cell(PHASES, name, "cpu", size, DRAWS if size == NOISY else 1, one)
+        Cell(PHASES, name, CPU.name, size, DRAWS if size == NOISY else 1, one)
         for size in BATCHES
         for one in PHASE_PROTOCOLS.values()
     ]
-    rolls = [Cell(ROLLING, name, "cpu", EXAMPLES, 1, one) for one in ROLLS.values()]
+    rolls = [Cell(ROLLING, name, CPU.name, EXAMPLES, 1, one) for one in ROLLS.values()]
     return [*ends, *phases, *rolls, *escapes.cells()]
 
 
@@ -69,7 +70,7 @@ def crossings(evidence: Evidence, batch_size: int, which: str, where: str) -> pd
     """Whether each ball that starts above, or below, the top of the bump ends in the better minimum."""
     rows = evidence.ok()
     rows = rows[(rows["measurement"] == ENDS.name) & (rows["batch_size"] == batch_size)]
-    rows = rows[rows["protocol"] == str(PROTOCOLS[which])]
+    rows = rows[rows["protocol"] == PROTOCOLS[which].key]
     if rows.empty:
         return pd.Series(dtype=float)
     higher = loss_at(rows["start"].to_numpy(dtype=float)) > top()
@@ -91,7 +92,7 @@ def judge(evidence: Evidence) -> list[Row]:
 
 def _compared(evidence: Evidence, size: int, where: str, headline: bool) -> Row:
     shared = {
-        "backend": "cpu",
+        "backend": CPU.name,
         "protocol": f"{PROTOCOLS[WITH]}, batch size {size}, starts {where} the bump",
         "small": size,
         "large": size,
@@ -120,7 +121,7 @@ def draw(evidence: Evidence) -> Figure:
     panels = figure.subplots(1, 3)
     rows = evidence.ok()
     for axes, (which, protocol) in zip(panels, ROLLS.items(), strict=False):
-        rolled = rows[(rows["measurement"] == ROLLING.name) & (rows["protocol"] == str(protocol))]
+        rolled = rows[(rows["measurement"] == ROLLING.name) & (rows["protocol"] == protocol.key)]
         _draw_balls(axes, rolled, which)
     panels[1].sharey(panels[0])
     panels[0].set_ylabel("training loss")
@@ -157,7 +158,7 @@ def draw_phases(evidence: Evidence) -> Figure | None:
     panels = figure.subplots(len(BATCHES), len(PHASE_RATES), sharex=True, sharey=True)
     for line, (size, batch) in zip(panels, BATCHES.items(), strict=True):
         for axes, (rate, protocol) in zip(line, PHASE_PROTOCOLS.items(), strict=True):
-            of = rows[(rows["batch_size"] == size) & (rows["protocol"] == str(protocol))]
+            of = rows[(rows["batch_size"] == size) & (rows["protocol"] == protocol.key)]
             if len(of):
                 image = _draw_phase(axes, of)
             axes.set_title(f"η {rate:g}, {batch}", fontsize="medium")
@@ -199,12 +200,13 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     if above.status != "ok":
         return paragraphs(f"The balls were not rolled: {above.flags}.", escapes.sentence(evidence))
     said = (
-        f"From {above.seeds} random starts higher than the bump, at rate {ball.learning_rate:g}, "
+        f"{about_a_toy(evidence.facts)}From {above.seeds} random starts higher than the bump, at rate "
+        f"{ball.learning_rate:g}, "
         f"{above.value_small:.0%} of the balls end in the better minimum without momentum and "
-        f"{above.value_large:.0%} with lambda {LAMBDA:g}; from {below.seeds} starts below the top of the bump, "
+        f"{above.value_large:.0%} with λ {LAMBDA:g}; from {below.seeds} starts below the top of the bump, "
         f"{below.value_small:.0%} and {below.value_large:.0%}. Momentum spends the height it came from and makes "
         "none: the lecture's picture is that of a ball that rolls in from higher up with little enough friction "
-        "(1 - lambda) / sqrt(eta). Which side a fast ball ends on alternates with its start: it may roll back."
+        "(1 − λ) / √η. Which side a fast ball ends on alternates with its start: it may roll back."
     )
     if noisy.status == "ok":
         said += (
@@ -232,8 +234,8 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
 
 
 PHASES_SAY = (
-    "Where a ball ends that is let go at rest, over its start and its momentum (the lowest row, lambda 0, is "
-    "plain descent), at three learning rates, by the gradient of all examples and of small batches."
+    "Where a ball ends that is let go at rest, over its start and its momentum (the lowest row, λ 0, is SGD "
+    "without momentum), at three learning rates, by the gradient of all examples and of small batches."
 )
 
 claim = Claim(

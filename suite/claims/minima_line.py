@@ -42,7 +42,11 @@ def cells(workload: Workload, scope: Scope, protocol: Protocol) -> list[Cell]:
     if not {workload.small, workload.large} <= set(scope.training_batch_sizes):
         return []
     seeds = min(MOST_SEEDS, scope.seeds)
-    return [Cell(LINE, workload.name, "cpu", workload.large, seeds, protocol, compared_with=workload.small)]
+    return [
+        Cell(
+            LINE, workload.name, scope.training_backend, workload.large, seeds, protocol, compared_with=workload.small
+        )
+    ]
 
 
 def measured(evidence: Evidence) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, process_medians
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, backend_of, process_medians
 from suite.claims.drawing import (
     GREY,
     batch_size_axis,
@@ -26,13 +26,22 @@ from suite.claims.drawing import (
     three_digits,
 )
 from suite.claims.trained import at_target, at_the_end, trouble
-from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH
+from suite.claims.with_momentum import (
+    COLOURS,
+    COLUMNS,
+    PLAIN,
+    WITH,
+    known,
+    momentum_of,
+    optimizers,
+    rates,
+    symbol,
+)
 from suite.statistics import Interval, critical_batch, mean_interval
 from suite.timings import UPDATE_TIME
 from suite.training.learning_rate import Tuned
 from suite.training.protocol import Protocol, TargetLoss
 from suite.training.tuning import TRIAL, TUNED_TRAINING
-from suite.training.update_rule import DESCENT, MOMENTUM
 from suite.workloads import Workload
 
 if TYPE_CHECKING:
@@ -45,21 +54,28 @@ MEASURE = "updates to the target, without / with momentum"
 
 
 def protocols(of: Facts | Workload) -> dict[str, Protocol]:
-    """To the target at a tuned rate, without and with momentum. A movement with momentum adds up to 1 / (1 - lambda)
-    gradients: its grid of rates starts that much lower."""
+    """To the target at a tuned rate, without and with momentum. With SGD a movement adds up to 1 / (1 - λ) gradients:
+    the grid of rates starts that much lower with momentum."""
     target = TargetLoss(of.target_loss, of.max_updates)
-    return {
-        PLAIN: Protocol(of.learning_rate, target, Tuned(), DESCENT),
-        WITH: Protocol(of.learning_rate * (1 - LAMBDA), target, Tuned(), MOMENTUM, LAMBDA),
-    }
+    start = rates(of, of.learning_rate)
+    return {which: Protocol(start[which], target, Tuned(), optimizer) for which, optimizer in optimizers(of).items()}
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Both at the same batch sizes; and the time of an update."""
+    """Both at the same batch sizes, and the time of an update; none where the optimizer's momentum is not known."""
+    if not known(workload):
+        return []
     timed = [
-        Cell(UPDATE_TIME, workload.name, "cpu", size, scope.processes)
+        Cell(
+            UPDATE_TIME,
+            workload.name,
+            scope.training_backend,
+            size,
+            scope.processes,
+            optimizer=workload.optimizer,
+        )
         for size in batch_sizes(workload, scope)
-        if "cpu" in scope.backends
+        if scope.training_backend in scope.backends
     ]
     return [*trained(workload, scope, PLAIN), *trained(workload, scope, WITH), *timed]
 
@@ -76,14 +92,14 @@ def trained(workload: Workload, scope: Scope, which: str) -> list[Cell]:
     """The trainings without or with momentum."""
     protocol = protocols(workload)[which]
     return [
-        Cell(TUNED_TRAINING, workload.name, "cpu", size, scope.seeds, protocol)
+        Cell(TUNED_TRAINING, workload.name, scope.training_backend, size, scope.seeds, protocol)
         for size in batch_sizes(workload, scope)
     ]
 
 
 def finals(evidence: Evidence, which: str) -> pd.DataFrame:
     """The looks at what was trained in the end, without or with momentum."""
-    rows = evidence.rows[evidence.rows["protocol"] == str(protocols(evidence.facts)[which])]
+    rows = evidence.rows[evidence.rows["protocol"] == protocols(evidence.facts)[which].key]
     return rows[rows["stage"] != TRIAL]
 
 
@@ -112,7 +128,7 @@ def judge(evidence: Evidence) -> list[Row]:
     """
     facts = evidence.facts
     shared = {
-        "backend": "cpu",
+        "backend": backend_of(finals(evidence, WITH)),
         "protocol": str(protocols(facts)[WITH]),
         "small": facts.large,
         "large": facts.large,
@@ -224,12 +240,17 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     facts, large = evidence.facts, rows[0]
     if large.status != "ok":
         return f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {large.flags}."
+    why = (
+        " Where noise holds a batch size up, momentum only averages it, as a lower rate would; where curvature does, "
+        "it helps (Kidambi et al. 2018; Shallue et al. 2019)."
+        if facts.optimizer.name == "sgd"
+        else ""
+    )
     return (
         f"To a training loss of {facts.target_loss:g}, each at its own tuned rate, batch size "
-        f"{thousands(facts.large)} takes {three_digits(large.value_small)} updates without momentum, "
-        f"{three_digits(large.value_large)} with lambda {LAMBDA:g}{_at_small(evidence)}. Where noise holds a batch "
-        "size up, momentum only averages it, as a lower rate would; where curvature does, it helps (Kidambi et al. "
-        f"2018; Shallue et al. 2019).{_critical(evidence)}"
+        f"{thousands(facts.large)} takes {three_digits(large.value_small)} updates of {facts.optimizer.label} "
+        f"without momentum, {three_digits(large.value_large)} with {symbol(facts)} {momentum_of(facts):g}"
+        f"{_at_small(evidence)}.{why}{_critical(evidence)}"
     )
 
 
@@ -270,7 +291,10 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-TIMES_SAY = "Updates to the target times the measured time of one update on the CPU."
+TIMES_SAY = (
+    "Updates to the target times the measured time of one update, which for both is that of the workload's own "
+    "optimizer."
+)
 
 claim = Claim(
     name="momentum_speed_up",

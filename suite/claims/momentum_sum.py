@@ -1,8 +1,9 @@
 """Movement: with momentum, the weighted sum of all previous gradients.
 
 The lecture: the movement is the last movement minus the gradient, not the gradient alone, and so
-m_i = -eta sum_(j<i) lambda^(i-1-j) g_j. Checked in the workload's own training. The weights add up to
-1 / (1 - lambda): at a rate of eta / (1 - lambda) plain descent should go the same way while eta is small.
+m_i = -η sum_(j<i) λ^(i-1-j) g_j. Checked in the workload's own training, with its own optimizer. SGD's weights add up
+to 1 / (1 - λ): at a rate of η / (1 - λ) SGD without momentum should go the same way while η is small. Adam's add up
+to 1.
 """
 
 from __future__ import annotations
@@ -12,11 +13,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from suite.backends import CPU
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, status_of
 from suite.claims.drawing import GREY, LIGHT_GREY, bounds, intervals, new_figure, thousands, three_digits
 from suite.claims.trained import log_loss, trouble
-from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
+from suite.claims.with_momentum import (
+    COLOURS,
+    COLUMNS,
+    LAMBDA,
+    PLAIN,
+    WITH,
+    heavy_ball,
+    known,
+    momentum_of,
+    optimizers,
+    plain,
+    rates,
+    symbol,
+)
 from suite.instruments.landscape import PATH, SURFACE
 from suite.instruments.momentum import WEIGHTED_SUM
 from suite.statistics import Interval, mean_interval
@@ -36,21 +51,22 @@ SHOWN_UPDATES = 24
 
 
 def protocols(of: Facts | Workload) -> dict[str, Protocol]:
-    """At the workload's rate without momentum, at the matched one with it."""
-    budget = EqualEpochs(of.epochs)
-    return {
-        PLAIN: plain(of.learning_rate, budget),
-        WITH: heavy_ball(of.learning_rate * (1 - LAMBDA), budget),
-    }
+    """Without and with momentum at matched rates, at its own rate as the workload has it."""
+    return matched_pair(of, of.learning_rate)
+
+
+def matched_pair(of: Facts | Workload, learning_rate: float) -> dict[str, Protocol]:
+    """Without and with momentum in the lecture's form, at the rates at which they go equally far; of the workload's
+    own it is `learning_rate`."""
+    pair = {which: one.with_momentum(one.momentum) for which, one in optimizers(of).items()}
+    at = rates(of, learning_rate)
+    return {which: Protocol(at[which], EqualEpochs(of.epochs), optimizer=one) for which, one in pair.items()}
 
 
 def matched(of: Facts | Workload) -> dict[float, dict[str, Protocol]]:
-    """By plain descent's rate: it, and momentum at the rate at which it goes as far."""
-    budget = EqualEpochs(of.epochs)
-    return {
-        rate: {PLAIN: plain(rate, budget), WITH: heavy_ball(rate * (1 - LAMBDA), budget)}
-        for rate in of.learning_rates
-    }
+    """`matched_pair` by the rate without momentum."""
+    pairs = [matched_pair(of, rate) for rate in of.learning_rates]
+    return {pair[PLAIN].learning_rate: pair for pair in pairs}
 
 
 def toy_protocols() -> dict[str, Protocol]:
@@ -59,27 +75,30 @@ def toy_protocols() -> dict[str, Protocol]:
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Updates with the middle batch size taken apart, trainings with it at matched rates, and the toy's paths."""
+    """Updates with the middle batch size taken apart, trainings with it at matched rates, and the toy's paths; none
+    where the optimizer's momentum is not known."""
+    if not known(workload):
+        return []
     middle, name = workload.middle, workload.name
     sums = [
-        Cell(WEIGHTED_SUM, name, "cpu", middle, min(MOST_SEEDS, scope.seeds), protocol)
+        Cell(WEIGHTED_SUM, name, CPU.name, middle, min(MOST_SEEDS, scope.seeds), protocol)
         for protocol in protocols(workload).values()
     ]
     trainings = [
-        Cell(TRAINING, name, "cpu", middle, scope.seeds, protocol)
+        Cell(TRAINING, name, scope.training_backend, middle, scope.seeds, protocol)
         for pair in matched(workload).values()
         for protocol in pair.values()
         if middle in scope.training_batch_sizes
     ]
     toys = toy_protocols()
-    paths = [Cell(PATH, ravine.name, "cpu", EXAMPLES, 1, protocol) for protocol in toys.values()]
-    return [*sums, *trainings, *paths, Cell(SURFACE, ravine.name, "cpu", EXAMPLES, 1, toys[WITH])]
+    paths = [Cell(PATH, ravine.name, CPU.name, EXAMPLES, 1, protocol) for protocol in toys.values()]
+    return [*sums, *trainings, *paths, Cell(SURFACE, ravine.name, CPU.name, EXAMPLES, 1, toys[WITH])]
 
 
 def sums(evidence: Evidence, which: str) -> pd.DataFrame:
     """A row per seed and update: how far the movement lies from the weighted sum."""
     rows = evidence.rows[evidence.rows["measurement"] == WEIGHTED_SUM.name]
-    return rows[rows["protocol"] == str(protocols(evidence.facts)[which])]
+    return rows[rows["protocol"] == protocols(evidence.facts)[which].key]
 
 
 def judge(evidence: Evidence) -> list[Row]:
@@ -90,7 +109,7 @@ def judge(evidence: Evidence) -> list[Row]:
     """
     facts = evidence.facts
     shared = {
-        "backend": "cpu",
+        "backend": CPU.name,
         "protocol": str(protocols(facts)[WITH]),
         "small": facts.middle,
         "large": facts.middle,
@@ -114,12 +133,12 @@ def room(rows: pd.DataFrame) -> Interval:
 
 
 def matched_effects(evidence: Evidence) -> dict[float, Interval | str]:
-    """By plain descent's rate, training loss with momentum at the matched rate over that without, geometric mean over
-    seeds; or what stands against comparing them."""
+    """By the rate without momentum, training loss with momentum at the matched rate over that without, geometric mean
+    over seeds; or what stands against comparing them."""
     facts, found = evidence.facts, {}
     rows = evidence.rows[evidence.rows["measurement"] == TRAINING.name]
     for rate, pair in matched(facts).items():
-        of = {which: rows[rows["protocol"] == str(protocol)] for which, protocol in pair.items()}
+        of = {which: rows[rows["protocol"] == protocol.key] for which, protocol in pair.items()}
         troubles = [trouble(of[which], f"{which} momentum") for which in of]
         against = [reason or status for status, reason in troubles if status != "ok"]
         found[rate] = against[0] if against else _ratio(of, facts.middle)
@@ -141,12 +160,15 @@ def draw(evidence: Evidence) -> Figure:
         ages = weights["updates"] - weights["gradient"]
         panels[1].plot(ages, weights["weight"], ".", color=COLOURS[WITH], label="in the training", markersize=5)
         fine = np.arange(ages.max() + 1)
-        panels[1].plot(fine, LAMBDA**fine, color="black", linewidth=1, label=f"{LAMBDA:g} to the power of the age")
+        momentum = momentum_of(evidence.facts)
+        panels[1].plot(
+            fine, momentum**fine, color="black", linewidth=1, label=f"{momentum:g} to the power of the age"
+        )
         panels[1].legend(loc="best")
     panels[1].set_ylim(0, 1.1)
     panels[1].set_xlabel("age of the gradient (updates)")
-    panels[1].set_ylabel("its weight in the movement")
-    _draw_matched(panels[2], matched_effects(evidence))
+    panels[1].set_ylabel("its weight in the movement, over the last gradient's")
+    _draw_matched(panels[2], evidence)
     return figure
 
 
@@ -157,15 +179,16 @@ def _draw_weights(figure: Figure, axes: Axes, weights: pd.DataFrame) -> None:
     axes.set_ylabel("movement of update")
     axes.invert_yaxis()
     axes.grid(False)
-    figure.colorbar(image, ax=axes, label="weight of the gradient")
+    figure.colorbar(image, ax=axes, label="weight, over the last gradient's")
 
 
-def _draw_matched(axes: Axes, effects: dict[float, Interval | str]) -> None:
+def _draw_matched(axes: Axes, evidence: Evidence) -> None:
     axes.axhline(1, color=GREY, linewidth=1)
-    known = {rate: one for rate, one in effects.items() if isinstance(one, Interval)}
-    intervals(axes, known, known.values(), fmt="o-")
+    compared = {rate: one for rate, one in matched_effects(evidence).items() if isinstance(one, Interval)}
+    intervals(axes, compared, compared.values(), fmt="o-")
     axes.set_xscale("log")
-    axes.set_xlabel("learning rate η without momentum\n(with it, η (1 − λ))")
+    matching = "the same" if evidence.facts.optimizer.form.averages else "η (1 − λ)"
+    axes.set_xlabel(f"learning rate η without momentum\n(with it, {matching})")
     axes.set_ylabel("training loss, with / without momentum")
 
 
@@ -173,7 +196,7 @@ def draw_arrows(evidence: Evidence) -> Figure | None:
     """The lecture's two slides: each update on the toy's surface, without and with momentum."""
     rows = evidence.ok()
     surface = rows[rows["measurement"] == SURFACE.name]
-    paths = {which: rows[rows["protocol"] == str(protocol)] for which, protocol in toy_protocols().items()}
+    paths = {which: rows[rows["protocol"] == protocol.key] for which, protocol in toy_protocols().items()}
     paths = {which: path[path["measurement"] == PATH.name] for which, path in paths.items()}
     if surface.empty or any(path.empty for path in paths.values()):
         return None
@@ -215,59 +238,89 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         return f"The movements could not be taken apart: {row.flags}."
     found = sums(evidence, WITH)
     last = found[found["updates"] == found["updates"].max()]
+    movement = (
+        f"a movement, times the root mean square gradient that {facts.optimizer.label} divides it by,"
+        if facts.optimizer.form.averages
+        else "a movement"
+    )
     return (
-        f"In training with batch size {thousands(facts.middle)} and lambda {LAMBDA:g} a movement lies "
-        f"{row.value_large:.1e} of its length away from the weighted sum of all previous gradients (single precision "
-        f"rounds by up to {found['bound'].mean():.1e}); from the last gradient's part alone, "
-        f"{last['alone'].mean():.0%} (update {last['updates'].max():.0f}).{_weights_sentence(found)}"
-        f"{_matched_sentence(evidence)} torch.optim.SGD keeps b = lambda b + g and steps -eta b: the lecture's rule "
-        "while the rate is constant; where that changes, it rescales the movements of before as well."
+        f"In training with batch size {thousands(facts.middle)} and {symbol(facts)} {momentum_of(facts):g} "
+        f"{movement} lies {row.value_large:.1e} of its length away from the weighted sum of all previous gradients "
+        f"(single precision rounds by up to {found['bound'].mean():.1e}); from the last gradient's part alone, "
+        f"{last['alone'].mean():.0%} (update {last['updates'].max():.0f}).{_weights_sentence(found, facts)}"
+        f"{_matched_sentence(evidence)}{_torchs_form(facts)}"
     )
 
 
-def _weights_sentence(rows: pd.DataFrame) -> str:
+def _torchs_form(facts: Facts) -> str:
+    """How torch computes the movement, and what counts as part of it."""
+    optimizer = facts.optimizer
+    if not optimizer.form.averages:
+        return (
+            " torch.optim.SGD keeps b = λ b + g and steps −η b: the lecture's rule while the rate is constant; where "
+            "that changes, it rescales the movements of before as well."
+        )
+    decay = (
+        " Its weight decay shrinks the parameters by itself, and is no part of the movement."
+        if optimizer.form.decoupled_weight_decay
+        else ""
+    )
+    return (
+        f" {optimizer.label} steps by a running average of the gradients, whose weights add up to 1, over the root "
+        f"of a running average of their squares (Kingma, Ba 2015).{decay}"
+    )
+
+
+def _weights_sentence(rows: pd.DataFrame, facts: Facts) -> str:
     weights = rows[rows["stage"] == "weight"]
     if weights.empty:
         return ""
-    off = (weights["weight"] - LAMBDA ** (weights["updates"] - weights["gradient"])).abs().max()
+    off = (weights["weight"] - momentum_of(facts) ** (weights["updates"] - weights["gradient"])).abs().max()
     return (
         " The weights that make up each movement best, found by least squares without knowing the rule, lie within "
-        f"{off:.1g} of the powers of lambda."
+        f"{off:.1g} of the powers of {symbol(facts)}, as parts of the last gradient's."
     )
 
 
 def _matched_sentence(evidence: Evidence) -> str:
+    facts = evidence.facts
     effects = {rate: one for rate, one in matched_effects(evidence).items() if isinstance(one, Interval)}
     if len(effects) < 2:
         return ""
+    matching = (
+        f"{facts.optimizer.label}'s weights add up to 1: without momentum it should go about the same way at the "
+        "same rate, as long as that is small."
+        if facts.optimizer.form.averages
+        else "All weights together make 1 / (1 − λ): without momentum, SGD at that many times the rate should go the "
+        "same way as long as the rate is small."
+    )
     said = ", ".join(
         f"×{three_digits(one.estimate)} ({bounds(one, three_digits)}) at {rate:g}" for rate, one in effects.items()
     )
     return (
-        " All weights together make 1 / (1 - lambda): plain descent at that many times the rate should go the same "
-        "way as long as the rate is small. Training loss with over without momentum after "
-        f"{evidence.facts.epochs} epochs, by plain descent's rate: {said}."
+        f" {matching} Training loss with over without momentum after {facts.epochs} epochs, by the rate without: "
+        f"{said}."
     )
 
 
 def numbers(evidence: Evidence) -> pd.DataFrame:
-    table = []
+    table, pairs = [], matched(evidence.facts)
     for rate, one in matched_effects(evidence).items():
-        known = isinstance(one, Interval)
+        compared = isinstance(one, Interval)
         table.append(
             {
                 "rate, without": f"{rate:g}",
-                "rate, with": f"{rate * (1 - LAMBDA):g}",
-                "training loss, with / without": f"×{three_digits(one.estimate)}" if known else "–",
-                "95% interval": bounds(one, three_digits) if known else one,
+                "rate, with": f"{pairs[rate][WITH].learning_rate:g}",
+                "training loss, with / without": f"×{three_digits(one.estimate)}" if compared else "–",
+                "95% interval": bounds(one, three_digits) if compared else one,
             }
         )
     return pd.DataFrame(table)
 
 
 ARROWS_SAY = (
-    "Two slides of the lecture, on twenty examples and two parameters. Without momentum each update follows the "
-    "negative gradient; with it, the negative gradient and the last movement together. Both "
+    "Two slides of the lecture, on twenty examples and two parameters, with SGD. Without momentum each update "
+    "follows the negative gradient; with it, the negative gradient and the last movement together. Both "
     f"make {SHOWN_UPDATES} updates at the same rate."
 )
 

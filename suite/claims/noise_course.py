@@ -13,24 +13,22 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims import momentum_speed_up
-from suite.claims.claim import Evidence
+from suite.claims.claim import Evidence, Facts
 from suite.claims.drawing import (
-    COLOURS,
     GREY,
     LIGHT_GREY,
+    SMALL_COLOUR,
     bounds,
     new_figure,
     thousands,
     three_digits,
 )
 from suite.claims.trained import at_target, left_out, without_value
-from suite.claims.with_momentum import PLAIN
 from suite.instruments.noise_scale import NOISE_SCALE, effective, plain_mean
 from suite.statistics import Interval, mean_interval
 from suite.training.learning_rate import Tuned
 from suite.training.protocol import Protocol, TargetLoss
-from suite.training.tuning import TUNED_TRAINING
-from suite.training.update_rule import DESCENT
+from suite.training.tuning import TRIAL, TUNED_TRAINING
 from suite.workloads import Workload
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ SAYS = (
     "The noise scale tr(Σ) / |G|², exact at every look, over a training at a tuned rate; in a batch of as many "
     "examples, noise and gradient are equally long. Left: each seed, and their geometric mean. Right: what it comes "
     "to, geometric means over seeds with 95% intervals. The effective noise scale b is the one with which S (1 + b "
-    "/ B) predicts the updates that batch size B takes to the target: the sum of b / (1 + b / B) over that of 1 / "
+    "/ B) predicts the updates of SGD with batch size B to the target: the sum of b / (1 + b / B) over that of 1 / "
     "(1 + b / B), over the updates of this training at its B. The critical batch is what the updates to the target, "
     "at several batch sizes and the rate tuned for each, say it is."
 )
@@ -73,17 +71,24 @@ def batch_size(workload: Workload) -> int:
 
 
 def cells(workload: Workload, scope: Scope, seeds: int) -> list[Cell]:
-    """One training along which the noise scale is measured, and those at tuned rates of `momentum_speed_up`; none
-    where the workload leaves that claim out, since it trains too slowly."""
+    """One training along which the noise scale is measured, and those at tuned rates; none where the
+    workload leaves `momentum_speed_up` out, since it trains too slowly."""
     if workload.claims is not None and momentum_speed_up.claim.name not in workload.claims:
         return []
-    protocol = Protocol(
-        workload.learning_rate,
-        TargetLoss(workload.target_loss, workload.max_updates, LOOKS),
-        Tuned(seeds=TRIED_WITH),
-    )
-    along = Cell(NOISE_SCALE, workload.name, "cpu", batch_size(workload), seeds, protocol)
-    return [along, *momentum_speed_up.trained(workload, scope, PLAIN)]
+    target = TargetLoss(workload.target_loss, workload.max_updates, LOOKS)
+    protocol = Protocol.of(workload, target, Tuned(seeds=TRIED_WITH))
+    along = Cell(NOISE_SCALE, workload.name, scope.training_backend, batch_size(workload), seeds, protocol)
+    tuned = [
+        Cell(TUNED_TRAINING, workload.name, scope.training_backend, size, scope.seeds, tuned_protocol(workload))
+        for size in momentum_speed_up.batch_sizes(workload, scope)
+    ]
+    return [along, *tuned]
+
+
+def tuned_protocol(of: Facts | Workload) -> Protocol:
+    """The trainings at tuned rates that show the critical batch size: with the workload's own optimizer, which
+    `momentum_speed_up` trains too."""
+    return Protocol.of(of, TargetLoss(of.target_loss, of.max_updates), Tuned())
 
 
 def measured(evidence: Evidence) -> pd.DataFrame:
@@ -125,8 +130,8 @@ def found(evidence: Evidence) -> dict[str, Interval]:
 
 def updates_to_target(evidence: Evidence) -> pd.DataFrame:
     """At the rate tuned for each: a row per seed, a column per batch size."""
-    tuned = evidence.rows[evidence.rows["measurement"] == TUNED_TRAINING.name]
-    return momentum_speed_up.updates(Evidence(evidence.facts, tuned), PLAIN)
+    rows = evidence.rows[evidence.rows["protocol"] == tuned_protocol(evidence.facts).key]
+    return at_target(rows[rows["stage"] != TRIAL], evidence.facts, "updates")
 
 
 def draw(evidence: Evidence) -> Figure | None:
@@ -147,10 +152,10 @@ def _draw_course(axes: Axes, evidence: Evidence) -> None:
     by_update = looks.pivot(index="updates", columns="seed", values="noise_scale")
     for seed in by_update:
         own = by_update[seed].dropna()
-        axes.plot(own.index, own, color=COLOURS["cpu"], alpha=0.3, linewidth=1)
+        axes.plot(own.index, own, color=SMALL_COLOUR, alpha=0.3, linewidth=1)
     shared = by_update.dropna()
     mean = np.exp(np.log(shared).mean(axis=1))
-    axes.plot(mean.index, mean, color=COLOURS["cpu"], linewidth=2.5, label="mean over seeds")
+    axes.plot(mean.index, mean, color=SMALL_COLOUR, linewidth=2.5, label="mean over seeds")
     axes.axhline(size, color=GREY, linestyle=":", label=f"batch size {thousands(size)}, trained with")
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=0)
@@ -202,13 +207,8 @@ def _measured(evidence: Evidence) -> str:
     if rows.empty:
         return ""
     if course(evidence).empty:
-        return f"The noise scale along {_a_training(evidence)} has no value ({without_value(rows)})."
+        return f"The noise scale along a training has no value ({without_value(rows)})."
     return f"{_comes_to(evidence)}{left_out(rows)}"
-
-
-def _a_training(evidence: Evidence) -> str:
-    own = evidence.facts.update_rule
-    return "a training" + ("" if own == DESCENT.name else f" by plain descent, not by the workload's own {own},")
 
 
 def _comes_to(evidence: Evidence) -> str:
@@ -225,12 +225,17 @@ def _comes_to(evidence: Evidence) -> str:
         else ""
     )
     return (
-        f"Along {_a_training(evidence)} with batch size {thousands(first['batch_size'])} at its tuned rate "
+        f"Along a training with batch size {thousands(first['batch_size'])} at its tuned rate "
         f"{first['learning_rate']:g}{edge} to a training loss of {evidence.facts.target_loss:g}, "
         f"{thousands(each['updates'].mean())} updates, the noise scale is {told[START]} at the start and "
         f"{told[MEAN]} on average over the updates, all weighing the same; weighed for what it predicts, the updates "
-        f"of every batch size, it is {told[EFFECTIVE]}.{critical}"
+        f"of every batch size{_theory(evidence.facts)}, it is {told[EFFECTIVE]}.{critical}"
     )
+
+
+def _theory(facts: Facts) -> str:
+    """Whose theory the prediction is; empty where it is that of the workload's optimizer."""
+    return "" if facts.optimizer.plain_sgd else f" of SGD without momentum (this is {facts.optimizer.label})"
 
 
 def _published(evidence: Evidence) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims import decay_or_grow, factorial, rate_map, sampling, stuck_or_slow
-from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, paragraphs
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, backend_of, paragraphs
 from suite.claims.drawing import GREY, batch_size_colours, bounds, new_figure, thousands, three_digits
 from suite.claims.trained import at_target, at_the_end, log_loss, paired, troubles
 from suite.statistics import Interval, holm, mean_interval, mean_p_value, probability_above_zero
@@ -36,7 +36,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         Cell(
             TRAINING,
             workload.name,
-            "cpu",
+            scope.training_backend,
             batch_size,
             scope.seeds,
             protocol(workload, rate),
@@ -62,14 +62,14 @@ def protocol(of: Facts | Workload, rate: float) -> Protocol:
 
 def at_fixed_rates(evidence: Evidence) -> pd.DataFrame:
     """The trainings for equal epochs at each of the workload's rates."""
-    wanted = [str(protocol(evidence.facts, rate)) for rate in evidence.facts.learning_rates]
+    wanted = [protocol(evidence.facts, rate).key for rate in evidence.facts.learning_rates]
     return evidence.rows[evidence.rows["protocol"].isin(wanted)]
 
 
 def at_own_rate(evidence: Evidence) -> pd.DataFrame:
     """The trainings for equal epochs at the workload's own rate."""
     facts = evidence.facts
-    return evidence.rows[evidence.rows["protocol"] == str(protocol(facts, facts.learning_rate))]
+    return evidence.rows[evidence.rows["protocol"] == protocol(facts, facts.learning_rate).key]
 
 
 def outcome(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
@@ -100,12 +100,14 @@ def judge(evidence: Evidence) -> list[Row]:
     """
     facts, all_rows = evidence.facts, at_fixed_rates(evidence)
     judged = []
-    for name in all_rows["protocol"].unique():
-        rows = all_rows[all_rows["protocol"] == name]
-        headline = name == str(protocol(facts, facts.learning_rate))
+    for rate in facts.learning_rates:
+        rows = all_rows[all_rows["protocol"] == protocol(facts, rate).key]
+        if rows.empty:
+            continue
+        headline = rate == facts.learning_rate
         shared = {
-            "backend": "cpu",
-            "protocol": name,
+            "backend": backend_of(rows),
+            "protocol": str(protocol(facts, rate)),
             "small": facts.small,
             "large": facts.large,
             "measure": MEASURE,
@@ -125,7 +127,8 @@ def judge(evidence: Evidence) -> list[Row]:
                 flags=rates_at_which_it_holds(evidence) if headline else "",
             )
         )
-    return [*judged, *factorial.rows(evidence, OUTCOME, {row.protocol for row in judged})]
+    told = {protocol(facts, rate).key for rate in facts.learning_rates}
+    return [*judged, *factorial.rows(evidence, OUTCOME, told)]
 
 
 def effects_by_rate(evidence: Evidence) -> pd.DataFrame:
@@ -218,7 +221,7 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     if row.status != "ok":
         said = f"At learning rate {facts.learning_rate:g} the comparison cannot be made: {row.flags}. {other}"
         return paragraphs(said, *beside)
-    selected = evidence.rows[evidence.rows["protocol"] == row.protocol]
+    selected = at_own_rate(evidence)
     wins = probability_above_zero(log_loss_differences(selected, facts))
     scores = [paired(selected, size, "train_score").mean() for size in (facts.small, facts.large)]
     return paragraphs(
@@ -267,9 +270,9 @@ claim = Claim(
     explain=explain,
     numbers=numbers,
     illustrations=(
-        Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.TITLE, factorial.SAYS),
+        Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.TITLE, factorial.says),
         Illustration(rate_map.draw, rate_map.TITLE, rate_map.SAYS),
-        Illustration(decay_or_grow.draw, decay_or_grow.TITLE, decay_or_grow.SAYS),
+        Illustration(decay_or_grow.draw, decay_or_grow.TITLE, decay_or_grow.says),
         Illustration(sampling.draw, sampling.TITLE, sampling.SAYS),
     ),
 )

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from suite.backends import CPU
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, status_of
 from suite.claims.drawing import GREY, bounds, new_figure, three_digits
 from suite.claims.trained import trouble
-from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, heavy_ball, plain
+from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, about_a_toy, heavy_ball, plain
 from suite.instruments.momentum import growth
 from suite.instruments.saddle import CURVATURE, LEAVING, LEFT_AT, updates_to_leave
 from suite.statistics import Interval, mean_interval, value_at_crossing
@@ -43,11 +44,11 @@ STARTS = 30
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """The toy from many starts, whatever the workload."""
-    return [Cell(LEAVING, saddle.name, "cpu", EXAMPLES, STARTS, protocol) for protocol in PROTOCOLS.values()]
+    return [Cell(LEAVING, saddle.name, CPU.name, EXAMPLES, STARTS, protocol) for protocol in PROTOCOLS.values()]
 
 
 def looks(evidence: Evidence, which: str) -> pd.DataFrame:
-    return evidence.rows[evidence.rows["protocol"] == str(PROTOCOLS[which])]
+    return evidence.rows[evidence.rows["protocol"] == PROTOCOLS[which].key]
 
 
 def updates(evidence: Evidence, which: str) -> pd.Series:
@@ -63,7 +64,7 @@ def expected(evidence: Evidence, which: str) -> pd.Series:
     """The same by the closed form, from where each started."""
     rows, protocol = looks(evidence, which), PROTOCOLS[which]
     starts = rows[rows["updates"] == 0].set_index("seed")["distance"]
-    return starts.map(lambda start: updates_to_leave(protocol.learning_rate, protocol.momentum, start))
+    return starts.map(lambda start: updates_to_leave(protocol.learning_rate, protocol.optimizer.momentum, start))
 
 
 def judge(evidence: Evidence) -> list[Row]:
@@ -78,7 +79,7 @@ def judge(evidence: Evidence) -> list[Row]:
 
 def _compared(evidence: Evidence, without: str, headline: bool) -> Row:
     shared = {
-        "backend": "cpu",
+        "backend": CPU.name,
         "protocol": str(PROTOCOLS[WITH]) if headline else str(PROTOCOLS[without]),
         "small": EXAMPLES,
         "large": EXAMPLES,
@@ -133,7 +134,7 @@ def _draw_starts(left: Axes, right: Axes, rows: pd.DataFrame, which: str) -> Non
         right.plot(one["updates"], one["distance"], **style)
         if seed == 0:
             near = one[one["distance"] < 0.3]
-            gone = np.log(growth(protocol.learning_rate, protocol.momentum, CURVATURE))
+            gone = np.log(growth(protocol.learning_rate, protocol.optimizer.momentum, CURVATURE))
             end = near["updates"].iloc[-1]
             line = near["distance"].iloc[-1] * np.exp(gone * (near["updates"] - end))
             right.plot(near["updates"], line, "--", color="black", linewidth=1, zorder=3)
@@ -145,9 +146,10 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         return f"The saddle was not left: {same.flags}."
     predicted = [_geometric_mean(expected(evidence, which)) for which in (PLAIN, WITH)]
     return (
-        f"The loss (1 - w1 w2)^2 has a saddle at zero: its gradient vanishes there, though no minimum is near. From "
-        f"{same.seeds} starts about a millionth away from it, plain descent at rate {saddle.learning_rate:g} takes "
-        f"{three_digits(same.value_small)} updates to get {LEFT_AT:g} away, momentum with lambda {LAMBDA:g} "
+        f"{about_a_toy(evidence.facts)}The loss (1 − w1 w2)^2 has a saddle at zero: its gradient vanishes there, "
+        f"though no minimum is near. From {same.seeds} starts about a millionth away from it, SGD without momentum "
+        f"at rate {saddle.learning_rate:g} takes {three_digits(same.value_small)} updates to get {LEFT_AT:g} away, "
+        f"with λ {LAMBDA:g} "
         f"{three_digits(same.value_large)}; the closed form says {three_digits(predicted[0])} and "
         f"{three_digits(predicted[1])}.{_matched_sentence(matched)}"
     )
@@ -158,23 +160,23 @@ def _matched_sentence(row: Row) -> str:
         return ""
     interval = Interval(row.effect, row.effect_low, row.effect_high, row.seeds)
     return (
-        f" It is the larger effective rate that does it: plain descent at the matched rate eta / (1 - lambda) = "
-        f"{PROTOCOLS[MATCHED].learning_rate:g} takes {three_digits(row.value_small)} "
+        f" It is the larger effective rate that does it: without momentum, at the matched rate η / (1 − λ) = "
+        f"{PROTOCOLS[MATCHED].learning_rate:g}, SGD takes {three_digits(row.value_small)} "
         f"(×{three_digits(row.effect)} of momentum's, {bounds(interval, three_digits)}). What momentum adds is "
-        "room: where the loss is curved upwards, it is stable up to (1 + lambda) / (1 - lambda) = "
-        f"{(1 + LAMBDA) / (1 - LAMBDA):.0f} times plain descent's largest effective rate."
+        "room: where the loss is curved upwards, it is stable up to (1 + λ) / (1 − λ) = "
+        f"{(1 + LAMBDA) / (1 - LAMBDA):.0f} times the largest effective rate without it."
     )
 
 
 def numbers(evidence: Evidence) -> pd.DataFrame:
     table = []
     for which, protocol in PROTOCOLS.items():
-        factor = growth(protocol.learning_rate, protocol.momentum, CURVATURE)
+        factor = growth(protocol.learning_rate, protocol.optimizer.momentum, CURVATURE)
         if not (looks(evidence, which)["status"] == "ok").any():
             continue
         table.append(
             {
-                "momentum": f"lambda {protocol.momentum:g}" if protocol.momentum else "without",
+                "momentum": f"λ {protocol.optimizer.momentum:g}" if protocol.optimizer.momentum else "without",
                 "learning rate": f"{protocol.learning_rate:g}",
                 "distance grows by, an update": f"×{factor:.4f}",
                 "updates, measured": three_digits(_geometric_mean(updates(evidence, which))),

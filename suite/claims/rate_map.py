@@ -15,7 +15,7 @@ import pandas as pd
 from suite.cells import Cell, Scope
 from suite.claims.claim import Evidence, Facts
 from suite.claims.drawing import new_figure, thousands
-from suite.claims.factorial import EPOCHS, RATES, protocols
+from suite.claims.factorial import EPOCHS, TUNED, protocols
 from suite.training.protocol import Protocol
 from suite.training.tuning import TRIAL, TUNED_TRAINING
 from suite.workloads import Workload
@@ -35,13 +35,13 @@ SAYS = (
 
 def protocol(of: Facts | Workload) -> Protocol:
     """The tuned rate for equal epochs."""
-    return protocols(of)[RATES[-1], EPOCHS]
+    return protocols(of)[TUNED, EPOCHS]
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Every batch size at its tuned rate; none outside a factorial scope."""
     return [
-        Cell(TUNED_TRAINING, workload.name, "cpu", size, scope.seeds, protocol(workload))
+        Cell(TUNED_TRAINING, workload.name, scope.training_backend, size, scope.seeds, protocol(workload))
         for size in scope.training_batch_sizes
         if scope.factorial
     ]
@@ -50,7 +50,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 def losses(evidence: Evidence) -> pd.DataFrame:
     """Geometric mean of the final training loss over the trials of each rate (index, ascending) at each batch size
     (columns); infinite where one diverged, no number where the rate was not tried."""
-    rows = evidence.rows[evidence.rows["protocol"] == str(protocol(evidence.facts))]
+    rows = evidence.rows[evidence.rows["protocol"] == protocol(evidence.facts).key]
     if "stage" not in rows or rows.empty:
         return pd.DataFrame()
     trials = rows[rows["stage"] == TRIAL]

@@ -63,7 +63,7 @@ def protocols(of: Facts | Workload) -> dict[tuple[str, str], Protocol]:
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """At Small and the middle batch size; none outside a factorial scope."""
     return [
-        Cell(TRAINING, workload.name, "cpu", size, scope.seeds, protocol)
+        Cell(TRAINING, workload.name, scope.training_backend, size, scope.seeds, protocol)
         for size in starts(workload)
         for protocol in protocols(workload).values()
         if scope.factorial and size in scope.training_batch_sizes

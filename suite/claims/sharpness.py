@@ -15,7 +15,7 @@ import pandas as pd
 
 from suite.cells import Cell, Scope
 from suite.claims import minima_line
-from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row
+from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, backend_of
 from suite.claims.drawing import (
     GREY,
     LARGE_COLOUR,
@@ -49,13 +49,17 @@ LOOKS = 1.03
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Small and Large, trained to the target loss; and the line between them."""
-    protocol = Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates, LOOKS))
+    protocol = target_protocol(workload)
     sharp = [
-        Cell(SHARPNESS, workload.name, "cpu", batch_size, min(MOST_SEEDS, scope.seeds), protocol)
+        Cell(SHARPNESS, workload.name, scope.training_backend, batch_size, min(MOST_SEEDS, scope.seeds), protocol)
         for batch_size in (workload.small, workload.large)
         if batch_size in scope.training_batch_sizes
     ]
     return [*sharp, *minima_line.cells(workload, scope, protocol)]
+
+
+def target_protocol(of: Facts | Workload) -> Protocol:
+    return Protocol.of(of, TargetLoss(of.target_loss, of.max_updates, LOOKS))
 
 
 def measured(evidence: Evidence) -> pd.DataFrame:
@@ -83,8 +87,8 @@ def judge(evidence: Evidence) -> list[Row]:
     """
     facts, rows = evidence.facts, measured(evidence)
     shared = {
-        "backend": "cpu",
-        "protocol": rows["protocol"].iloc[0],
+        "backend": backend_of(rows),
+        "protocol": str(target_protocol(facts)),
         "small": facts.small,
         "large": facts.large,
         "measure": MEASURE,

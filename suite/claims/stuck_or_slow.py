@@ -22,7 +22,11 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     protocol = Protocol.of(workload, EqualUpdates(workload.epochs, workload.small))
     if not scope.factorial or workload.large not in scope.training_batch_sizes:
         return []
-    return [Cell(STANDSTILL, workload.name, "cpu", workload.large, min(MOST_SEEDS, scope.seeds), protocol)]
+    return [
+        Cell(
+            STANDSTILL, workload.name, scope.training_backend, workload.large, min(MOST_SEEDS, scope.seeds), protocol
+        )
+    ]
 
 
 def sentence(evidence: Evidence) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from suite.backends import CPU
 from suite.cells import Cell
 from suite.claims.claim import Evidence
 from suite.claims.drawing import LARGE_COLOUR, SMALL_COLOUR, new_figure
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 TITLE = "The lecture's toy"
 SAYS = (
-    "Twenty examples and two parameters. Left, the full batch: one update after seeing all "
+    "Twenty examples and two parameters, with SGD. Left, the full batch: one update after seeing all "
     "twenty, a steady path. Right, batch size 1: an update for each example, twenty in the same epoch, and a noisy "
     "path. Large dots mark the ends of epochs."
 )
@@ -32,10 +33,10 @@ SAYS = (
 def cells() -> list[Cell]:
     """The surface, and the paths of batch size 1 and of the full batch."""
     protocol = Protocol.of(workload, EqualEpochs(workload.epochs))
-    surface = Cell(SURFACE, workload.name, "cpu", 1, repeats=1, protocol=protocol)
+    surface = Cell(SURFACE, workload.name, CPU.name, 1, repeats=1, protocol=protocol)
     return [
         surface,
-        *(Cell(PATH, workload.name, "cpu", size, repeats=1, protocol=protocol) for size in (1, EXAMPLES)),
+        *(Cell(PATH, workload.name, CPU.name, size, repeats=1, protocol=protocol) for size in (1, EXAMPLES)),
     ]
 
 

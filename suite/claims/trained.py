@@ -12,7 +12,7 @@ from suite.training.protocol import Protocol
 def by_protocol(evidence: Evidence, batch_size: int, protocols: dict[str, Protocol]) -> dict[str, pd.DataFrame]:
     """The looks at the trainings with `batch_size` by each of `protocols`, under its name."""
     rows = evidence.rows[evidence.rows["batch_size"] == batch_size]
-    return {name: rows[rows["protocol"] == str(protocol)] for name, protocol in protocols.items()}
+    return {name: rows[rows["protocol"] == protocol.key] for name, protocol in protocols.items()}
 
 
 def at_the_end(rows: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from suite.backends import BACKENDS
 from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, relative_times, status_of
 from suite.claims.drawing import (
@@ -44,24 +45,32 @@ if TYPE_CHECKING:
 FACTOR = 1.5
 MEASURE = "B_same over that of sequential"
 NULL = 10
-PARALLEL = ("cpu", "cuda")
+PARALLEL = tuple(name for name, backend in BACKENDS.items() if backend.parallel)
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Both parallel backends, and always `sequential`, the yardstick."""
+    """Every parallel backend, and always `sequential`, the yardstick."""
     return [
-        Cell(UPDATE_TIME, workload.name, backend, batch_size, scope.processes, arm=arm)
+        Cell(
+            UPDATE_TIME,
+            workload.name,
+            backend,
+            batch_size,
+            scope.processes,
+            optimizer=workload.optimizer,
+            input_pipeline=input_pipeline,
+        )
         for backend in (*PARALLEL, "sequential")
-        for arm in ("resident", "loader")
-        for batch_size in batch_sizes(scope, backend, arm)
-        if (backend in scope.backends if backend in PARALLEL else arm == "resident")
+        for input_pipeline in ("resident", "dataloader")
+        for batch_size in batch_sizes(scope, backend, input_pipeline)
+        if (backend in scope.backends if backend in PARALLEL else input_pipeline == "resident")
     ]
 
 
-def batch_sizes(scope: Scope, backend: str, arm: str) -> tuple[int, ...]:
+def batch_sizes(scope: Scope, backend: str, input_pipeline: str) -> tuple[int, ...]:
     if backend == "sequential":
         return sequential_batch_sizes(scope)
-    return scope.batch_sizes if arm == "resident" else few(scope)
+    return scope.batch_sizes if input_pipeline == "resident" else few(scope)
 
 
 def few(scope: Scope) -> tuple[int, ...]:
@@ -69,9 +78,9 @@ def few(scope: Scope) -> tuple[int, ...]:
     return tuple(sorted({*scope.coarse_batch_sizes[::3], scope.coarse_batch_sizes[-1]}))
 
 
-def of(rows: pd.DataFrame, backend: str, arm: str = "resident") -> pd.DataFrame:
-    """The timings of one backend and arm."""
-    return rows[(rows["backend"] == backend) & (rows["arm"] == arm)]
+def of(rows: pd.DataFrame, backend: str, input_pipeline: str = "resident") -> pd.DataFrame:
+    """The timings of one backend and input_pipeline."""
+    return rows[(rows["backend"] == backend) & (rows["input_pipeline"] == input_pipeline)]
 
 
 def same_time_batches(rows: pd.DataFrame) -> pd.Series:
@@ -109,25 +118,25 @@ def judge(evidence: Evidence) -> list[Row]:
     sequential = same_time_batches(of(evidence.ok(), "sequential"))
     rows = []
     for backend in PARALLEL:
-        for arm in ("resident", "loader"):
-            of_backend = of(evidence.rows, backend, arm)
+        for input_pipeline in ("resident", "dataloader"):
+            of_backend = of(evidence.rows, backend, input_pipeline)
             if len(of_backend):
-                rows.append(_judge_backend(evidence, of_backend, sequential, backend, arm))
+                rows.append(_judge_backend(evidence, of_backend, sequential, backend, input_pipeline))
     return rows
 
 
 def _judge_backend(
-    evidence: Evidence, of_backend: pd.DataFrame, sequential: pd.Series, backend: str, arm: str
+    evidence: Evidence, of_backend: pd.DataFrame, sequential: pd.Series, backend: str, input_pipeline: str
 ) -> Row:
     facts = evidence.facts
     shared = {
         "backend": backend,
-        "protocol": "data resident" if arm == "resident" else "DataLoader",
+        "protocol": "data resident" if input_pipeline == "resident" else "DataLoader",
         "small": facts.small,
         "measure": MEASURE,
         "unit": "s",
         "null": NULL,
-        "headline": arm == "resident",
+        "headline": input_pipeline == "resident",
     }
     measured = of_backend[of_backend["status"] == "ok"]
     medians = process_medians(measured)
@@ -222,10 +231,10 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
 def numbers(evidence: Evidence) -> pd.DataFrame:
     table = {}
     for backend in ("sequential", *PARALLEL):
-        for arm in ("resident", "loader"):
-            medians = process_medians(of(evidence.ok(), backend, arm))
+        for input_pipeline in ("resident", "dataloader"):
+            medians = process_medians(of(evidence.ok(), backend, input_pipeline))
             if not medians.empty:
-                name = f"{backend}, {arm}"
+                name = f"{backend}, {input_pipeline}"
                 table[name] = medians.median().map(seconds)
     frame = pd.DataFrame(table).fillna("–")
     frame.insert(0, "batch size", [thousands(size) for size in frame.index])

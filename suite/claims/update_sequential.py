@@ -25,7 +25,7 @@ MEASURE = "time of an update, Large / Small"
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     return [
-        Cell(UPDATE_TIME, workload.name, "sequential", batch_size, scope.processes)
+        Cell(UPDATE_TIME, workload.name, "sequential", batch_size, scope.processes, optimizer=workload.optimizer)
         for batch_size in sequential_batch_sizes(scope)
         if "sequential" in scope.backends
     ]

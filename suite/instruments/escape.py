@@ -8,11 +8,9 @@ import scipy
 import torch
 from torch import Tensor
 
-from suite import seeds
 from suite.backends import BACKENDS
 from suite.cells import Cell, Measurement
 from suite.training.ensemble import Ensemble
-from suite.training.update_rule import MOMENTUM
 from suite.workloads import Data, Workload
 from suite.workloads.ball import LEFT, RIGHT, stationary_points
 
@@ -24,11 +22,10 @@ COMPILED_FROM = 1000
 """Updates that repay compiling: an eager one loses 1 ms, and a thousand of them what compiling takes."""
 
 
-def independent_batches(data: Data, batch_size: int, replicas: int, *names: str | int) -> Iterator[Tensor]:
-    """Indices [R, B] drawn with replacement, afresh for every update, so that the noise of one tells nothing of the
-    next; all examples where the batch is that large. From the stream called `names`."""
+def independent_batches(data: Data, batch_size: int, replicas: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Indices [R, B] drawn with replacement by `generator`, afresh for every update, so that the noise of one tells
+    nothing of the next; all examples where the batch is that large."""
     count, device = len(data.train_inputs), data.train_inputs.device
-    generator = seeds.generator(*names)
     everything = torch.arange(count, device=device).expand(replicas, -1)
     while True:
         if batch_size == count:
@@ -42,16 +39,19 @@ def rolled(
 ) -> Iterator[tuple[int, Tensor]]:
     """Updates made and where the balls are [R], before the first update and after each, from rest at `starts` [R]
     with their own `momenta` [R] at the cell's rate and batch size."""
-    device, count = BACKENDS[cell.backend].device, len(starts)
+    device, count = BACKENDS[cell.backend].device.torch_device, len(starts)
     data = data.to(device)
     examples = (data.train_inputs, data.train_targets)
-    ensemble = Ensemble(workload, [0] * count, cell.protocol.learning_rate, momenta.tolist(), MOMENTUM, device)
+    protocol = cell.protocol
+    varied = {"momentum": momenta.tolist()}
+    ensemble = Ensemble(workload, [0] * count, protocol.learning_rate, protocol.optimizer, device, varied)
     (position,) = ensemble.parameters.values()
     position.copy_(starts)
     if most_updates > COMPILED_FROM:
         ensemble.compile(*examples, cell.batch_size)
     yield 0, position
-    batches = independent_batches(data, cell.batch_size, count, "escape", cell.batch_size, count)
+    generator = workload.generator("escape", cell.batch_size, count)
+    batches = independent_batches(data, cell.batch_size, count, generator)
     for updates, indices in zip(range(1, most_updates + 1), batches, strict=False):
         ensemble.update(*examples, indices)
         yield updates, position
@@ -76,7 +76,7 @@ def measure_ends(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """A row per replica (`seed`): its `start`, drawn with its initial parameters, and whether it ends beyond the bump
     (`crossed`, 1 or 0)."""
     starts = torch.stack([workload.initial_model(replica).position.detach() for replica in range(cell.repeats)])
-    momenta = torch.full((cell.repeats,), cell.protocol.momentum)
+    momenta = torch.full((cell.repeats,), cell.protocol.optimizer.momentum)
     end = ends(rolled(workload, data, cell, starts, momenta, budget(cell, data)))
     rows = pd.DataFrame({"start": starts.tolist(), "crossed": crossed(end).tolist()})
     return rows.rename_axis("seed").reset_index().assign(status="ok")
@@ -87,7 +87,7 @@ def measure_phases(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     beyond the bump (`crossed`)."""
     thinned = 1 if cell.repeats == 1 else 2
     starts = torch.linspace(LEFT, RIGHT, STARTS // thinned)
-    grid = torch.cartesian_prod(starts, torch.linspace(0, cell.protocol.momentum, MOMENTA // thinned))
+    grid = torch.cartesian_prod(starts, torch.linspace(0, cell.protocol.optimizer.momentum, MOMENTA // thinned))
     every = grid.repeat(cell.repeats, 1)
     end = crossed(ends(rolled(workload, data, cell, every[:, 0], every[:, 1], budget(cell, data))))
     rows = pd.DataFrame(grid.tolist(), columns=["start", "momentum"])
@@ -97,7 +97,7 @@ def measure_phases(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
 def measure_rolling(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """A row per start of ROLLED_FROM and update: `position`."""
     starts = torch.tensor(ROLLED_FROM)
-    momenta = torch.full_like(starts, cell.protocol.momentum)
+    momenta = torch.full_like(starts, cell.protocol.optimizer.momentum)
     rows = [
         (updates, start, at)
         for updates, position in rolled(workload, data, cell, starts, momenta, budget(cell, data))
@@ -112,7 +112,7 @@ def measure_escape_times(workload: Workload, data: Data, cell: Cell) -> pd.DataF
     bottom, _, better = stationary_points(workload.initial_model(0).tilt)
     starts = torch.full((cell.repeats,), bottom)
     first = torch.full((cell.repeats,), torch.inf)
-    momenta = torch.full((cell.repeats,), cell.protocol.momentum)
+    momenta = torch.full((cell.repeats,), cell.protocol.optimizer.momentum)
     for updates, position in rolled(workload, data, cell, starts, momenta, budget(cell, data)):
         first = first.where((position.cpu() < better) | first.isfinite(), float(updates))
         if first.isfinite().all():

@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from suite import seeds
-from suite.backends import CPU, PerExampleLoss
+from suite import devices, seeds
+from suite.backends import BACKENDS, Backend, PerExampleLoss
 from suite.cells import Cell, Measurement
 from suite.instruments.gradient_pass import gradient_statistics
 from suite.statistics import Interval, ratio_interval
@@ -55,9 +55,9 @@ def sampled_noise(
     mean = batch_gradient(model, loss, inputs, targets)
     squares = 0.0
     for _ in range(batches):
-        indices = torch.randperm(len(inputs), generator=generator)[:batch_size]
+        indices = torch.randperm(len(inputs), generator=generator)[:batch_size].to(inputs.device)
         gradient = batch_gradient(model, loss, inputs[indices], targets[indices])
-        squares += (gradient - mean).double().square().sum().item()
+        squares += (gradient - mean).to(devices.of(mean).widest_float).square().sum().item()
     return math.sqrt(squares / batches)
 
 
@@ -86,13 +86,16 @@ def noise_scale_from_two_batch_sizes(
     return ratio_interval(variances, squared_norms + (variances / examples if examples else 0))
 
 
-def train_a_tenth(workload: Workload, data: Data, model: nn.Module, protocol: Protocol, replica: int) -> None:
-    """Train `model` as far as the protocol's `TenthOfTraining` says."""
-    optimizer = protocol.update_rule.twin(model.parameters(), protocol.learning_rate, protocol.momentum)
-    batches = endless_batches(data, protocol, protocol.budget.batch_size, replica)
-    with seeds.torch_seeded("dropout", protocol.budget.batch_size, replica):
+def train_a_tenth(
+    workload: Workload, data: Data, model: nn.Module, protocol: Protocol, replica: int, backend: Backend
+) -> None:
+    """Train `model` on `backend` as far as the protocol's `TenthOfTraining` says."""
+    batch_size = protocol.budget.batch_size
+    optimizer = protocol.optimizer_at(batch_size).make(model, protocol.learning_rate)
+    batches = endless_batches(workload, data, protocol, batch_size, replica)
+    with seeds.torch_seeded("dropout", batch_size, replica, base_seed=workload.base_seed):
         for _ in range(protocol.budget.updates(len(data.train_inputs))):
-            update(CPU, model, workload.loss, optimizer, *next(batches))
+            update(backend, model, workload.loss, optimizer, *next(batches))
 
 
 def sampled_batches(batch_size: int, examples: int) -> int:
@@ -102,13 +105,16 @@ def sampled_batches(batch_size: int, examples: int) -> int:
 
 def stages(workload: Workload, data: Data, cell: Cell) -> Iterator[tuple[int, str, Data, nn.Module]]:
     """Each replica of the cell at each stage: its number, the stage, its split, and the model there, in
-    evaluation mode."""
+    evaluation mode; on the cell's device."""
+    backend = BACKENDS[cell.backend]
+    device = backend.device.torch_device
+    data = data.to(device)
     for replica in range(cell.repeats):
         split = workload.replica_data(data, replica)
-        model = workload.initial_model(replica)
+        model = workload.initial_model(replica).to(device)
         for stage in STAGES:
             if stage != STAGES[0]:
-                train_a_tenth(workload, split, model.train(), cell.protocol, replica)
+                train_a_tenth(workload, split, model.train(), cell.protocol, replica, backend)
             yield replica, stage, split, model.eval()
 
 
@@ -118,7 +124,7 @@ def measure_noise(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     rows = []
     for replica, stage, split, model in stages(workload, data, cell):
         examples = (split.train_inputs, split.train_targets)
-        generator = seeds.generator("noise", stage, cell.batch_size, replica)
+        generator = workload.generator("noise", stage, cell.batch_size, replica)
         batches = sampled_batches(cell.batch_size, len(split.train_inputs))
         norm = batch_gradient(model, workload.loss, *examples).norm().item()
         noise = sampled_noise(model, workload.loss, *examples, cell.batch_size, batches, generator)

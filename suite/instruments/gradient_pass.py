@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from suite import devices
 from suite.backends import PerExampleLoss
 from suite.instruments.layer_gradients import FORMULAS, of_each, own_parameters
 from suite.training.ensemble import layers_that_vmap_knows
@@ -30,8 +31,8 @@ PER_EXAMPLE_VALUES = 2**26
 
 @dataclass(frozen=True)
 class GradientStatistics:
-    """Of the gradients g_i of N examples: by parameter's name, their mean G (float64) and the trace of their
-    covariance, S2 = sum_i |g_i - G|^2 / (N - 1), in the squared unit of the gradient."""
+    """Of the gradients g_i of N examples: by parameter's name, their mean G, in the device's widest float,
+    and the trace of their covariance, S2 = sum_i |g_i - G|^2 / (N - 1), in the squared unit of the gradient."""
 
     examples: int
     mean: dict[str, Tensor]
@@ -76,7 +77,8 @@ def gradient_statistics(
 
 
 Sums = dict[str, tuple[Tensor, Tensor]]
-"""By parameter's name: sum of the squared norms of the gradients [], and sum of the gradients, both in float64."""
+"""By parameter's name: sum of the squared norms of the gradients [], and sum of the gradients, both in the device's
+widest float."""
 
 
 def formula_sums(
@@ -249,7 +251,7 @@ def add_to(totals: Sums, name: str, some: tuple[Tensor, Tensor]) -> None:
     if name in totals:
         totals[name] = (totals[name][0] + norms, totals[name][1].add_(total))
     else:
-        totals[name] = (norms, total.double())
+        totals[name] = (norms, total.to(devices.of(total).widest_float))
 
 
 class FormulaFailed(Exception):

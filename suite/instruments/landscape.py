@@ -31,10 +31,10 @@ def path(workload: Workload, data: Data, protocol: Protocol, batch_size: int) ->
     """Where replica 0 stands after each update of the protocol's budget: `updates`, the parameters `first` and
     `second`, `train_loss` over the whole training set, and the gradient of the batch that led there,
     `first_gradient` and `second_gradient`, nan at the start."""
-    model = workload.initial_model(0)
-    optimizer = protocol.update_rule.twin(model.parameters(), protocol.learning_rate, protocol.momentum)
+    model = workload.initial_model(0).to(data.train_inputs.device)
+    optimizer = protocol.optimizer_at(batch_size).make(model, protocol.learning_rate)
     examples = (data.train_inputs, data.train_targets)
-    batches = endless_batches(data, protocol, batch_size, replica=0)
+    batches = endless_batches(workload, data, protocol, batch_size, replica=0)
     rows = [(0, *both(model), evaluate(workload, model, *examples)[0], float("nan"), float("nan"))]
     for updates in range(1, protocol.budget.expected_updates(len(data.train_inputs), batch_size) + 1):
         update(CPU, model, workload.loss, optimizer, *next(batches))
@@ -46,11 +46,11 @@ def path(workload: Workload, data: Data, protocol: Protocol, batch_size: int) ->
 def surface(workload: Workload, data: Data, first: tuple[float, float], second: tuple[float, float]) -> pd.DataFrame:
     """Training loss on a grid of GRID x GRID parameters between the bounds `first` and `second`: a row per
     grid point, columns `first`, `second`, `train_loss`."""
-    model = workload.initial_model(0)
+    model, device = workload.initial_model(0), data.train_inputs.device
     rows = []
     for one in torch.linspace(*first, GRID).tolist():
         for two in torch.linspace(*second, GRID).tolist():
-            nn.utils.vector_to_parameters(torch.tensor([one, two]), model.parameters())
+            nn.utils.vector_to_parameters(torch.tensor([one, two], device=device), model.parameters())
             rows.append((one, two, evaluate(workload, model, data.train_inputs, data.train_targets)[0]))
     return pd.DataFrame(rows, columns=["first", "second", "train_loss"])
 

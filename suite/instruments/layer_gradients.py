@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from suite import devices
+
 Gradient = tuple[Tensor, Tensor]
-"""Of one parameter: the sum of the squared norms of the n examples' gradients, [] in float64, and the sum of the
-gradients, in the parameter's shape."""
+"""Of one parameter: the sum of the squared norms of the n examples' gradients, [] in the device's widest float, and
+the sum of the gradients, in the parameter's shape."""
 WINDOW_VALUES = 2**18
 """Values that the windows of a convolution hold at once: what stays in a core's cache."""
 
@@ -23,7 +25,12 @@ WINDOW_VALUES = 2**18
 def of_each(gradients: Tensor) -> Gradient:
     """From the gradients of all examples, [n, ...]."""
     norms = torch.linalg.vector_norm(gradients.reshape(len(gradients), -1), dim=1)
-    return norms.double().square().sum(), gradients.sum(dim=0)
+    return sum_of_squares(norms), gradients.sum(dim=0)
+
+
+def sum_of_squares(norms: Tensor) -> Tensor:
+    """Of the norms [n], each squared in the device's widest float."""
+    return norms.to(devices.of(norms).widest_float).square().sum()
 
 
 def outer(a: Tensor, d: Tensor) -> Gradient:
@@ -31,10 +38,10 @@ def outer(a: Tensor, d: Tensor) -> Gradient:
     positions, inputs, outputs = a.shape[1], a.shape[2], d.shape[2]
     if positions == 1:
         norms = torch.linalg.vector_norm(a[:, 0], dim=1) * torch.linalg.vector_norm(d[:, 0], dim=1)
-        return norms.double().square().sum(), d[:, 0].T @ a[:, 0]
+        return sum_of_squares(norms), d[:, 0].T @ a[:, 0]
     if positions * (inputs + outputs) < inputs * outputs:
         gram = (a @ a.mT) * (d @ d.mT)
-        return gram.sum(dtype=torch.float64), d.flatten(0, 1).T @ a.flatten(0, 1)
+        return gram.sum(dtype=devices.of(gram).widest_float), d.flatten(0, 1).T @ a.flatten(0, 1)
     return of_each(d.mT @ a)
 
 
@@ -83,7 +90,7 @@ def embedding(layer: nn.Embedding, a: Tensor, d: Tensor) -> dict[str, Gradient]:
         d = d * (a != layer.padding_idx)[..., None]
     same = (d @ d.mT) * (a[:, :, None] == a[:, None, :])
     total = torch.zeros_like(layer.weight).index_add_(0, a.flatten(), d.flatten(0, 1))
-    return {"weight": (same.sum(dtype=torch.float64), total)}
+    return {"weight": (same.sum(dtype=devices.of(same).widest_float), total)}
 
 
 def affine(normalised: Tensor, d: Tensor, channels: tuple[int, ...]) -> dict[str, Gradient]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from suite import seeds
+from suite.backends import BACKENDS
 from suite.cells import Cell, Measurement
 from suite.training.evaluate import evaluate
 from suite.training.plain import trained
@@ -26,7 +27,7 @@ def along(workload: Workload, data: Data, one: nn.Module, other: nn.Module) -> p
     in evaluation mode. Statistics of batch norm are taken anew at each place; all other buffers are those of
     `one`."""
     first, last = (nn.utils.parameters_to_vector(model.parameters()).detach() for model in (one, other))
-    model = workload.initial_model(0)
+    model = workload.initial_model(0).to(data.train_inputs.device)
     model.load_state_dict(one.state_dict())
     rows = []
     for place in PLACES.tolist():
@@ -48,11 +49,12 @@ def take_statistics(model: nn.Module, inputs: Tensor) -> None:
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """The line of each replica, from where it reaches the protocol's target with the batch size that the cell is
     compared with to where it does with the cell's own; a row with a status alone where it does not reach both."""
-    frames = []
+    backend, frames = BACKENDS[cell.backend], []
+    data = data.to(backend.device.torch_device)
     for replica in range(cell.repeats):
         split, ends = workload.replica_data(data, replica), []
         for batch_size in (cell.compared_with, cell.batch_size):
-            model, seen = trained(workload, split, cell.protocol, batch_size, replica)
+            model, seen = trained(workload, split, cell.protocol, batch_size, replica, backend)
             ends.append((model, seen["status"].iloc[-1]))
         status = next((status for _, status in ends if status != "ok"), "ok")
         models = [model for model, _ in ends]

@@ -1,11 +1,13 @@
 """Momentum taken apart: what a movement is made of, and how heavy ball converges.
 
-The lecture's rule m_i = lambda m_(i-1) - eta g_(i-1) makes each movement the weighted sum of all previous gradients,
-m_i = -eta sum_(j<i) lambda^(i-1-j) g_j.
+The lecture's rule m_i = λ m_(i-1) - η g_(i-1) makes each movement the weighted sum of all previous gradients,
+m_i = -η sum_(j<i) λ^(i-1-j) g_j. Adam's is an average with the same weights, divided by the root of the mean square
+gradient, coordinate by coordinate. Weight decay counts as part of a gradient, or by itself, as the optimizer has it.
 """
 
 import cmath
 import itertools
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from suite.backends import CPU
 from suite.cells import Cell, Measurement
+from suite.optimizers import Optimizer
 from suite.training.plain import endless_batches
 from suite.training.protocol import Protocol
 from suite.training.update import update
@@ -25,43 +28,78 @@ PRECISION = 2.0**-23
 """Of float32."""
 
 
+@dataclass(frozen=True)
+class Followed:
+    """A training of k updates and P parameters, in double precision."""
+
+    movements: Tensor
+    """[k, P]: how far each update moved the parameters, over the learning rate, and times `scales`."""
+    gradients: Tensor
+    """[k, P]: the gradients that led there."""
+    rounding: Tensor
+    """[k, P]: the size of the parameters after each update, in the unit of `movements`."""
+
+
 def followed(
     workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, updates: int
-) -> tuple[Tensor, Tensor]:
-    """The parameters [updates + 1, P] of `replica` before the first and after each update, and the gradients
-    [updates, P] that led there, in double precision. Trained plainly, by torch's own optimizer."""
+) -> Followed:
+    """The movements and gradients of `replica`, trained by torch's own optimizer on the CPU. What the optimizer
+    divides a coordinate's movement by (Adam's root mean square gradient) is multiplied back."""
     model = workload.initial_model(replica).train()
-    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = protocol.update_rule.twin(moving, protocol.learning_rate, protocol.momentum)
-    count = sum(parameter.numel() for parameter in moving)
+    moving = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = protocol.optimizer_at(batch_size)
+    made = optimizer.make(model, protocol.learning_rate)
+    count = sum(parameter.numel() for parameter in moving.values())
     chosen = torch.arange(0, count, -(-count // MOST_PARAMETERS))
 
     def flat(tensors) -> Tensor:
         return nn.utils.parameters_to_vector(tensors).detach()[chosen].double()
 
-    parameters, gradients = [flat(moving)], []
-    for batch in itertools.islice(endless_batches(data, protocol, batch_size, replica), updates):
-        update(CPU, model, workload.loss, optimizer, *batch)
-        parameters.append(flat(moving))
-        gradients.append(flat(parameter.grad for parameter in moving))
-    return torch.stack(parameters), torch.stack(gradients)
+    def each(value_of) -> Tensor:
+        """A value of each parameter, in the parameter's shape."""
+        values = {name: value_of(name, parameter) for name, parameter in moving.items()}
+        return flat(
+            value if isinstance(value, Tensor) else torch.full_like(moving[name], value, dtype=torch.float64)
+            for name, value in values.items()
+        )
+
+    decay = each(lambda name, _: optimizer.of_parameter(name)[0]["weight_decay"])
+    rates = protocol.learning_rate * each(lambda name, _: optimizer.of_parameter(name)[1])
+    shrunk, added = (rates * decay, 0) if optimizer.form.decoupled_weight_decay else (0, decay)
+    after, rows = flat(moving.values()), []
+    for batch in itertools.islice(endless_batches(workload, data, protocol, batch_size, replica), updates):
+        update(CPU, model, workload.loss, made, *batch)
+        before, after = after, flat(moving.values())
+        scale = each(lambda name, one: optimizer.form.scale(made.state[one], optimizer.of_parameter(name)[0]))
+        gradient = flat(parameter.grad for parameter in moving.values()) + added * before
+        rows.append(((after - (1 - shrunk) * before) * scale / rates, gradient, after * scale / rates))
+    return Followed(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
 
 
-def weighted_sums(gradients: Tensor, learning_rate: float, momentum: float) -> Tensor:
-    """-eta sum_(j<i) lambda^(i-1-j) g_j for i = 1 ... k from the gradients g_0 ... g_(k-1) [k, P]: the sum itself,
-    not the recursion."""
+def last_weights(optimizer: Optimizer, updates: int) -> Tensor:
+    """The weight of the last gradient in each of the movements of so many `updates` [k]: 1, or Adam's
+    (1 - beta1) / (1 - beta1^i)."""
+    if not optimizer.form.averages:
+        return torch.ones(updates, dtype=torch.float64)
+    powers = torch.tensor(optimizer.momentum, dtype=torch.float64) ** torch.arange(1, updates + 1)
+    return (1 - optimizer.momentum) / (1 - powers)
+
+
+def weighted_sums(gradients: Tensor, momentum: float) -> Tensor:
+    """sum_(j<i) λ^(i-1-j) g_j for i = 1 ... k from the gradients g_0 ... g_(k-1) [k, P]: the sum itself, not the
+    recursion."""
     places = torch.arange(len(gradients))
     ages = places[:, None] - places
     weights = torch.where(ages >= 0, torch.tensor(momentum, dtype=torch.float64) ** ages.clamp(min=0), 0.0)
-    return -learning_rate * weights @ gradients
+    return weights @ gradients
 
 
-def fitted_weights(movements: Tensor, gradients: Tensor, learning_rate: float) -> pd.DataFrame:
-    """The weights over all previous gradients (divided by -eta) that make up each movement best, by least squares:
-    columns `updates`, `gradient` (of which update) and `weight`."""
+def fitted_weights(movements: Tensor, gradients: Tensor) -> pd.DataFrame:
+    """The weights over all previous gradients (with the sign turned) that make up each movement best, by least
+    squares: columns `updates`, `gradient` (of which update) and `weight`."""
     rows = []
     for i, movement in enumerate(movements, start=1):
-        fit = torch.linalg.lstsq(gradients[:i].T, movement[:, None], driver="gelsd").solution[:, 0] / -learning_rate
+        fit = -torch.linalg.lstsq(gradients[:i].T, movement[:, None], driver="gelsd").solution[:, 0]
         rows += [(i, gradient, weight) for gradient, weight in enumerate(fit.tolist(), start=1)]
     return pd.DataFrame(rows, columns=["updates", "gradient", "weight"])
 
@@ -69,28 +107,30 @@ def fitted_weights(movements: Tensor, gradients: Tensor, learning_rate: float) -
 def measure_sums(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """A row per replica and update, `stage` sum: how far the movement lies from the weighted sum of all previous
     gradients (`error`) and from the last gradient's part alone (`alone`), and how far single precision may part them
-    (`bound`), all relative to the movement's norm. And the fitted weights of replica 0, `stage` weight.
+    (`bound`), all relative to the movement's norm. And the fitted weights of replica 0, relative to the last
+    gradient's, `stage` weight.
 
-    A movement is the difference of parameters that are kept to PRECISION of their size, and the optimizer's memory
-    to PRECISION of its own, in each of the 1 / (1 - lambda) updates that it lasts.
+    A movement is the difference of parameters that are kept to PRECISION of their size, and the optimizer's state
+    to PRECISION of its own, in each of the 1 / (1 - λ) updates that it lasts.
     """
     protocol, frames = cell.protocol, []
+    optimizer = protocol.optimizer_at(cell.batch_size)
     updates = min(MOST_UPDATES, protocol.budget.expected_updates(len(data.train_inputs), cell.batch_size))
+    lasting = 1 / (1 - optimizer.momentum)
     for replica in range(cell.repeats):
         own = workload.replica_data(data, replica)
-        parameters, gradients = followed(workload, own, protocol, cell.batch_size, replica, updates)
-        movements = parameters.diff(dim=0)
+        seen = followed(workload, own, protocol, cell.batch_size, replica, updates)
+        movements = seen.movements / last_weights(optimizer, updates)[:, None]
         size = movements.norm(dim=1)
-        sums = weighted_sums(gradients, protocol.learning_rate, protocol.momentum)
         distances = {
-            "error": (movements - sums).norm(dim=1) / size,
-            "alone": (movements + protocol.learning_rate * gradients).norm(dim=1) / size,
-            "bound": PRECISION * (parameters[1:].norm(dim=1) / size + 1 / (1 - protocol.momentum)),
+            "error": (movements + weighted_sums(seen.gradients, optimizer.momentum)).norm(dim=1) / size,
+            "alone": (movements + seen.gradients).norm(dim=1) / size,
+            "bound": PRECISION * (seen.rounding.norm(dim=1) / seen.movements.norm(dim=1) + lasting),
         }
         each = {name: values.tolist() for name, values in distances.items()}
         frames.append(pd.DataFrame({"updates": range(1, updates + 1), **each}).assign(seed=replica, stage="sum"))
-        if replica == 0 and updates <= parameters.shape[1]:
-            frames.append(fitted_weights(movements, gradients, protocol.learning_rate).assign(stage="weight"))
+        if replica == 0 and updates <= movements.shape[1]:
+            frames.append(fitted_weights(movements, seen.gradients).assign(stage="weight"))
     return pd.concat(frames, ignore_index=True).assign(status="ok")
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from suite.backends import BACKENDS, Backend
 from suite.cells import Cell, Measurement
 from suite.instruments.gradient_pass import gradient_statistics
 from suite.training import looks
@@ -79,8 +80,10 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     examples. A rate to be tuned is tuned first, with other replicas. `learning_rate` is the one trained with, and
     `on_edge` says whether it lies on the edge of its grid."""
     protocol, on_edge = _at_its_rate(workload, data, cell)
+    backend = BACKENDS[cell.backend]
+    data = data.to(backend.device.torch_device)
     frames = [
-        _along(workload, workload.replica_data(data, replica), protocol, cell.batch_size, replica)
+        _along(workload, workload.replica_data(data, replica), protocol, cell.batch_size, replica, backend)
         for replica in range(cell.repeats)
     ]
     rows = pd.concat(frames, keys=range(len(frames)), names=["seed"]).reset_index("seed")
@@ -94,10 +97,12 @@ def _at_its_rate(workload: Workload, data: Data, cell: Cell) -> tuple[Protocol, 
     return settled(cell.protocol, trials), bool(trials["on_edge"].iloc[0])
 
 
-def _along(workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int) -> pd.DataFrame:
+def _along(
+    workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend
+) -> pd.DataFrame:
     """The looks at one replica; those at a loss that is no number have no statistics."""
     seen, found = [], []
-    for model, look in looks_at(workload, data, protocol, batch_size, replica):
+    for model, look in looks_at(workload, data, protocol, batch_size, replica, backend):
         seen.append(look)
         if math.isfinite(look[1]):
             statistics = gradient_statistics(model, workload.loss, data.train_inputs, data.train_targets)

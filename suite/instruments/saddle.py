@@ -32,13 +32,12 @@ def updates_to_leave(learning_rate: float, momentum: float, start: float) -> flo
 def measure_leaving(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """A row per start (`seed`) and update: `distance` from the saddle at zero along the diagonal, and `train_loss`.
     `status` is target_not_reached where the cell's budget ends before the saddle is left."""
-    protocol, backend = cell.protocol, BACKENDS[cell.backend]
-    data = data.to(backend.device)
+    protocol, device = cell.protocol, BACKENDS[cell.backend].device.torch_device
+    data = data.to(device)
     examples = (data.train_inputs, data.train_targets)
     most = protocol.budget.expected_updates(len(data.train_inputs), cell.batch_size)
-    how = (protocol.learning_rate, protocol.momentum, protocol.update_rule, backend.device)
-    ensemble = Ensemble(workload, range(cell.repeats), *how)
-    everything = torch.arange(len(data.train_inputs), device=backend.device).expand(cell.repeats, -1)
+    ensemble = Ensemble(workload, range(cell.repeats), protocol.learning_rate, protocol.optimizer, device)
+    everything = torch.arange(len(data.train_inputs), device=device).expand(cell.repeats, -1)
     frames, updates, end = [], 0, most
     while updates <= end:
         distance = _distance(ensemble)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 
-from suite import seeds
-from suite.backends import PerExampleLoss
+from suite import devices, seeds
+from suite.backends import BACKENDS, PerExampleLoss
 from suite.cells import Cell, Measurement
 from suite.statistics import Interval, mean_interval
 from suite.training.ensemble import layers_that_vmap_knows
@@ -34,7 +34,7 @@ RESTARTS = 3
 
 class LossSurface:
     """The mean loss over `inputs` [N, ...] and `targets` [N, ...] as a function of a vector [P] of parameters, around
-    `here`, those of `model`; computed in `dtype`."""
+    `here`, those of `model`; computed in `dtype`, without one in the device's widest float."""
 
     def __init__(
         self,
@@ -42,8 +42,9 @@ class LossSurface:
         loss: PerExampleLoss,
         inputs: Tensor,
         targets: Tensor,
-        dtype: torch.dtype = torch.float64,
+        dtype: torch.dtype | None = None,
     ):
+        dtype = dtype or devices.of(inputs).widest_float
         self.model, self.loss = model, loss
         self.inputs, self.targets = (
             tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in (inputs, targets)
@@ -85,14 +86,14 @@ def extreme_eigenvalue(surface: LossSurface, which: str, scale: Tensor | None = 
     parameters = len(scale)
 
     def multiply(vector: np.ndarray) -> np.ndarray:
-        direction = torch.as_tensor(vector.ravel(), dtype=scale.dtype)
-        return (scale * surface.curve(scale * direction)).numpy()
+        direction = torch.as_tensor(vector.ravel(), dtype=scale.dtype).to(scale.device)
+        return (scale * surface.curve(scale * direction)).cpu().numpy()
 
     if parameters < 3:  # Lanczos wants more
         hessian = np.stack([multiply(row) for row in np.eye(parameters)])
         return float(np.linalg.eigvalsh(hessian)[-1 if which == "LA" else 0])
     operator = scipy.sparse.linalg.LinearOperator(
-        (parameters, parameters), matvec=multiply, dtype=surface.here.numpy().dtype
+        (parameters, parameters), matvec=multiply, dtype=surface.here.cpu().numpy().dtype
     )
     start = torch.randn(parameters, generator=seeds.generator("lanczos"), dtype=scale.dtype).numpy()
     return float(scipy.sparse.linalg.eigsh(operator, k=1, which=which, v0=start, return_eigenvectors=False)[0])
@@ -104,10 +105,9 @@ def invariant_sharpness(surface: LossSurface) -> float:
     return largest_eigenvalue(surface, surface.here.abs())
 
 
-def trace(surface: LossSurface, probes: int, replica: int = 0) -> Interval:
+def trace(surface: LossSurface, probes: int, generator: torch.Generator) -> Interval:
     """The Hessian's trace with its interval, from `probes` random vectors of signs v: the mean of v H v (Hutchinson
     1989)."""
-    generator = seeds.generator("hutchinson", replica)
     products = []
     for _ in range(probes):
         signs = 2.0 * torch.randint(2, surface.here.shape, generator=generator).to(surface.here) - 1
@@ -115,7 +115,7 @@ def trace(surface: LossSurface, probes: int, replica: int = 0) -> Interval:
     return mean_interval(products)
 
 
-def keskar_sharpness(surface: LossSurface, replica: int = 0) -> float:
+def keskar_sharpness(surface: LossSurface, generator: torch.Generator) -> float:
     """phi = 100 (max f(x + z) - f(x)) / (1 + f(x)) over |z_i| <= REACH (|x_i| + 1) (Keskar et al. 2017, metric 2.1,
     in the whole space).
 
@@ -127,10 +127,9 @@ def keskar_sharpness(surface: LossSurface, replica: int = 0) -> float:
     bottom = float(surface.value(start))
 
     def descend(moved: np.ndarray) -> tuple[float, np.ndarray]:
-        point = start + torch.as_tensor(moved, dtype=start.dtype) * sides
-        return -float(surface.value(point)), -(surface.gradient(point) * sides).numpy().astype(float)
+        point = start + torch.as_tensor(moved, dtype=start.dtype).to(start.device) * sides
+        return -float(surface.value(point)), -(surface.gradient(point) * sides).cpu().numpy().astype(float)
 
-    generator = seeds.generator("keskar", replica)
     highest = bottom
     for _ in range(RESTARTS):
         first = (2 * torch.rand(len(start), generator=generator, dtype=start.dtype) - 1).numpy().astype(float)
@@ -145,18 +144,19 @@ def keskar_sharpness(surface: LossSurface, replica: int = 0) -> float:
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """A row per replica, trained to the protocol's target: `updates`, `train_loss` there, and the measures of the
     loss surface of at most `EXAMPLES` training examples, in float32."""
-    rows = []
+    backend, rows = BACKENDS[cell.backend], []
+    data = data.to(backend.device.torch_device)
     for replica in range(cell.repeats):
         split = workload.replica_data(data, replica)
-        model, seen = trained(workload, split, cell.protocol, cell.batch_size, replica)
+        model, seen = trained(workload, split, cell.protocol, cell.batch_size, replica, backend)
         last = seen.iloc[-1]
         row = {"seed": replica, **last[["updates", "train_loss", "status"]]}
         if last["status"] == "ok":
             few = (split.train_inputs[:EXAMPLES], split.train_targets[:EXAMPLES])
             surface = LossSurface(model, workload.loss, *few, torch.float32)
             row["largest_eigenvalue"] = largest_eigenvalue(surface)
-            row["trace"] = trace(surface, PROBES, replica).estimate
-            row["keskar"] = keskar_sharpness(surface, replica)
+            row["trace"] = trace(surface, PROBES, workload.generator("hutchinson", replica)).estimate
+            row["keskar"] = keskar_sharpness(surface, workload.generator("keskar", replica))
             row["invariant"] = invariant_sharpness(surface)
         rows.append(row)
     return pd.DataFrame(rows)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 from torch import nn
 
+from suite.backends import BACKENDS
 from suite.cells import Cell, Measurement
 from suite.instruments.sharpness import EXAMPLES, LossSurface, extreme_eigenvalue
 from suite.training.plain import looks_at, trained
@@ -24,17 +25,19 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     it trains on until its loss is no more than that, or as many updates are made, or as many as the workload
     allows: `further_updates` and `further_loss`.
     """
+    data = data.to(BACKENDS[cell.backend].device.torch_device)
     return pd.DataFrame([_of(workload, data, cell, replica) for replica in range(cell.repeats)])
 
 
 def _of(workload: Workload, data: Data, cell: Cell, replica: int) -> dict:
     split, budget = workload.replica_data(data, replica), cell.protocol.budget
+    backend = BACKENDS[cell.backend]
     equal_epochs = replace(cell.protocol, budget=EqualEpochs(budget.epochs))
-    small = trained(workload, split, equal_epochs, workload.small, replica)[1].iloc[-1]
+    small = trained(workload, split, equal_epochs, workload.small, replica, backend)[1].iloc[-1]
     row = {"seed": replica, "small_updates": int(small["updates"]), "small_loss": small["train_loss"]}
     over = budget.epochs * updates_per_epoch(len(split.train_inputs), cell.batch_size)
     on = replace(cell.protocol, budget=replace(budget, growth=LOOKS))
-    for model, (updates, loss, *_) in looks_at(workload, split, on, cell.batch_size, replica):
+    for model, (updates, loss, *_) in looks_at(workload, split, on, cell.batch_size, replica, backend):
         if updates == 0:
             initial_loss, initial_norm = loss, _norm(_surface(workload, split, model))
         elif updates >= over and "updates" not in row:

@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from suite.backends import CPU
 from suite.claims import Evidence, Facts
 from suite.claims.drawing import thousands
 from suite.report import table
@@ -50,6 +51,7 @@ def write_page(sections: list[Section], rows: pd.DataFrame, folder: Path) -> Pat
         css=(files(__package__) / "page.css").read_text(),
         workloads=_workloads(sections, rows, figures),
         measured_by=_measured_by(sections),
+        trained_on=_trained_on(sections),
         missing=sum(int((section.evidence.rows["reason"] == NOT_MEASURED).sum()) for section in sections),
     )
     path = folder / "index.html"
@@ -143,16 +145,16 @@ def _gaps(evidence: Evidence, told: str) -> list[str]:
 
     A curve that lacks all of its cells is left out where the reason is `told` already, by a row or in words.
     """
-    curve = ["measurement", "backend", "arm"]
+    curve = ["measurement", "backend", "input_pipeline"]
     some = evidence.rows.groupby(curve)["status"].transform(lambda statuses: (statuses == "ok").any())
     lacking = evidence.rows[evidence.rows["reason"].notna()]
     lacking = lacking[some[lacking.index] | ~lacking["reason"].map(lambda reason: str(reason) in told)]
     lines = []
-    for (measurement, backend, arm, status, reason), cells in lacking.groupby(
+    for (measurement, backend, input_pipeline, status, reason), cells in lacking.groupby(
         [*curve, "status", "reason"], sort=False
     ):
         sizes = ", ".join(map(thousands, sorted(set(cells["batch_size"]))))
-        what = f"{measurement.replace('_', ' ')} on {backend} ({arm})"
+        what = f"{measurement.replace('_', ' ')} on {backend} ({input_pipeline})"
         lines.append(f"{what}, batch size {sizes}: {status.replace('_', ' ')}, {reason}")
     return lines
 
@@ -161,6 +163,16 @@ def _embedded(figure: Figure, figures: Path, name: str) -> dict:
     """Save a figure, and give it as the page embeds it."""
     picture = base64.b64encode(save(figure, figures, name).encode()).decode()
     return {"data": picture, "width": "wide" if figure.get_figwidth() > 7 else "narrow"}
+
+
+def _trained_on(sections: list[Section]) -> str:
+    """The backends of the trainings, but for the toys'."""
+    found = set()
+    for section in sections:
+        rows = section.evidence.rows
+        trained = rows["seed"].notna() & (rows["workload"] == section.evidence.facts.name)
+        found |= set(rows.loc[trained, "backend"])
+    return " and ".join(sorted(found)) or CPU.name
 
 
 def _measured_by(sections: list[Section]) -> list[tuple[str, str]]:

@@ -57,7 +57,7 @@ def sections(results: Results) -> list[Section]:
 
 def _facts(results: Results, workload: dict) -> Facts:
     try:
-        return Facts(**workload["facts"])
+        return Facts.from_dict(workload["facts"])
     except (TypeError, KeyError) as error:
         raise UserError(
             f"{results.manifest_file} was written by another version of the suite: run `suite run` again (no cell is "

@@ -1,4 +1,4 @@
-"""Compiling a function of tensors that changes some of them in place, and capturing it as a CUDA graph."""
+"""Compiling a function of tensors that changes some of them in place, and capturing it as a graph."""
 
 import os
 import platform
@@ -11,6 +11,8 @@ from functools import cache
 
 import torch
 from torch import Tensor
+
+from suite import devices
 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes beside the trainings
 
@@ -81,24 +83,16 @@ def compiled(
 def captured(
     function: Callable[..., None], state: Sequence[Tensor], data: Sequence[Tensor], indices: Tensor
 ) -> Callable[[Tensor], None]:
-    """`function(*state, *data, indices)` as a CUDA graph: a function of the indices alone, which changes `state` in
-    place. Captured after three updates on a side stream, as torch's notes on CUDA ask; `state` is put back."""
+    """Capture `function(*state, *data, indices)` as a graph on its device: a function of the indices alone, which
+    changes `state` in place. The updates that capturing takes are undone."""
     fixed, before = indices.clone(), [tensor.clone() for tensor in state]
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            function(*state, *data, fixed)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        function(*state, *data, fixed)
+    replay_graph = devices.of(indices).capture(lambda: function(*state, *data, fixed))
     for tensor, value in zip(state, before, strict=True):
         tensor.copy_(value)
 
     def replay(indices: Tensor, kept=(state, data)) -> None:
         """`kept` keeps alive what the graph reads and writes."""
         fixed.copy_(indices)
-        graph.replay()
+        replay_graph()
 
     return replay

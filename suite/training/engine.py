@@ -14,6 +14,7 @@ from torch import nn
 from suite import seeds
 from suite.backends import BACKENDS, CPU
 from suite.cells import Cell, Measurement
+from suite.devices import Device
 from suite.training import lockstep, looks, plain
 from suite.training.ensemble import Ensemble
 from suite.training.evaluate import evaluate
@@ -47,7 +48,7 @@ def train(
     """Train replica `replicas[i]` by `protocols[i]` where and with the engine that the cell says: the looks at each,
     up to that at which it has `ended`. `data` is not split yet."""
     backend, batch_size = BACKENDS[cell.backend], cell.batch_size
-    data = data.to(backend.device)
+    data = data.to(backend.device.torch_device)
     if (together := cell.replicas_per_call) > 1:
         return lockstep.train(workload, data, protocols, batch_size, replicas, together, compiling, ended)
     return plain.train_in_turns(workload, data, protocols, batch_size, replicas, backend, ended)
@@ -58,23 +59,26 @@ TRAINING = Measurement("training", version=2, measure=measure, trains=True)
 
 def packed(cell: Cell, workload: Workload) -> Cell:
     """The training `cell` with as many replicas in a call as suit it: one where an ensemble is slower."""
-    if slower_as_ensemble(workload.initial_model(0), BACKENDS[cell.backend].device_type):
+    if slower_as_ensemble(workload.initial_model(0), BACKENDS[cell.backend].device):
         return cell
     together = replicas_per_call(cell.repeats, parameter_count(workload), cell.batch_size)
     return replace(cell, replicas_per_call=together)
 
 
-def slower_as_ensemble(model: nn.Module, device_type: str) -> bool:
+def slower_as_ensemble(model: nn.Module, device: Device) -> bool:
     """Convolutions of replicas become grouped ones, which a CPU computes slower than one after another."""
-    return device_type == "cpu" and any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
+    convolutional = any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules())
+    return convolutional and not device.is_accelerator
 
 
 def why_not_ensemble(workload: Workload, data: Data) -> str | None:
     """Why `workload` cannot be trained as an ensemble, or None when it can.
 
-    Tried: an update of two replicas from up to four examples each, and an evaluation, must do what the plain twin
+    Tried: two updates of two replicas from up to four examples each, and an evaluation, must do what the plain engine
     does. A model that drops at random cannot be compared, only tried.
     """
+    if workload.optimizer.form is None:
+        return f"there is no stacked form of {workload.optimizer.label} with these hyperparameters"
     with seeds.torch_seeded("trial"):
         return _tried(workload, data)
 
@@ -113,7 +117,7 @@ def _reason(error: Exception) -> str:
 
 def _twice_updated(workload: Workload, inputs: torch.Tensor, targets: torch.Tensor) -> nn.Module:
     model = workload.initial_model(1).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=workload.learning_rate)
+    optimizer = workload.optimizer.make(model, workload.learning_rate)
     for _ in range(2):
         update(CPU, model, workload.loss, optimizer, inputs, targets)
     return model

@@ -2,11 +2,12 @@
 
 An update of a small network from a small batch is nearly all overhead; here many replicas share it. The replicas'
 parameters are stacked, `torch.func` takes each replica's gradient from its own batch, and inductor, the compiler
-behind `torch.compile`, turns gradient and step into a few kernels. The twin of it all is `suite.training.plain`.
+behind `torch.compile`, turns gradient and step into a few kernels. Its reference implementation is
+`suite.training.plain`.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 
@@ -15,8 +16,9 @@ from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from suite import devices
+from suite.optimizers import Optimizer
 from suite.training.compilation import captured, compiled
-from suite.training.update_rule import DESCENT, UpdateRule
 from suite.workloads import Workload
 
 EVALUATED_VALUES = 2**20
@@ -28,7 +30,7 @@ system for fresh pages."""
 
 
 class Ensemble:
-    """`replicas` of `workload`, each with its own initial parameters, learning rate and momentum.
+    """`replicas` of `workload`, each with its own initial parameters and learning rate.
 
     `parameters` and `buffers` map names to tensors [R, ...]: views of what the next update changes in place, as it
     takes its rates from `learning_rates` [R]. A replica that diverges does not disturb the others.
@@ -39,26 +41,31 @@ class Ensemble:
         workload: Workload,
         replicas: Sequence[int],
         learning_rates: float | Sequence[float],
-        momenta: float | Sequence[float] = 0.0,
-        rule: UpdateRule = DESCENT,
+        optimizer: Optimizer | None = None,
         device: torch.device | str = "cpu",
+        varied: Mapping[str, Sequence[float]] | None = None,
     ):
+        """With the workload's optimizer unless another with a stacked form is given; `varied` gives each replica a
+        value of its own of some of its hyperparameters."""
         models = [workload.initial_model(replica).to(device) for replica in replicas]
         parameters, buffers = stack_module_state(models)
         self.parameters = {name: stacked.detach() for name, stacked in parameters.items()}
         self.buffers = {name: stacked.detach() for name, stacked in buffers.items()}
-        self.workload, self.rule, self.size = workload, rule, len(models)
+        self.workload, self.optimizer, self.size = workload, optimizer or workload.optimizer, len(models)
+        self.varied = tuple(varied or ())
         dtype = next(iter(self.parameters.values())).dtype
-        rates, momenta = (
+        rates, *own = (
             torch.as_tensor(values, dtype=dtype, device=device).expand(self.size).contiguous()
-            for values in (learning_rates, momenta)
+            for values in (learning_rates, *(varied or {}).values())
         )
-        remembered = [
-            torch.zeros_like(self.parameters[name]) for name in trained_names(workload) for _ in range(rule.memories)
+        states = [
+            torch.zeros_like(self.parameters[name])
+            for name, count in state_counts(workload, self.optimizer, self.varied).items()
+            for _ in range(count)
         ]
-        updates = torch.zeros((), dtype=torch.float64, device=device)
+        updates = torch.zeros((), dtype=devices.of(device).widest_float, device=device)
         self.learning_rates = rates
-        self.state = [*self.parameters.values(), *self.buffers.values(), *remembered, rates, momenta, updates]
+        self.state = [*self.parameters.values(), *self.buffers.values(), *states, rates, *own, updates]
         self._fast: dict[int, Callable[[Tensor], None]] = {}
 
     def update(self, inputs: Tensor, targets: Tensor, indices: Tensor) -> None:
@@ -67,20 +74,22 @@ class Ensemble:
         if fast := self._fast.get(indices.shape[1]):
             fast(indices.contiguous())
         else:
-            update_function(self.workload, self.rule)(*self.state, inputs[indices], targets[indices])
+            update = update_function(self.workload, self.optimizer, self.varied)
+            update(*self.state, inputs[indices], targets[indices])
 
     def compile(self, inputs: Tensor, targets: Tensor, batch_size: int) -> None:
         """Compile the update from batches of `batch_size` of these `inputs` and `targets`, from now on the only
-        ones that such an update may take. On a GPU it becomes a CUDA graph. Nothing changes without a compiler."""
+        ones that such an update may take, and capture it as a graph where the device can. Nothing changes without a
+        compiler."""
         indices = torch.zeros(self.size, batch_size, dtype=torch.int64, device=inputs.device)
         examples = (inputs, targets)
         gathered = Gathered(examples, indices) if worth_gathering(inputs, indices) else None
         given = gathered(indices) if gathered else (*examples, indices)
-        with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):  # what is tried draws nothing
-            function = _compiled_update(self.workload, self.rule, self.state, given)
+        with devices.random_state_restored():  # compiling and capturing run updates, which may draw
+            function = _compiled_update(self, given)
             if function is None:
                 return
-            if inputs.is_cuda:
+            if devices.of(inputs).captures:
                 self._fast[batch_size] = captured(function, self.state, examples, indices)
             elif gathered:
                 self._fast[batch_size] = lambda indices: function(*self.state, *gathered(indices))
@@ -91,12 +100,13 @@ class Ensemble:
         return batch_size in self._fast
 
     def evaluate(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss and mean score of every replica over `inputs` [N, ...], each [R] in float64, in evaluation
-        mode."""
+        """Mean loss and mean score of every replica over `inputs` [N, ...], each [R] in the device's widest
+        float, in evaluation mode."""
         return mean_over(self.losses_and_scores(inputs, targets))
 
     def losses_and_scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss and score of every replica on every example, [2, R, N] in float64, in evaluation mode."""
+        """Loss and score of every replica on every example, [2, R, N] in the device's widest float, in evaluation
+        mode."""
         function = evaluation_function(self.workload)
         chunk = max(1, EVALUATED_VALUES // (self.size * math.prod(inputs.shape[1:])))
         parts = zip(inputs.split(chunk), targets.split(chunk), strict=True)
@@ -118,8 +128,9 @@ class Gathered:
 
 
 def worth_gathering(inputs: Tensor, indices: Tensor) -> bool:
-    """Whether a compiled update has its batches gathered beforehand. On a GPU that is part of its graph."""
-    return not inputs.is_cuda and indices.numel() * math.prod(inputs.shape[1:]) >= GATHERED_VALUES
+    """Whether a compiled update has its batches gathered beforehand. An accelerator gathers them itself."""
+    accelerated = devices.of(inputs).is_accelerator
+    return not accelerated and indices.numel() * math.prod(inputs.shape[1:]) >= GATHERED_VALUES
 
 
 def mean_over(values: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -137,13 +148,23 @@ def trained_names(workload: Workload) -> tuple[str, ...]:
 
 
 @cache
-def update_function(workload: Workload, rule: UpdateRule) -> Callable[..., None]:
+def state_counts(workload: Workload, optimizer: Optimizer, varied: tuple[str, ...] = ()) -> dict[str, int]:
+    """By the name of each trained parameter, how many tensors the optimizer keeps for it. A hyperparameter that is
+    `varied` counts as one that is not zero."""
+    return {
+        name: optimizer.form.states(optimizer.of_parameter(name)[0] | dict.fromkeys(varied, 1.0))
+        for name in trained_names(workload)
+    }
+
+
+@cache
+def update_function(workload: Workload, optimizer: Optimizer, varied: tuple[str, ...] = ()) -> Callable[..., None]:
     """The update as a function of the ensemble's state, which it changes in place, and of batches: inputs and targets
     [R, B, ...]."""
     model = workload.initial_model(0).train()
     names = [name for name, _ in model.named_parameters()]
     buffer_names = [name for name, _ in model.named_buffers()]
-    trained = trained_names(workload)
+    trained, counts = trained_names(workload), state_counts(workload, optimizer, varied)
 
     def mean_loss(trained, frozen, buffers, inputs, targets):
         buffers = {name: buffer.clone() for name, buffer in buffers.items()}
@@ -153,18 +174,22 @@ def update_function(workload: Workload, rule: UpdateRule) -> Callable[..., None]
     gradients_of = vmap(grad(mean_loss, has_aux=True), randomness="different")
 
     def update(*tensors: Tensor) -> None:
-        *state, rates, momenta, updates, inputs, targets = tensors
+        *state, updates, inputs, targets = tensors
+        rates, own = state[-1 - len(varied)], dict(zip(varied, state[len(state) - len(varied) :], strict=True))
         parameters = dict(zip(names, state, strict=False))
         buffers = dict(zip(buffer_names, state[len(names) :], strict=False))
-        remembered = state[len(names) + len(buffers) :]
+        kept = iter(state[len(names) + len(buffers) :])
         moving = {name: parameters.pop(name) for name in trained}
         with layers_that_vmap_knows():
             gradients, moved_buffers = gradients_of(moving, parameters, buffers, inputs, targets)
         updates.add_(1)
-        for i, (name, parameter) in enumerate(moving.items()):
-            memory = remembered[i * rule.memories : (i + 1) * rule.memories]
+        for name, parameter in moving.items():
+            hyperparameters, lr_scale = optimizer.of_parameter(name)
             each = (-1, *[1] * (parameter.dim() - 1))
-            rule.move(parameter, gradients[name], memory, rates.view(each), momenta.view(each), updates)
+            rate = rates.view(each) if lr_scale == 1 else lr_scale * rates.view(each)
+            hyperparameters |= {own_name: values.view(each) for own_name, values in own.items()}
+            state_of = [next(kept) for _ in range(counts[name])]
+            optimizer.form.step(parameter, gradients[name], state_of, rate, hyperparameters, updates)
         for name, buffer in buffers.items():
             buffer.copy_(moved_buffers[name])
 
@@ -188,7 +213,8 @@ def evaluation_function(workload: Workload) -> Callable[..., Tensor]:
 
     def values(parameters, buffers, inputs, targets):
         outputs = functional_call(model, (parameters, buffers), (inputs,))
-        return torch.stack([workload.loss(outputs, targets).double(), workload.score(outputs, targets).double()])
+        wide = devices.of(outputs).widest_float
+        return torch.stack([workload.loss(outputs, targets).to(wide), workload.score(outputs, targets).to(wide)])
 
     evaluate = vmap(values, in_dims=(0, 0, None, None), out_dims=1, randomness="different")
     return torch.no_grad()(layers_that_vmap_knows()(evaluate))
@@ -209,11 +235,12 @@ def layers_that_vmap_knows() -> Iterator[None]:
 _COMPILED: dict[tuple, Callable[..., None] | None] = {}
 
 
-def _compiled_update(workload: Workload, rule: UpdateRule, state: Sequence[Tensor], given: Sequence[Tensor]):
-    """The update of `state`, compiled for tensors like these; once in a process, whatever ensemble it is for. `given`
-    are batches, or all examples and indices into them."""
-    key = (workload, rule, *((tensor.shape, tensor.dtype, tensor.device) for tensor in (*state, *given)))
+def _compiled_update(ensemble: Ensemble, given: Sequence[Tensor]) -> Callable[..., None] | None:
+    """The update of the ensemble's state, compiled for tensors like these; once in a process, whatever ensemble it is
+    for. `given` are batches, or all examples and indices into them."""
+    how = (ensemble.workload, ensemble.optimizer, ensemble.varied)
+    key = (how, *((tensor.shape, tensor.dtype, tensor.device) for tensor in (*ensemble.state, *given)))
     if key not in _COMPILED:
-        update = update_function(workload, rule)
-        _COMPILED[key] = compiled(update if len(given) == 2 else gathering(update), state, given)
+        update = update_function(*how)
+        _COMPILED[key] = compiled(update if len(given) == 2 else gathering(update), ensemble.state, given)
     return _COMPILED[key]

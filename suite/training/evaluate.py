@@ -31,13 +31,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-@torch.no_grad()
 def evaluate(workload: Workload, model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
     """Mean loss and mean score over all of `inputs` [N, ...], in evaluation mode."""
     loss = score = 0.0
+    for loss_sum, score_sum in chunk_sums(workload, model, inputs, targets):
+        loss += loss_sum.item()
+        score += score_sum.item()
+    return loss / len(inputs), score / len(inputs)
+
+
+@torch.no_grad()
+def chunk_sums(workload: Workload, model: nn.Module, inputs: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Sums [] of the losses and of the scores of each chunk of `inputs` [N, ...], in evaluation mode."""
+    sums = []
     with evaluating(model):
         for some_inputs, some_targets in chunks(inputs, targets):
             outputs = model(some_inputs)
-            loss += workload.loss(outputs, some_targets).sum().item()
-            score += workload.score(outputs, some_targets).sum().item()
-    return loss / len(inputs), score / len(inputs)
+            sums.append((workload.loss(outputs, some_targets).sum(), workload.score(outputs, some_targets).sum()))
+    return sums

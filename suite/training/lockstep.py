@@ -20,17 +20,17 @@ class Examples:
     `test` indices into them ([R, N] and [R, M]), or none where all share one split."""
 
     def __init__(self, workload: Workload, data: Data, replicas: Sequence[int]):
-        self.data, self.own = data, workload.resplit
+        self.workload, self.data, self.own = workload, data, workload.resplit
         self.count = len(data.train_inputs)
         self.inputs, self.targets = data.train_inputs, data.train_targets
         if self.own:
             self.inputs, self.targets = data.pooled()
-            splits = [data.split(replica) for replica in replicas]
+            splits = [data.split(replica, workload.base_seed) for replica in replicas]
             self.train, self.test = (torch.stack(parts).to(self.inputs.device) for parts in zip(*splits, strict=True))
 
     def batches(self, protocol: Protocol, batch_size: int, replicas: Sequence[int]) -> Iterator[Tensor]:
         """Indices [R, B] of each replica's next batch, epoch after epoch; the batches of `plain.endless_batches`."""
-        generators = [seeds.generator("shuffle", batch_size, replica) for replica in replicas]
+        generators = [self.workload.generator("shuffle", batch_size, replica) for replica in replicas]
         for epoch in itertools.count():
             size = protocol.batch_size(batch_size, epoch)
             order = torch.stack([drawn(self.count, one, protocol.with_replacement) for one in generators])
@@ -88,12 +88,12 @@ def _looks(
     """The looks at a pack of replicas whenever the budget says so, trained in between."""
     protocol = protocols[0]
     examples = Examples(workload, data, replicas)
-    momenta = [one.momentum for one in protocols]
     rates = _rates(protocols, examples.count, batch_size, 0)
-    ensemble = Ensemble(workload, replicas, rates, momenta, protocol.update_rule, examples.inputs.device)
+    ensemble = Ensemble(workload, replicas, rates, protocol.optimizer_at(batch_size), examples.inputs.device)
     an_epoch = updates_per_epoch(examples.count, batch_size)
     batches = examples.batches(protocol, batch_size, replicas)
-    dropout, updates, compiled = seeds.TorchStream("dropout", batch_size, replicas[0]), 0, set()
+    dropout = seeds.TorchStream("dropout", batch_size, replicas[0], base_seed=workload.base_seed)
+    updates, compiled = 0, set()
     for check in protocol.budget.checks(examples.count, batch_size):
         with dropout.running():
             for indices in itertools.islice(batches, check - updates):

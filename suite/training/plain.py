@@ -8,18 +8,21 @@ from torch import nn
 
 from suite import seeds
 from suite.backends import CPU, Backend
+from suite.optimizers import set_learning_rate
 from suite.training import looks
 from suite.training.epoch import Batch, resident_batches
 from suite.training.evaluate import evaluate
 from suite.training.protocol import Protocol
 from suite.training.update import update
-from suite.training.update_rule import set_rate
 from suite.workloads import Data, Workload
 
 
-def endless_batches(data: Data, protocol: Protocol, batch_size: int, replica: int) -> Iterator[Batch]:
+def endless_batches(
+    workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int
+) -> Iterator[Batch]:
     """The batches of epoch after epoch, drawn anew before each, in the order of `replica`."""
-    generator, examples = seeds.generator("shuffle", batch_size, replica), (data.train_inputs, data.train_targets)
+    generator = workload.generator("shuffle", batch_size, replica)
+    examples = (data.train_inputs, data.train_targets)
     for epoch in itertools.count():
         size = protocol.batch_size(batch_size, epoch)
         yield from resident_batches(*examples, size, generator, protocol.with_replacement)
@@ -43,15 +46,15 @@ def looks_at(
     workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
 ) -> Iterator[tuple[nn.Module, looks.Look]]:
     """The model of `replica` and a look at it whenever the protocol's budget says so, trained in between."""
-    model = workload.initial_model(replica).to(backend.device).train()
-    optimizer = protocol.update_rule.twin(model.parameters(), protocol.learning_rate, protocol.momentum)
+    model = workload.initial_model(replica).to(backend.device.torch_device).train()
+    optimizer = protocol.optimizer_at(batch_size).make(model, protocol.learning_rate)
     examples = len(data.train_inputs)
-    batches = endless_batches(data, protocol, batch_size, replica)
-    dropout, updates = seeds.TorchStream("dropout", batch_size, replica), 0
+    batches = endless_batches(workload, data, protocol, batch_size, replica)
+    dropout, updates = seeds.TorchStream("dropout", batch_size, replica, base_seed=workload.base_seed), 0
     for check in protocol.budget.checks(examples, batch_size):
         with dropout.running():
             while updates < check:
-                set_rate(optimizer, protocol.rate(examples, batch_size, updates))
+                set_learning_rate(optimizer, protocol.rate(examples, batch_size, updates))
                 update(backend, model, workload.loss, optimizer, *next(batches))
                 updates += 1
             train_loss_and_score = evaluate(workload, model, data.train_inputs, data.train_targets)

@@ -4,15 +4,17 @@ A budget says after how many updates to look at the model (`checks`), about how 
 (`expected_updates`), and whether the training loss seen ends the training (`reached`).
 """
 
+import hashlib
 import itertools
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from suite.optimizers import Optimizer, sgd
 from suite.training.learning_rate import FIXED, RateRule, listed
-from suite.training.update_rule import DESCENT, UpdateRule, rule_named
 
 
 def updates_per_epoch(examples: int, batch_size: int) -> int:
@@ -46,6 +48,9 @@ class EqualEpochs:
     def reached(self, training_loss: float) -> bool:
         return False
 
+    def key_fields(self) -> dict:
+        return {"budget": "epochs", "epochs": self.epochs}
+
     def __str__(self) -> str:
         return f"{self.epochs} epochs"
 
@@ -67,6 +72,14 @@ class GrowingBatch(EqualEpochs):
 
     def expected_updates(self, examples: int, batch_size: int) -> int:
         return max(self.checks(examples, batch_size))
+
+    def key_fields(self) -> dict:
+        return {
+            "budget": "epochs, growing batch",
+            "epochs": self.epochs,
+            "factor": self.factor,
+            "after_epochs": list(self.after),
+        }
 
     def __str__(self) -> str:
         return f"{self.epochs} epochs, batch size times {self.factor} after {listed(self.after)}"
@@ -90,6 +103,14 @@ class EqualUpdates:
 
     def reached(self, training_loss: float) -> bool:
         return False
+
+    def key_fields(self) -> dict:
+        return {
+            "budget": "updates",
+            "epochs": self.epochs,
+            "at_batch_size": self.batch_size,
+            "growth": self.growth,
+        }
 
     def __str__(self) -> str:
         return f"the updates of {self.epochs} epochs at batch size {self.batch_size}"
@@ -118,6 +139,14 @@ class TargetLoss:
     def reached(self, training_loss: float) -> bool:
         return training_loss <= self.loss
 
+    def key_fields(self) -> dict:
+        return {
+            "budget": "training loss",
+            "loss": self.loss,
+            "max_updates": self.max_updates,
+            "growth": self.growth,
+        }
+
     def __str__(self) -> str:
         return f"training loss {self.loss:g}"
 
@@ -132,6 +161,9 @@ class ExpectedTarget(TargetLoss):
         first = min(self.first, self.max_updates)
         return (check for check in super().checks(examples, batch_size) if not 0 < check < first)
 
+    def key_fields(self) -> dict:
+        return super().key_fields() | {"first_check": self.first}
+
 
 @dataclass(frozen=True)
 class TenthOfTraining:
@@ -144,6 +176,9 @@ class TenthOfTraining:
     def updates(self, examples: int) -> int:
         return max(1, round(self.epochs * examples / self.batch_size / 10))
 
+    def key_fields(self) -> dict:
+        return {"budget": "tenth of training", "epochs": self.epochs, "at_batch_size": self.batch_size}
+
     def __str__(self) -> str:
         return f"a tenth of {self.epochs} epochs at batch size {self.batch_size}"
 
@@ -153,14 +188,13 @@ Budget = EqualEpochs | GrowingBatch | EqualUpdates | TargetLoss | TenthOfTrainin
 
 @dataclass(frozen=True)
 class Protocol:
-    """A learning-rate rule with a budget, and how gradients move the parameters."""
+    """A learning-rate rule with a budget, and an optimizer."""
 
     learning_rate: float
     """The one from which the rate rule starts."""
     budget: Budget
     rate_rule: RateRule = FIXED
-    update_rule: UpdateRule = DESCENT
-    momentum: float = 0.0
+    optimizer: Optimizer = field(default_factory=sgd)
     with_replacement: bool = False
     """Whether each example of a batch is drawn from all, so that an epoch is only as many draws as there are
     examples; else an epoch has every example once."""
@@ -169,21 +203,32 @@ class Protocol:
     def of(
         cls, workload, budget: Budget, rate_rule: RateRule = FIXED, learning_rate: float | None = None
     ) -> "Protocol":
-        """As a `workload`, or the facts of one, is trained: by its own update rule, from its own learning rate unless
+        """As a `workload`, or the facts of one, is trained: with its own optimizer, from its own learning rate unless
         another is given."""
-        rate = learning_rate or workload.learning_rate
-        return cls(rate, budget, rate_rule, rule_named(workload.update_rule), workload.momentum)
+        return cls(learning_rate or workload.learning_rate, budget, rate_rule, workload.optimizer)
 
-    def __repr__(self) -> str:
-        """Every field that determines a training. `with_replacement` only where it is so: cells are stored under what
-        stands here, and were before there was a choice."""
-        told = [field.name for field in fields(self) if field.name != "with_replacement" or self.with_replacement]
-        return f"Protocol({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
+    def key_fields(self) -> dict:
+        """What determines a training, in plain values: no name of a class, and no sentence."""
+        return {
+            "learning_rate": self.learning_rate,
+            "budget": self.budget.key_fields(),
+            "rate_rule": self.rate_rule.key_fields(),
+            "optimizer": self.optimizer.key_fields(),
+            "with_replacement": self.with_replacement,
+        }
+
+    @property
+    def key(self) -> str:
+        """Hash of `key_fields`, by which claims find the rows of their trainings."""
+        return hashlib.sha256(json.dumps(self.key_fields(), sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
-        moved = "" if self.update_rule is DESCENT else f", {self.update_rule} {self.momentum:g}"
         drawn = ", drawn with replacement" if self.with_replacement else ""
-        return f"{self.rate_rule.describe(self.learning_rate)}{moved}, {self.budget}{drawn}"
+        return f"{self.optimizer}, {self.rate_rule.describe(self.learning_rate)}, {self.budget}{drawn}"
+
+    def optimizer_at(self, batch_size: int) -> Optimizer:
+        """The optimizer with the hyperparameters that the rate rule gives `batch_size`."""
+        return self.rate_rule.optimizer(self.optimizer, batch_size)
 
     def batch_size(self, first: int, epoch: int) -> int:
         """Of the batches after so many epochs, `first` at first."""

@@ -1,8 +1,10 @@
 """Workloads: one file each. A file in this folder that holds `workload = Workload(...)` is one; so is a
 user's own Python file, given by its path."""
 
+import hashlib
 import importlib
 import importlib.util
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -37,10 +39,14 @@ def find(name: str) -> Workload:
 def _from_file(path: Path) -> Workload:
     if not path.is_file():
         raise UserError(f"no workload file {path}: give the path of an existing Python file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_{digest}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its own classes, such as an optimizer, are found again by name
     try:
         spec.loader.exec_module(module)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except Exception as error:
         raise UserError(f"{path} does not run: {type(error).__name__}: {error}") from error
     workload = getattr(module, "workload", None)

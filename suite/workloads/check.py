@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from suite.errors import UserError
-from suite.workloads.workload import UPDATE_RULES, Data, Workload, cross_entropy
+from suite.workloads.workload import Data, Workload, cross_entropy
 
 SPLITS = ("train", "test")
 
@@ -18,12 +18,12 @@ def load_checked(workload: Workload) -> Data:
 
     Raises UserError that names the first thing that is not.
     """
-    _check_update_rule(workload)
     data = _called(workload, "load()", workload.load)
     _check_data(workload, data)
     _check_batch_sizes(workload, len(data.train_inputs))
     model = _check_model(workload)
     _check_outputs(workload, model, data)
+    _check_optimizer(workload, workload.initial_model(0), data)
     return data
 
 
@@ -79,13 +79,20 @@ def _check_tensor(workload: Workload, name: str, tensor: Tensor) -> None:
         raise _wrong(workload, f"{name} has values that are not finite (NaN or infinite), in {bad} examples")
 
 
-def _check_update_rule(workload: Workload) -> None:
-    if workload.update_rule not in UPDATE_RULES:
-        raise _wrong(workload, f"no update rule '{workload.update_rule}': choose from {', '.join(UPDATE_RULES)}")
-    if not 0 <= workload.momentum < 1:
-        raise _wrong(workload, f"momentum {workload.momentum} must be at least 0 and less than 1")
-    if workload.update_rule == "descent" and workload.momentum:
-        raise _wrong(workload, f"descent has no momentum {workload.momentum}: choose another update rule, or 0")
+def _check_optimizer(workload: Workload, model: nn.Module, data: Data) -> None:
+    """The optimizer makes an update of the workload's own model."""
+    optimizer = workload.optimizer
+    if unmatched := optimizer.unmatched(model):
+        names = ", ".join(name for name, _ in model.named_parameters())
+        raise _wrong(workload, f"no parameter matches the group pattern '{unmatched[0]}': the model has {names}")
+    inputs, targets = data.train_inputs[:8], data.train_targets[:8]
+
+    def update() -> None:
+        made = optimizer.make(model, workload.learning_rate)
+        workload.loss(model.train()(inputs), targets).mean().backward()
+        made.step()
+
+    _called(workload, f"an update by {optimizer.label}", update)
 
 
 def _check_batch_sizes(workload: Workload, examples: int) -> None:

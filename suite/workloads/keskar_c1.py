@@ -4,6 +4,7 @@ GPU."""
 
 from torch import nn
 
+from suite.optimizers import adam
 from suite.workloads import cifar10
 from suite.workloads.workload import Published, Workload
 
@@ -43,8 +44,7 @@ workload = Workload(
     large=5000,
     learning_rate=0.001,
     learning_rates=(0.001,),
-    update_rule="adam",
-    momentum=0.9,
+    optimizer=adam(),
     epochs=100,
     target_loss=0.05,
     max_updates=40_000,

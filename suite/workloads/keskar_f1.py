@@ -3,6 +3,7 @@ MNIST, with batches of 256 against a tenth of the data."""
 
 from torch import nn
 
+from suite.optimizers import adam
 from suite.workloads import mnist
 from suite.workloads.workload import Published, Workload
 
@@ -38,8 +39,7 @@ workload = Workload(
     large=6000,
     learning_rate=0.001,
     learning_rates=(0.001,),
-    update_rule="adam",
-    momentum=0.9,
+    optimizer=adam(),
     epochs=10,
     target_loss=0.02,
     max_updates=3000,

@@ -1,4 +1,4 @@
-"""What a workload is: data, a model and a loss, with the batch sizes and learning rates worth trying."""
+"""What a workload is: data, a model, a loss and an optimizer, with batch sizes and learning rates worth trying."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from suite import seeds
+from suite.errors import UserError
+from suite.optimizers import Optimizer, sgd
 from suite.out_of_memory import out_of_memory
 
 
@@ -33,14 +35,15 @@ class Data:
         """Inputs and targets of all examples, training before test."""
         return torch.cat([self.train_inputs, self.test_inputs]), torch.cat([self.train_targets, self.test_targets])
 
-    def split(self, replica: int) -> tuple[Tensor, Tensor]:
+    def split(self, replica: int, base_seed: int = 0) -> tuple[Tensor, Tensor]:
         """Which of the pooled examples `replica` trains on and which it tests on: as many as here, drawn afresh."""
         sizes = [len(self.train_inputs), len(self.test_inputs)]
-        return torch.randperm(sum(sizes), generator=seeds.generator("split", replica)).split(sizes)
+        generator = seeds.generator("split", replica, base_seed=base_seed)
+        return torch.randperm(sum(sizes), generator=generator).split(sizes)
 
-    def resplit(self, replica: int) -> Data:
+    def resplit(self, replica: int, base_seed: int = 0) -> Data:
         """The same examples, split afresh into training and test sets of the same sizes by `replica`."""
-        (inputs, targets), (train, test) = self.pooled(), self.split(replica)
+        (inputs, targets), (train, test) = self.pooled(), self.split(replica, base_seed)
         return Data(inputs[train], targets[train], inputs[test], targets[test])
 
     def to(self, device: torch.device) -> Data:
@@ -60,10 +63,6 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """1 where the largest logit is the right class, else 0: logits [B, C] and class numbers [B] to [B]."""
     return (outputs.argmax(dim=1) == targets).float()
-
-
-UPDATE_RULES = ("descent", "momentum", "nesterov", "adam")
-"""The names of those in suite/training/update_rule.py."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class PublishedNoise:
 
 @dataclass(frozen=True)
 class Workload:
-    """Data, a model and a loss, and the batch sizes and learning rates worth trying on them.
+    """Data, a model, a loss and an optimizer, and the batch sizes and learning rates worth trying on them.
 
     `small` and `large` are the batch sizes that the lecture's table calls Small and Large. They are
     fixed here, before anything is measured, and never chosen by what was observed.
@@ -121,10 +120,8 @@ class Workload:
     score: Callable[[Tensor, Tensor], Tensor] = accuracy
     """Outputs [B, ...] and targets [B, ...] to the score of each example [B]; higher is better."""
     score_name: str = "accuracy"
-    update_rule: str = "descent"
-    """How gradients move the parameters in its trainings: one of UPDATE_RULES."""
-    momentum: float = 0.0
-    """That of its update rule; of Adam, beta_1."""
+    optimizer: Optimizer = field(default_factory=sgd)
+    """Whatever is timed, tuned and trained uses it, with the learning rates above."""
     resplit: bool = False
     """Whether every replica splits the examples into training and test sets afresh."""
     training_batch_sizes: tuple[int, ...] | None = None
@@ -134,8 +131,15 @@ class Workload:
     """The claims measured unless others are asked for, where the rest would take too long; all when None."""
     published: Published | None = field(default=None, hash=False)
     published_noise: PublishedNoise | None = None
+    base_seed: int = 0
+    """From which every random stream of a measurement is derived, by name."""
 
     def __post_init__(self):
+        if not isinstance(self.optimizer, Optimizer):
+            raise UserError(
+                f"workload {self.name}: optimizer is {self.optimizer!r}: give one of suite.optimizers, such as "
+                "adamw(weight_decay=0.1) or Optimizer.of(torch.optim.RMSprop)"
+            )
         for name in ("learning_rate", "target_loss"):
             value = getattr(self, name)
             if not (isinstance(value, Real) and 0 < value < math.inf):
@@ -164,12 +168,16 @@ class Workload:
 
     def initial_model(self, replica: int) -> nn.Module:
         """The model with the initial parameters of `replica`, the same at every batch size."""
-        with seeds.torch_seeded("initialisation", replica):
+        with seeds.torch_seeded("initialisation", replica, base_seed=self.base_seed):
             return self.model()
 
     def replica_data(self, data: Data, replica: int) -> Data:
         """The train/test split of `replica`: `data` itself unless the workload splits afresh."""
-        return data.resplit(replica) if self.resplit else data
+        return data.resplit(replica, self.base_seed) if self.resplit else data
+
+    def generator(self, *names: str | int) -> torch.Generator:
+        """A CPU generator at the start of the random stream called `names`."""
+        return seeds.generator(*names, base_seed=self.base_seed)
 
 
 def data_fingerprint(data: Data) -> str:
@@ -181,18 +189,25 @@ def data_fingerprint(data: Data) -> str:
     return digest.hexdigest()
 
 
-def _training_loss(workload: Workload, data: Data) -> str:
-    """Mean loss of a few examples in training mode, where dropout and the like are at work; empty where the model
-    cannot be trained on them, which its training will say. Memory that has run out is no property of a model."""
-    few = slice(0, 8)
+def _training_losses(workload: Workload, data: Data) -> str:
+    """Mean loss of a few examples in training mode, where dropout and the like are at work; after an update too where
+    the optimizer is a class of which the suite knows no more than its name. Empty where the model cannot be trained
+    on them, which its training will say. Memory that has run out is no property of a model."""
+    inputs, targets = data.train_inputs[:8], data.train_targets[:8]
     model = workload.initial_model(0).train()
     try:
-        with seeds.torch_seeded("fingerprint"), torch.no_grad():
-            return f"{workload.loss(model(data.train_inputs[few]), data.train_targets[few]).mean().item():.5g}"
+        with seeds.torch_seeded("fingerprint"):
+            losses = [workload.loss(model(inputs), targets).mean()]
+            if workload.optimizer.form is None:
+                optimizer = workload.optimizer.make(model, workload.learning_rate)
+                losses[0].backward()
+                optimizer.step()
+                losses.append(workload.loss(model(inputs), targets).mean())
     except Exception as error:
         if out_of_memory(error):
             raise
         return ""
+    return " ".join(f"{loss.item():.5g}" for loss in losses)
 
 
 def fingerprint(workload: Workload, data: Data) -> str:
@@ -210,6 +225,6 @@ def fingerprint(workload: Workload, data: Data) -> str:
     values = " ".join(f"{value:.5g}" for value in torch.cat([losses, scores]).tolist())
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     structure = re.sub("0x[0-9a-f]+", "", str(model))  # no address of this process
-    about = f"{structure} {trained} {_training_loss(workload, data)}"
+    about = f"{structure} {trained} {_training_losses(workload, data)}"
     text = f"{workload.name} {workload.resplit} {data_fingerprint(data)} {values} {about}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

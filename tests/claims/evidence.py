@@ -16,7 +16,11 @@ def evidence(*frames: pd.DataFrame) -> Evidence:
 
 
 def timings(
-    measurement: str, backend: str, arm: str, times_s: dict[int, list[float]], reference_s: dict | None = None
+    measurement: str,
+    backend: str,
+    input_pipeline: str,
+    times_s: dict[int, list[float]],
+    reference_s: dict | None = None,
 ) -> pd.DataFrame:
     """`times_s`: by batch size, the time of each process; `reference_s`: the same for its reference update."""
     lines = [
@@ -31,9 +35,11 @@ def timings(
         for size, times in times_s.items()
         for process, time_s in enumerate(times)
     ]
-    return pd.DataFrame(lines).assign(measurement=measurement, backend=backend, arm=arm)
+    return pd.DataFrame(lines).assign(measurement=measurement, backend=backend, input_pipeline=input_pipeline)
 
 
 def without_rows(measurement: str, backend: str, status: str, reason: str, batch_sizes=(1, 4, 16)) -> pd.DataFrame:
     lines = [{"batch_size": size, "status": status, "reason": reason} for size in batch_sizes]
-    return pd.DataFrame(lines).assign(measurement=measurement, backend=backend, arm="resident", protocol="p")
+    return pd.DataFrame(lines).assign(
+        measurement=measurement, backend=backend, input_pipeline="resident", protocol="p"
+    )

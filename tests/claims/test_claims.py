@@ -60,10 +60,10 @@ def test_two_claims_never_train_the_same_thing_twice():
 
 def test_the_yardstick_of_parallel_is_timed_even_where_it_was_not_asked_for():
     only_cpu = Scope((1, 16), (1, 16), (1, 16), seeds=3, processes=9, backends=("cpu",))
-    timed = {(cell.backend, cell.arm, cell.batch_size) for cell in cells("update_parallel", only_cpu)}
+    timed = {(cell.backend, cell.input_pipeline, cell.batch_size) for cell in cells("update_parallel", only_cpu)}
     assert timed == {
         (*fed, size)
-        for fed in [("cpu", "resident"), ("cpu", "loader"), ("sequential", "resident")]
+        for fed in [("cpu", "resident"), ("cpu", "dataloader"), ("sequential", "resident")]
         for size in (1, 16)
     }
     assert cells("update_sequential", only_cpu) == []
@@ -78,10 +78,10 @@ def test_updates_are_timed_once_for_all_the_speed_claims():
 def test_an_epoch_is_timed_in_six_processes_on_each_backend():
     epochs = [cell for cell in cells("epoch_time") if cell.measurement.name == "epoch_time"]
     assert {cell.repeats for cell in epochs} == {6}
-    assert {(cell.backend, cell.arm) for cell in epochs} == {
+    assert {(cell.backend, cell.input_pipeline) for cell in epochs} == {
         ("sequential", "resident"),
         ("cpu", "resident"),
-        ("cpu", "loader"),
+        ("cpu", "dataloader"),
     }
 
 

@@ -10,9 +10,9 @@ PROCESSES = np.array([1.0, 1.02, 0.97, 1.01, 0.99, 1.04])
 SIZES = (1, 2, 4, 8, 16)
 
 
-def update_times(backend, a, b, arm="resident", sizes=SIZES):
+def update_times(backend, a, b, input_pipeline="resident", sizes=SIZES):
     """t(B) = a + b B in each of six processes, some a little slower."""
-    return timings("update_time", backend, arm, {size: list((a + b * size) * PROCESSES) for size in sizes})
+    return timings("update_time", backend, input_pipeline, {size: list((a + b * size) * PROCESSES) for size in sizes})
 
 
 def test_sequential_holds_with_the_ratio_of_the_times():
@@ -146,7 +146,7 @@ def test_the_loader_arm_is_a_row_of_its_own_outside_the_headline():
         evidence(
             update_times("sequential", 0, 1e-4),
             update_times("cpu", 1e-4, 1e-9),
-            update_times("cpu", 1e-4, 1e-4, arm="loader"),
+            update_times("cpu", 1e-4, 1e-4, input_pipeline="dataloader"),
         )
     )
     assert [(row.protocol, row.headline) for row in rows] == [("data resident", True), ("DataLoader", False)]
@@ -165,7 +165,7 @@ def test_an_epoch_holds_where_small_takes_longer_on_each_backend():
         evidence(
             timings("epoch_time", "sequential", "resident", {1: list(2 * PROCESSES), 16: list(2 * PROCESSES[::-1])}),
             timings("epoch_time", "cpu", "resident", {1: list(2 * PROCESSES), 16: list(0.5 * PROCESSES)}),
-            timings("epoch_time", "cpu", "loader", {1: list(2 * PROCESSES), 16: list(4 * PROCESSES)}),
+            timings("epoch_time", "cpu", "dataloader", {1: list(2 * PROCESSES), 16: list(4 * PROCESSES)}),
             update_times("cpu", 1e-4, 1e-9),
             without_rows("epoch_time", "cuda", "out_of_memory", "CUDA out of memory"),
         )

@@ -43,7 +43,15 @@ def test_where_one_measurement_failed_its_reason_is_said(trained):
     for section in sections(Results(trained)):
         rows = section.evidence.rows
         for name in rows["measurement"].unique():
-            described = ["measurement", "workload", "backend", "protocol", "learning_rate", "arm", "batch_size"]
+            described = [
+                "measurement",
+                "workload",
+                "backend",
+                "protocol",
+                "learning_rate",
+                "input_pipeline",
+                "batch_size",
+            ]
             cells = rows.loc[rows["measurement"] == name, described].drop_duplicates().to_dict("records")
             left = pd.concat([rows[rows["measurement"] != name], failed(cells)], ignore_index=True)
             evidence = Evidence(section.evidence.facts, left)

@@ -12,8 +12,10 @@ from suite.training.update import update
 from tests.conftest import blobs, tiny
 
 sizes = {"examples": st.integers(1, 100), "batch_size": st.integers(1, 120), "seed": st.integers(0, 2**31)}
-arms = pytest.mark.parametrize(
-    "arm", [resident_batches, partial(loader_batches, device=torch.device("cpu"))], ids=["resident", "loader"]
+input_pipelines = pytest.mark.parametrize(
+    "input_pipeline",
+    [resident_batches, partial(loader_batches, device=torch.device("cpu"))],
+    ids=["resident", "dataloader"],
 )
 
 
@@ -22,50 +24,52 @@ def generator(seed: int) -> torch.Generator:
 
 
 def one_epoch(
-    arm, examples: int, batch_size: int, random: torch.Generator
+    input_pipeline, examples: int, batch_size: int, random: torch.Generator
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The batches of an epoch over examples whose input and target are both their number."""
     numbers = torch.arange(examples)
-    return list(arm(numbers[:, None].float(), numbers, batch_size, generator=random))
+    return list(input_pipeline(numbers[:, None].float(), numbers, batch_size, generator=random))
 
 
-def order(arm, examples: int, batch_size: int, random: torch.Generator) -> list[int]:
-    return torch.cat([targets for _, targets in one_epoch(arm, examples, batch_size, random)]).tolist()
+def order(input_pipeline, examples: int, batch_size: int, random: torch.Generator) -> list[int]:
+    return torch.cat([targets for _, targets in one_epoch(input_pipeline, examples, batch_size, random)]).tolist()
 
 
-@arms
+@input_pipelines
 @given(**sizes)
-def test_every_example_appears_exactly_once(arm, examples, batch_size, seed):
-    assert sorted(order(arm, examples, batch_size, generator(seed))) == list(range(examples))
+def test_every_example_appears_exactly_once(input_pipeline, examples, batch_size, seed):
+    assert sorted(order(input_pipeline, examples, batch_size, generator(seed))) == list(range(examples))
 
 
-@arms
+@input_pipelines
 @given(**sizes)
-def test_every_input_comes_with_its_own_target(arm, examples, batch_size, seed):
-    for inputs, targets in one_epoch(arm, examples, batch_size, generator(seed)):
+def test_every_input_comes_with_its_own_target(input_pipeline, examples, batch_size, seed):
+    for inputs, targets in one_epoch(input_pipeline, examples, batch_size, generator(seed)):
         assert torch.equal(inputs, targets[:, None].float())
 
 
-@arms
+@input_pipelines
 @given(**sizes)
-def test_only_the_last_batch_may_be_smaller(arm, examples, batch_size, seed):
-    lengths = [len(targets) for _, targets in one_epoch(arm, examples, batch_size, generator(seed))]
+def test_only_the_last_batch_may_be_smaller(input_pipeline, examples, batch_size, seed):
+    lengths = [len(targets) for _, targets in one_epoch(input_pipeline, examples, batch_size, generator(seed))]
     assert len(lengths) == math.ceil(examples / batch_size)
     assert all(length == batch_size for length in lengths[:-1])
     assert 1 <= lengths[-1] <= batch_size
 
 
-@arms
+@input_pipelines
 @given(seed=st.integers(0, 2**31), batch_size=st.integers(1, 60))
-def test_every_epoch_is_shuffled_afresh(arm, seed, batch_size):
+def test_every_epoch_is_shuffled_afresh(input_pipeline, seed, batch_size):
     random = generator(seed)
-    assert order(arm, 50, batch_size, random) != order(arm, 50, batch_size, random)
+    assert order(input_pipeline, 50, batch_size, random) != order(input_pipeline, 50, batch_size, random)
 
 
-@arms
+@input_pipelines
 @given(**sizes)
-def test_a_seed_gives_the_same_order_again(arm, examples, batch_size, seed):
-    assert order(arm, examples, batch_size, generator(seed)) == order(arm, examples, batch_size, generator(seed))
+def test_a_seed_gives_the_same_order_again(input_pipeline, examples, batch_size, seed):
+    assert order(input_pipeline, examples, batch_size, generator(seed)) == order(
+        input_pipeline, examples, batch_size, generator(seed)
+    )
 
 
 @given(batch_size=st.integers(1, 50))

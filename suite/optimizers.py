@@ -1,0 +1,409 @@
+"""Optimizers as values: torch's own for one model, and a stacked form of the same update for an ensemble.
+
+An `Optimizer` is a class of torch.optim, or of the user's, with its hyperparameters. The learning rate is not among
+them: the protocol of a training gives it. To add a stacked form, write a `Form` and list it in FORMS.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suite.errors import UserError
+
+Hyperparameters = Mapping[str, Any]
+
+
+class Form:
+    """How one class of torch.optim updates many replicas at once, and what momentum means in it."""
+
+    name: str
+    torch_class: type[torch.optim.Optimizer]
+    defaults: Hyperparameters
+    """Every hyperparameter that the stacked form knows, with torch's default."""
+
+    def states(self, hyperparameters: Hyperparameters) -> int:
+        """How many tensors of the parameter's shape the optimizer keeps for each parameter, zero at first."""
+        raise NotImplementedError
+
+    def step(
+        self,
+        parameter: Tensor,
+        gradient: Tensor,
+        state: Sequence[Tensor],
+        learning_rate: Tensor,
+        hyperparameters: Hyperparameters,
+        updates: Tensor,
+    ) -> None:
+        """Change `parameter` [R, ...] and `state` in place, as torch does for each of R replicas.
+
+        `learning_rate` is [R, 1, ...]; a hyperparameter is a plain value or, where replicas differ, such a tensor;
+        `updates` [] counts the updates, this one included, in the device's widest float.
+        """
+        raise NotImplementedError
+
+    def momentum(self, hyperparameters: Hyperparameters) -> float | None:
+        """λ, by which a past gradient's weight shrinks from update to update; None where there is no such thing."""
+        return None
+
+    def with_momentum(self, hyperparameters: Hyperparameters, momentum: float) -> Hyperparameters:
+        """The same with momentum λ in the lecture's form: neither dampened nor Nesterov's."""
+        raise NotImplementedError
+
+    def scale(self, state: Hyperparameters, hyperparameters: Hyperparameters) -> Tensor | float:
+        """What each coordinate of a step is divided by, from torch's `state` of a parameter after the update."""
+        return 1.0
+
+    averages = False
+    """Whether the weights of all past gradients in a step add up to 1, instead of to 1 / (1 - λ)."""
+    decoupled_weight_decay = False
+    """Whether weight decay shrinks the parameters by itself, instead of adding to the gradient."""
+
+
+class Sgd(Form):
+    name = "sgd"
+    torch_class = torch.optim.SGD
+    defaults = MappingProxyType({"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False})
+
+    def states(self, hyperparameters):
+        momentum = hyperparameters["momentum"]
+        return 1 if isinstance(momentum, Tensor) or momentum else 0
+
+    def step(self, parameter, gradient, state, learning_rate, hyperparameters, updates):
+        momentum, dampening = hyperparameters["momentum"], hyperparameters["dampening"]
+        if decay := hyperparameters["weight_decay"]:
+            gradient = gradient + decay * parameter
+        if state:
+            (buffer,) = state
+            added = torch.where(updates == 1, gradient, (1 - dampening) * gradient) if dampening else gradient
+            buffer.mul_(momentum).add_(added)
+            gradient = gradient + momentum * buffer if hyperparameters["nesterov"] else buffer
+        parameter.sub_(learning_rate * gradient)
+
+    def momentum(self, hyperparameters):
+        return hyperparameters["momentum"]
+
+    def with_momentum(self, hyperparameters, momentum):
+        return {**hyperparameters, "momentum": momentum, "dampening": 0.0, "nesterov": False}
+
+
+class Adam(Form):
+    """Kingma, Ba 2015, algorithm 1."""
+
+    name = "adam"
+    torch_class = torch.optim.Adam
+    defaults = MappingProxyType({"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0})
+    averages = True
+
+    def states(self, hyperparameters):
+        return 2
+
+    def step(self, parameter, gradient, state, learning_rate, hyperparameters, updates):
+        mean, square = state
+        beta1, beta2 = hyperparameters["betas"]
+        if decay := hyperparameters["weight_decay"]:
+            if self.decoupled_weight_decay:
+                parameter.mul_(1 - learning_rate * decay)
+            else:
+                gradient = gradient + decay * parameter
+        mean.mul_(beta1).add_((1 - beta1) * gradient)
+        square.mul_(beta2).add_((1 - beta2) * gradient.square())
+        mean_bias, square_bias = ((1 - beta**updates).to(mean.dtype) for beta in (beta1, beta2))
+        parameter.sub_(learning_rate * (mean / mean_bias) / ((square / square_bias).sqrt() + hyperparameters["eps"]))
+
+    def momentum(self, hyperparameters):
+        return hyperparameters["betas"][0]
+
+    def with_momentum(self, hyperparameters, momentum):
+        return {**hyperparameters, "betas": (momentum, hyperparameters["betas"][1])}
+
+    def scale(self, state, hyperparameters):
+        beta = hyperparameters["betas"][1]
+        return (state["exp_avg_sq"] / (1 - beta ** float(state["step"]))).sqrt() + hyperparameters["eps"]
+
+
+class AdamW(Adam):
+    """Loshchilov, Hutter 2019, algorithm 2."""
+
+    name = "adamw"
+    torch_class = torch.optim.AdamW
+    defaults = MappingProxyType({"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01})
+    decoupled_weight_decay = True
+
+
+FORMS: dict[str, Form] = {form.name: form for form in (Sgd(), Adam(), AdamW())}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters with hyperparameters of their own, as a parameter group of torch's."""
+
+    patterns: tuple[str, ...]
+    """Shell-style patterns of names, as `model.named_parameters()` gives them; a parameter is in the first group that
+    matches."""
+    hyperparameters: tuple[tuple[str, Any], ...]
+    lr_scale: float
+    """The group's learning rate over the protocol's."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer without its learning rate: `sgd`, `adam`, `adamw`, or any class through `Optimizer.of`.
+
+    Holds plain values alone: another process finds the class by its path.
+    """
+
+    path: str
+    """`module:class`."""
+    hyperparameters: tuple[tuple[str, Any], ...] = ()
+    """By torch's names; with the defaults where there is a stacked form, else as given."""
+    groups: tuple[Group, ...] = ()
+
+    @classmethod
+    def of(cls, torch_class: type[torch.optim.Optimizer], **hyperparameters) -> Optimizer:
+        """The optimizer that `torch_class(parameters, lr=..., **hyperparameters)` makes.
+
+        Raises UserError where it takes no such hyperparameters, or where they hold a learning rate.
+        """
+        if not (isinstance(torch_class, type) and issubclass(torch_class, torch.optim.Optimizer)):
+            raise UserError(f"{torch_class!r} is not a class of optimizers: give one such as torch.optim.RMSprop")
+        if "lr" in hyperparameters:
+            raise UserError(f"{torch_class.__name__}: leave out lr; the workload's `learning_rate` is the one used")
+        for form in FORMS.values():
+            if torch_class is form.torch_class and hyperparameters.keys() <= form.defaults.keys():
+                hyperparameters = {**form.defaults, **hyperparameters}
+        known = any(torch_class is form.torch_class for form in FORMS.values())
+        made = cls(_path(torch_class), _pairs(hyperparameters, known))
+        _try(made, torch_class)
+        return made
+
+    def group(self, *patterns: str, lr_scale: float = 1.0, **hyperparameters) -> Optimizer:
+        """The same with one more parameter group: the parameters whose names match one of the shell-style `patterns`
+        (and no earlier group's) get these `hyperparameters`, and `lr_scale` times the learning rate.
+
+            adamw(weight_decay=0.1).group("*.bias", "norm.*", weight_decay=0.0)
+        """
+        if not patterns:
+            raise UserError(f"{self.name}: a group needs patterns of parameter names, such as '*.bias'")
+        if not (isinstance(lr_scale, Real) and 0 <= lr_scale < math.inf):
+            raise UserError(f"{self.name}: lr_scale must be a number of 0 or more, not {lr_scale!r}")
+        own = _pairs(hyperparameters, self.form is not None)
+        _try(self.changed(**dict(own)))
+        return replace(self, groups=(*self.groups, Group(patterns, own, float(lr_scale))))
+
+    @property
+    def torch_class(self) -> type[torch.optim.Optimizer]:
+        module, _, name = self.path.partition(":")
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
+
+    @property
+    def form(self) -> Form | None:
+        """Its stacked form; None where there is none, or where it does not know a hyperparameter."""
+        named = [form for form in FORMS.values() if self.path == _path(form.torch_class)]
+        known = [form for form in named if self._names() <= form.defaults.keys()]
+        return known[0] if known else None
+
+    def _names(self) -> set[str]:
+        return {name for part in (self, *self.groups) for name, _ in part.hyperparameters}
+
+    @property
+    def name(self) -> str:
+        """`sgd`, `adam`, `adamw`, or the class's name."""
+        return self.form.name if self.form else self.label
+
+    @property
+    def label(self) -> str:
+        """The class's name."""
+        return self.path.rpartition(":")[2]
+
+    def make(self, model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        """torch's own optimizer of the parameters of one `model`."""
+        return self._made(self.torch_class, self._groups(model, learning_rate), learning_rate)
+
+    def _groups(self, model: nn.Module, learning_rate: float) -> list:
+        if not self.groups:
+            return list(model.parameters())
+        members = {place: [] for place in (None, *range(len(self.groups)))}
+        for name, parameter in model.named_parameters():
+            members[self._place(name)].append(parameter)
+        own = [
+            {"params": members[place], "lr": learning_rate * group.lr_scale, "lr_scale": group.lr_scale}
+            | dict(group.hyperparameters)
+            for place, group in enumerate(self.groups)
+        ]
+        return [group for group in ({"params": members[None]}, *own) if group["params"]]
+
+    def _made(self, torch_class: type, parameters, learning_rate: float) -> torch.optim.Optimizer:
+        return torch_class(parameters, lr=learning_rate, **dict(self.hyperparameters))
+
+    def _place(self, parameter: str) -> int | None:
+        """The number of the group that a parameter is in."""
+        for place, group in enumerate(self.groups):
+            if any(fnmatch.fnmatchcase(parameter, pattern) for pattern in group.patterns):
+                return place
+        return None
+
+    def unmatched(self, model: nn.Module) -> list[str]:
+        """The patterns of groups that match no parameter of `model`."""
+        names = [name for name, _ in model.named_parameters()]
+        patterns = (pattern for group in self.groups for pattern in group.patterns)
+        return [pattern for pattern in patterns if not fnmatch.filter(names, pattern)]
+
+    def of_parameter(self, name: str) -> tuple[Hyperparameters, float]:
+        """The hyperparameters of the parameter `name`, and its learning rate over the protocol's."""
+        place = self._place(name)
+        if place is None:
+            return dict(self.hyperparameters), 1.0
+        group = self.groups[place]
+        return dict(self.hyperparameters) | dict(group.hyperparameters), group.lr_scale
+
+    def get(self, name: str) -> Any:
+        """A hyperparameter of the parameters in no group; None where there is none of that name."""
+        return dict(self.hyperparameters).get(name)
+
+    def changed(self, **hyperparameters) -> Optimizer:
+        """The same with other `hyperparameters`."""
+        every = dict(self.hyperparameters) | hyperparameters
+        return replace(self, hyperparameters=_pairs(every, self.form is not None))
+
+    @property
+    def momentum(self) -> float | None:
+        """λ: SGD's momentum, Adam's beta1; None where none is known, or where groups have different ones."""
+        if self.form is None:
+            return None
+        every = [dict(self.hyperparameters) | dict(group.hyperparameters) for group in self.groups]
+        found = {self.form.momentum(one) for one in (dict(self.hyperparameters), *every)}
+        return found.pop() if len(found) == 1 else None
+
+    def with_momentum(self, momentum: float) -> Optimizer:
+        """The same with momentum λ in the lecture's form, zero for none."""
+        return self.changed(**self.form.with_momentum(dict(self.hyperparameters), momentum))
+
+    @property
+    def momentum_gain(self) -> float:
+        """By how much momentum lengthens the steps along a constant gradient: SGD's by 1 / (1 - λ), Adam's not."""
+        return 1.0 if self.form.averages else 1 / (1 - self.momentum)
+
+    @property
+    def plain_sgd(self) -> bool:
+        """Whether it is SGD without momentum."""
+        return self.name == "sgd" and self.momentum == 0
+
+    def key_fields(self) -> dict:
+        """What determines its updates, in plain values."""
+        fields = {"name": self.name, "hyperparameters": _listed(self.hyperparameters)}
+        if self.groups:
+            fields["groups"] = [
+                {"patterns": list(one.patterns), "lr_scale": one.lr_scale}
+                | {"hyperparameters": _listed(one.hyperparameters)}
+                for one in self.groups
+            ]
+        return fields
+
+    def to_dict(self) -> dict:
+        """From which `from_dict` makes the same again."""
+        return {"path": self.path} | {name: self.key_fields().get(name, []) for name in ("hyperparameters", "groups")}
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> Optimizer:
+        groups = (
+            Group(tuple(one["patterns"]), _tupled(one["hyperparameters"]), one["lr_scale"])
+            for one in fields["groups"]
+        )
+        return cls(fields["path"], _tupled(fields["hyperparameters"]), tuple(groups))
+
+    def __str__(self) -> str:
+        """The class's name with what differs from the defaults, for example `AdamW, weight_decay 0.1`."""
+        defaults = self.form.defaults if self.form else {}
+        other = [(name, value) for name, value in self.hyperparameters if defaults.get(name) != value]
+        said = [self.label, *(_said(name, value) for name, value in other)]
+        for group in self.groups:
+            scaled = [("learning rate times", group.lr_scale)] if group.lr_scale != 1 else []
+            own = ", ".join(_said(name, value) for name, value in (*scaled, *group.hyperparameters))
+            said.append(f"{' and '.join(group.patterns)} with {own}")
+        return ", ".join(said)
+
+
+def sgd(
+    momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
+) -> Optimizer:
+    """torch.optim.SGD: θ ← θ − η g, with momentum b ← λ b + g and θ ← θ − η b."""
+    return Optimizer.of(
+        torch.optim.SGD, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
+    )
+
+
+def adam(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> Optimizer:
+    """torch.optim.Adam; its weight decay adds to the gradient."""
+    return Optimizer.of(torch.optim.Adam, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+def adamw(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01) -> Optimizer:
+    """torch.optim.AdamW; its weight decay shrinks the parameters by the learning rate times itself."""
+    return Optimizer.of(torch.optim.AdamW, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give every parameter group of one that `Optimizer.make` made another rate, in the group's own proportion."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+
+
+def _path(torch_class: type) -> str:
+    return f"{torch_class.__module__}:{torch_class.__qualname__}"
+
+
+def _try(optimizer: Optimizer, torch_class: type | None = None) -> None:
+    """Raise UserError where the class refuses the hyperparameters, or they train nothing."""
+    parameter = nn.Parameter(torch.zeros(1))
+    try:
+        optimizer._made(torch_class or optimizer.torch_class, [parameter], 0.1)
+    except Exception as error:
+        reason = " ".join(str(error).replace(f"{optimizer.label}.__init__() ", "").split())
+        raise UserError(f"optimizer {optimizer.label}: {reason or type(error).__name__}") from error
+    if optimizer.name == "sgd" and not optimizer.get("momentum") < 1:
+        raise UserError(f"optimizer SGD: momentum {optimizer.get('momentum')} grows without end: give less than 1")
+
+
+def _pairs(hyperparameters: Hyperparameters, as_floats: bool) -> tuple[tuple[str, Any], ...]:
+    """Sorted by name, as plain values; `as_floats` where 0 and 0.0 are to be the same."""
+    return tuple((name, _plain(name, hyperparameters[name], as_floats)) for name in sorted(hyperparameters))
+
+
+def _plain(name: str, value: Any, as_floats: bool) -> Any:
+    """A hyperparameter as a number, a truth value, a word, None, or a tuple of such."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(name, one, as_floats) for one in value)
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if not isinstance(value, Real):
+        raise UserError(f"hyperparameter {name} is a {type(value).__name__}: give a number, a word or a tuple")
+    if not math.isfinite(value):
+        raise UserError(f"hyperparameter {name} is {value}: give a finite number")
+    return int(value) if isinstance(value, Integral) and not as_floats else float(value)
+
+
+def _listed(hyperparameters: Sequence[tuple[str, Any]]) -> list:
+    """For JSON."""
+    return [[name, list(value) if isinstance(value, tuple) else value] for name, value in hyperparameters]
+
+
+def _tupled(pairs: Sequence) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in pairs)
+
+
+def _said(name: str, value: Any) -> str:
+    values = value if isinstance(value, tuple) else (value,)
+    return f"{name} {' and '.join(f'{one:g}' if isinstance(one, float) else str(one) for one in values)}"
