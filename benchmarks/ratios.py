@@ -17,6 +17,7 @@ from benchmarks.frozen import FrozenNetwork, examples
 from benchmarks.gate.judge import log_ratio
 from suite.backends import CPU
 from suite.instruments.gradient_pass import gradient_statistics
+from suite.optimizers import Optimizer, adamw, sgd
 from suite.training.ensemble import Ensemble
 from suite.training.update import update
 from suite.workloads import find
@@ -46,13 +47,13 @@ def update_pair(batch_size: int) -> Pair:
     return Pair(measured, partial(FrozenNetwork().update, inputs, targets))
 
 
-def ensemble_pair() -> Pair:
+def ensemble_pair(optimizer: Optimizer) -> Pair:
     """One replica's update in an ensemble against a frozen one alone, from batches of the same size."""
     inputs, targets = examples()
     generator = torch.Generator().manual_seed(2)
     batches = torch.stack([torch.randperm(len(inputs), generator=generator) for _ in range(REPLICAS)])
     batches = batches[:, :REPLICA_BATCH].contiguous()
-    ensemble = Ensemble(find("digits"), range(REPLICAS), 0.01)
+    ensemble = Ensemble(find("digits"), range(REPLICAS), 0.01, optimizer)
     ensemble.compile(inputs, targets, REPLICA_BATCH)
     alone = partial(FrozenNetwork().update, inputs[batches[0]], targets[batches[0]])
     return Pair(partial(ensemble.update, inputs, targets, batches), alone, 1 / REPLICAS)
@@ -69,7 +70,8 @@ def noise_pair() -> Pair:
 PAIRS = {
     "update, batch size 32": partial(update_pair, 32),
     "update, batch size 1024": partial(update_pair, 1024),
-    "ensemble's update, batch size 4": ensemble_pair,
+    "ensemble's update, batch size 4": partial(ensemble_pair, sgd()),
+    "ensemble's update by AdamW, batch size 4": partial(ensemble_pair, adamw()),
     "gradient noise's pass": noise_pair,
 }
 

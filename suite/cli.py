@@ -76,7 +76,9 @@ def run(
         typer.Argument(help="Names of workloads, or paths of Python files that hold one.", show_default="digits"),
     ] = None,
     preset: Annotated[str, typer.Option(help="How thoroughly: quick, default or full.")] = "default",
-    backend: Annotated[list[str] | None, typer.Option(help="Only these backends.", show_default="all")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="Only these backends.", show_default="all that are available")
+    ] = None,
     claim: Annotated[list[str] | None, typer.Option(help="Only these claims.", show_default="all")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds of each training.", show_default="the preset's")] = None,
     engine: Annotated[

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from types import MappingProxyType
@@ -69,22 +69,28 @@ class Form:
     """Whether weight decay shrinks the parameters by itself, instead of adding to the gradient."""
 
 
+def _zero(hyperparameter: Tensor | float) -> bool:
+    """Whether it is zero for every replica. A tensor of one value each counts as not."""
+    return not isinstance(hyperparameter, Tensor) and hyperparameter == 0
+
+
 class Sgd(Form):
     name = "sgd"
     torch_class = torch.optim.SGD
     defaults = MappingProxyType({"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False})
 
     def states(self, hyperparameters):
-        momentum = hyperparameters["momentum"]
-        return 1 if isinstance(momentum, Tensor) or momentum else 0
+        return 0 if _zero(hyperparameters["momentum"]) else 1
 
     def step(self, parameter, gradient, state, learning_rate, hyperparameters, updates):
         momentum, dampening = hyperparameters["momentum"], hyperparameters["dampening"]
-        if decay := hyperparameters["weight_decay"]:
+        if not _zero(decay := hyperparameters["weight_decay"]):
             gradient = gradient + decay * parameter
         if state:
             (buffer,) = state
-            added = torch.where(updates == 1, gradient, (1 - dampening) * gradient) if dampening else gradient
+            added = gradient
+            if not _zero(dampening):
+                added = torch.where(updates == 1, gradient, (1 - dampening) * gradient)
             buffer.mul_(momentum).add_(added)
             gradient = gradient + momentum * buffer if hyperparameters["nesterov"] else buffer
         parameter.sub_(learning_rate * gradient)
@@ -110,7 +116,7 @@ class Adam(Form):
     def step(self, parameter, gradient, state, learning_rate, hyperparameters, updates):
         mean, square = state
         beta1, beta2 = hyperparameters["betas"]
-        if decay := hyperparameters["weight_decay"]:
+        if not _zero(decay := hyperparameters["weight_decay"]):
             if self.decoupled_weight_decay:
                 parameter.mul_(1 - learning_rate * decay)
             else:
@@ -274,9 +280,20 @@ class Optimizer:
         return dict(self.hyperparameters).get(name)
 
     def changed(self, **hyperparameters) -> Optimizer:
-        """The same with other `hyperparameters`."""
+        """The same with other `hyperparameters`; a group keeps its own."""
         every = dict(self.hyperparameters) | hyperparameters
         return replace(self, hyperparameters=_pairs(every, self.form is not None))
+
+    def mapped(self, change: Callable[[Hyperparameters], Hyperparameters]) -> Optimizer:
+        """The same with `change` made to the hyperparameters of every parameter, whether in a group or in none."""
+        shared = dict(self.hyperparameters)
+
+        def own(group: Group) -> Group:
+            changed = change(shared | dict(group.hyperparameters))
+            kept = {name: changed[name] for name, _ in group.hyperparameters}
+            return replace(group, hyperparameters=_pairs(kept, self.form is not None))
+
+        return replace(self.changed(**change(shared)), groups=tuple(own(group) for group in self.groups))
 
     @property
     def momentum(self) -> float | None:
@@ -289,7 +306,7 @@ class Optimizer:
 
     def with_momentum(self, momentum: float) -> Optimizer:
         """The same with momentum λ in the lecture's form, zero for none."""
-        return self.changed(**self.form.with_momentum(dict(self.hyperparameters), momentum))
+        return self.mapped(lambda hyperparameters: self.form.with_momentum(hyperparameters, momentum))
 
     @property
     def momentum_gain(self) -> float:
@@ -367,7 +384,7 @@ def _path(torch_class: type) -> str:
 
 def _try(optimizer: Optimizer, torch_class: type | None = None) -> None:
     """Raise UserError where the class refuses the hyperparameters, or they train nothing."""
-    parameter = nn.Parameter(torch.zeros(1))
+    parameter = nn.Parameter(torch.zeros(1, 1))  # a matrix: Muon takes nothing else
     try:
         optimizer._made(torch_class or optimizer.torch_class, [parameter], 0.1)
     except Exception as error:

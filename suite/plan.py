@@ -114,7 +114,9 @@ def plan_all(sources: list[str], claims: list[Claim], *how) -> list[WorkloadPlan
         if (other := known.setdefault(planned.facts.name, source)) != source:
             raise UserError(f"{other} and {source} are both called '{planned.facts.name}': rename one of them")
     if not any(planned.planned() for planned in plans.values()):
-        raise UserError("nothing to measure: none of these claims is measured on these backends; name more of them")
+        raise UserError(
+            "nothing to measure: none of these claims is measured on these backends with this optimizer; name more"
+        )
     return list(plans.values())
 
 
@@ -164,7 +166,7 @@ def _fits_ensemble(source: str) -> bool:
     workload, data, _ = _known(source)
     reason = why_not_ensemble(workload, data)
     if reason:
-        warn(f"{workload.name} is trained one replica after another, an ensemble cannot: {reason}", stacklevel=2)
+        warn(f"{workload.name} is trained one replica after another, not as an ensemble: {reason}", stacklevel=2)
     return reason is None
 
 
@@ -181,8 +183,11 @@ def find_preset(name: str) -> Preset:
 
 
 def find_backends(names: list[str]) -> tuple[str, ...]:
-    """The named backends, all when none is named. Raises UserError for an unknown one."""
+    """The named backends, whether available or not; when none is named, all that are. Raises UserError for an unknown
+    one."""
     for name in names:
         if name not in BACKENDS:
             raise UserError(f"no backend '{name}': choose from {', '.join(BACKENDS)}")
-    return tuple(name for name in BACKENDS if not names or name in names)
+    if not names:
+        return tuple(name for name, backend in BACKENDS.items() if backend.unavailable() is None)
+    return tuple(name for name in BACKENDS if name in names)

@@ -10,9 +10,15 @@ import sys
 
 import pandas as pd
 import pytest
+from asv import runner
+from asv.config import Config
+from asv.machine import Machine
+from asv.plugin_manager import PluginManager
 
+from suite import asv_machine, devices
 from suite.asv_machine import machine
 from suite.asv_timing import _rows
+from suite.backends import ACCELERATORS, BACKENDS
 from suite.cells import Cell
 from suite.reference import ReferencedProcess, read_references
 from suite.results import Results
@@ -62,14 +68,18 @@ def test_a_sequential_update_takes_longer_with_every_example(timings):
     assert medians[256] > 50 * medians[1]
 
 
-def test_a_backend_that_is_not_there_has_its_reason(timings):
-    import torch
+def test_every_backend_that_is_there_is_timed_where_none_is_named(timings):
+    available = {name for name, backend in BACKENDS.items() if backend.unavailable() is None}
+    assert set(timings["backend"]) == available
 
-    if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
-    cuda = timings[timings["backend"] == "cuda"]
-    assert set(cuda["status"]) == {"unavailable"}
-    assert set(cuda["reason"]) == {"no CUDA device on this machine"}
+
+def test_a_backend_that_is_not_there_is_declined_with_its_reason(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setattr("suite.devices.Accelerator.unavailable", lambda device: "no such device")
+    from benchmarks.update import digits
+
+    with pytest.raises(NotImplementedError, match="no such device"):
+        digits().setup(1, 4, ACCELERATORS[0].name, "resident")
 
 
 def test_setup_is_made_once_for_a_parameter_set(monkeypatch):
@@ -93,6 +103,46 @@ def test_sequential_declines_what_would_take_too_long(monkeypatch):
     benchmark.sequential_limit_s = 1e-6
     with pytest.raises(NotImplementedError, match="sequential would take over"):
         benchmark.setup(1, 4, "sequential", "resident")
+
+
+@pytest.fixture
+def launch_methods(monkeypatch, tmp_path):
+    """The launch methods with which asv makes what starts its processes, once the plugin is loaded."""
+    methods = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(Machine, "hardcoded_machine_name", None)
+    monkeypatch.setattr(runner, "get_spawner", runner.get_spawner)
+    monkeypatch.setattr(asv_machine, "asv_get_spawner", lambda environment, folder, method: methods.append(method))
+    return methods
+
+
+@pytest.mark.parametrize(("fastest", "method"), [("cpu", "forkserver"), ("cuda", "spawn"), ("mps", "spawn")])
+def test_the_plugin_has_asv_fork_where_there_is_only_the_cpu(launch_methods, monkeypatch, fastest, method):
+    monkeypatch.setattr(devices, "fastest", lambda: devices.find(fastest))
+    PluginManager().import_plugin(".suite.asv_machine")
+    for asked in (None, "auto", "spawn", "forkserver"):
+        runner.get_spawner(None, "benchmarks", launch_method=asked)
+    assert launch_methods == [method, method, "spawn", "forkserver"]
+
+
+def test_the_configuration_leaves_the_launch_method_to_the_plugin():
+    assert Config.load(str(ROOT / "asv.conf.json")).launch_method is None
+
+
+def test_the_plugin_works_where_torch_is_not_installed(launch_methods, monkeypatch):
+    monkeypatch.setattr(asv_machine, "devices", None)
+    PluginManager().import_plugin(".suite.asv_machine")
+    runner.get_spawner(None, "benchmarks", launch_method="auto")
+    assert launch_methods == ["spawn"]
+    assert machine()["gpu"] == "none"
+
+
+def test_the_machine_is_named_after_its_gpu_too(monkeypatch):
+    gpu = devices.find("cuda")
+    monkeypatch.setattr(devices, "fastest", lambda: gpu)
+    monkeypatch.setattr(devices.Accelerator, "name", lambda device: "NVIDIA H100 80GB HBM3")
+    assert machine()["gpu"] == "NVIDIA H100 80GB HBM3"
+    assert machine()["machine"].endswith("-cores-nvidia-h100-80gb-hbm3")
 
 
 def asv(*arguments, home) -> subprocess.CompletedProcess:

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from suite.backends import BACKENDS
+from suite import backends, devices
+from suite.backends import BACKENDS, CPU, SEQUENTIAL
+from suite.devices import Accelerator
 from suite.training.update import update
 from tests.conftest import blobs, tiny
 
@@ -25,13 +27,14 @@ def test_an_update_is_a_plain_transcription_of_the_rule(backend, batch_size):
         pytest.skip(reason)
     data = blobs()
     inputs, targets = data.train_inputs[:batch_size], data.train_targets[:batch_size]
-    model = tiny().initial_model(0).double().to(backend.device)
+    device, dtype = backend.device.torch_device, backend.device.widest_float
+    model = tiny().initial_model(0).to(dtype).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
-    on_device = inputs.double().to(backend.device), targets.to(backend.device)
-    update(backend, model, tiny().loss, optimizer, *on_device)
+    update(backend, model, tiny().loss, optimizer, inputs.to(dtype).to(device), targets.to(device))
     expected = parameters_after_one_update(inputs, targets, 0.3)
+    rounding = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-6}
     for parameter, wanted in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.detach().cpu(), wanted, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(parameter.detach().cpu().double(), wanted, **rounding)
 
 
 def test_a_second_update_starts_from_a_fresh_gradient():
@@ -44,9 +47,57 @@ def test_a_second_update_starts_from_a_fresh_gradient():
     assert norms[0] == norms[1]
 
 
-def test_only_a_gpu_can_be_absent():
-    absent = {name for name, backend in BACKENDS.items() if backend.unavailable()}
-    assert absent == (set() if torch.cuda.is_available() else {"cuda"})
+def test_only_an_accelerator_can_be_absent():
+    assert list(BACKENDS)[:2] == ["sequential", "cpu"]
+    assert all(BACKENDS[name].device.is_accelerator for name in list(BACKENDS)[2:])
+    assert not SEQUENTIAL.unavailable()
+    assert not CPU.unavailable()
+
+
+def test_every_accelerator_has_a_backend_that_takes_whole_batches():
+    assert {"cuda", "mps", "xpu"} <= set(BACKENDS)
+    for device in devices.DEVICES:
+        assert backends.on(device).device is device
+        assert backends.on(device).parallel
+
+
+ABSENT, PRESENT = "no such device", None
+
+
+@pytest.fixture
+def accelerators(monkeypatch):
+    """`accelerators(cuda=..., mps=...)`: why each of them is absent, or None where it is there."""
+
+    def set_reasons(**reasons):
+        monkeypatch.setattr(Accelerator, "unavailable", lambda device: reasons.get(device.type, ABSENT))
+
+    return set_reasons
+
+
+def test_training_runs_on_the_fastest_backend_where_none_is_named(accelerators):
+    accelerators()
+    assert backends.fastest() is CPU
+    accelerators(mps=PRESENT)
+    assert backends.fastest() is BACKENDS["mps"]
+
+
+@pytest.mark.parametrize(
+    ("names", "present", "chosen"),
+    [
+        (tuple(BACKENDS), (), "cpu"),
+        (tuple(BACKENDS), ("xpu",), "xpu"),
+        (("cpu",), ("cuda",), "cpu"),
+        (("cpu", "cuda"), ("cuda",), "cuda"),
+        (("sequential", "cuda"), ("cuda",), "cuda"),
+        (("cuda",), (), "cuda"),
+        (("sequential", "mps"), (), "mps"),
+        (("cuda", "mps"), ("mps",), "mps"),
+        (("sequential",), ("cuda",), "cpu"),
+    ],
+)
+def test_training_runs_on_the_fastest_named_backend_that_takes_whole_batches(accelerators, names, present, chosen):
+    accelerators(**dict.fromkeys(present, PRESENT))
+    assert backends.training_backend(names) is BACKENDS[chosen]
 
 
 def test_only_sequential_is_not_parallel():

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from suite.backends import CUDA
+from suite.backends import ACCELERATORS
 from suite.results import METADATA_KEY, Results
 from tests.command import QUICK, ROOT, TRAINED, assert_refused, call, call_here, suite_command, write_workload
 
@@ -177,14 +177,20 @@ def run_or_report(command: tuple, own_workload: Path, folder: Path) -> subproces
     return call_here(name, *([own_workload] if name == "run" else []), *options, "--results", folder)
 
 
+def other_schema(version: int) -> list[str]:
+    """What is said of a file of another schema."""
+    return [f"has schema {version}, this suite reads 2", "move the results folder away", "--results", "`suite run`"]
+
+
 @pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda metadata: {**metadata, "schema_version": 7}, ["has schema 7, this suite reads 1", "move the folder"]),
+        (lambda metadata: {**metadata, "schema_version": 1}, other_schema(1)),
+        (lambda metadata: {**metadata, "schema_version": 7}, other_schema(7)),
         (lambda metadata: {**metadata, "key": "other"}, ["holds another cell", "delete it"]),
     ],
-    ids=["another version", "another key"],
+    ids=["older version", "newer version", "another key"],
 )
 def test_a_cell_of_another_kind_is_named_and_left_as_it_is(command, change, words, copied, own_workload):
     cell = cell_of(copied)
@@ -199,15 +205,15 @@ MANIFESTS = [
     "",
     "null",
     "[]",
-    '{"schema_version": 1}',
-    '{"schema_version": 1, "workloads": 3}',
-    '{"schema_version": 1, "workloads": {"tiny": 3}}',
-    '{"schema_version": 1, "workloads": {"tiny": {"facts": {}}}}',
-    '{"schema_version": 1, "workloads": {"tiny": {"facts": 3, "claims": {}}}}',
-    '{"schema_version": 1, "workloads": {"tiny": {"facts": {}, "claims": []}}}',
-    '{"schema_version": 1, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": 3}}}}',
-    '{"schema_version": 1, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": ["key"]}}}}',
-    '{"schema_version": 1, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": [{}]}}}}',
+    '{"schema_version": 2}',
+    '{"schema_version": 2, "workloads": 3}',
+    '{"schema_version": 2, "workloads": {"tiny": 3}}',
+    '{"schema_version": 2, "workloads": {"tiny": {"facts": {}}}}',
+    '{"schema_version": 2, "workloads": {"tiny": {"facts": 3, "claims": {}}}}',
+    '{"schema_version": 2, "workloads": {"tiny": {"facts": {}, "claims": []}}}',
+    '{"schema_version": 2, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": 3}}}}',
+    '{"schema_version": 2, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": ["key"]}}}}',
+    '{"schema_version": 2, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": [{}]}}}}',
 ]
 
 
@@ -220,11 +226,31 @@ def test_a_damaged_manifest_is_named_and_left_as_it_is(command, content, copied,
 
 
 @pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
-def test_a_manifest_of_another_version_is_named(command, copied, own_workload):
-    content = (copied / "manifest.json").read_text().replace('"schema_version": 1', '"schema_version": 7')
+@pytest.mark.parametrize("version", [1, 7], ids=["older", "newer"])
+def test_a_manifest_of_another_version_is_named(command, version, copied, own_workload):
+    content = (copied / "manifest.json").read_text().replace('"schema_version": 2', f'"schema_version": {version}')
     (copied / "manifest.json").write_text(content)
-    assert_refused(run_or_report(command, own_workload, copied), "manifest.json has schema 7, this suite reads 1")
+    assert_refused(run_or_report(command, own_workload, copied), "manifest.json", *other_schema(version))
     assert (copied / "manifest.json").read_text() == content
+
+
+OF_THE_FIRST_SCHEMA = """{"schema_version": 1, "workloads": {"tiny": {
+"facts": {"name": "tiny", "small": 1, "large": 16, "update_rule": "sgd", "momentum": 0.0},
+"fingerprint": "f60a1c5d2b7e4938",
+"claims": {"optimization": [{"arm": "resident", "backend": "cpu", "batch_size": 1, "key": "964a06d5889a32d1473b",
+"learning_rate": 0.1, "measurement": "training", "protocol": "fixed rate 0.1, 3 epochs", "workload": "tiny"}]}}}}"""
+"""A manifest as the suite wrote it then."""
+
+
+@pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
+def test_a_folder_of_the_first_schema_is_refused_and_left_as_it_is(command, tmp_path, own_workload):
+    manifest, cell = tmp_path / "manifest.json", tmp_path / "cells" / "964a06d5889a32d1473b.parquet"
+    cell.parent.mkdir()
+    manifest.write_text(OF_THE_FIRST_SCHEMA)
+    cell.write_bytes(b"a cell")
+    assert_refused(run_or_report(command, own_workload, tmp_path), "manifest.json", *other_schema(1))
+    assert manifest.read_text() == OF_THE_FIRST_SCHEMA
+    assert [file.read_bytes() for file in cell.parent.iterdir()] == [b"a cell"]
 
 
 def test_a_manifest_of_older_facts_is_mended_by_another_run(copied, own_workload):
@@ -241,10 +267,18 @@ def test_a_dry_run_names_every_cell_and_writes_nothing(tmp_path, own_workload):
     assert done.returncode == 0
     assert "update_time · tiny · sequential" in done.stdout
     assert "time unknown" in done.stdout
-    on_gpu = [line for line in done.stdout.splitlines() if "· cuda ·" in line]
-    assert on_gpu
-    assert all(("left out, no CUDA device" in line) == bool(CUDA.unavailable()) for line in on_gpu)
+    assert "left out" not in done.stdout
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("backend", ACCELERATORS, ids=lambda backend: backend.name)
+def test_a_dry_run_says_why_a_named_backend_is_left_out(backend, tmp_path, own_workload):
+    asked = ("--preset", "quick", "--claim", "update_parallel", "--backend", backend.name, "--dry-run")
+    done = call_here("run", own_workload, *asked, "--results", tmp_path / "results")
+    lines = [line for line in done.stdout.splitlines() if f"· {backend.name} ·" in line]
+    assert lines
+    reason = backend.unavailable()
+    assert all((f"left out, {reason}" in line) == bool(reason) for line in lines)
 
 
 def test_a_dry_run_knows_what_is_stored_and_how_long_more_of_it_takes(trained, own_workload):

@@ -45,6 +45,13 @@ def test_a_room_imports_from_none_above_it(room):
         assert not imported(file) & set(FORBIDDEN[room]), file
 
 
+@pytest.mark.parametrize(
+    ("file", "rooms"), [("devices.py", set()), ("optimizers.py", {"errors"}), ("backends.py", {"devices"})]
+)
+def test_what_everything_stands_on_imports_little_of_the_suite(file, rooms):
+    assert imported(ROOT / file) == rooms
+
+
 def test_only_the_entry_point_imports_the_command_line():
     importers = [file.name for file in ROOT.rglob("*.py") if "cli" in imported(file)]
     assert importers == ["__main__.py"]

@@ -89,12 +89,13 @@ def ensemble_of(workload: Workload) -> Ensemble:
 
 
 def ensemble_update(workload):
-    ensemble = ensemble_of(workload)
-    lockstep = Examples(workload, data(), range(REPLICAS))
+    ensemble, lockstep = ensemble_of(workload), Examples(workload, data(), range(REPLICAS))
     batches = lockstep.batches(Protocol.of(workload, EqualEpochs(1)), BATCH_SIZE, range(REPLICAS))
-    for _ in range(4):
-        ensemble.update(lockstep.inputs, lockstep.targets, next(batches))
-    return ensemble.state
+    four = [next(batches) for _ in range(4)]
+    for indices in four:
+        ensemble.update(lockstep.inputs, lockstep.targets, indices)
+    splits = [lockstep.train, lockstep.test] if workload.resplit else []
+    return [*ensemble.state, *four, *splits]
 
 
 def ensemble_evaluation(workload):

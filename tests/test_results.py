@@ -18,8 +18,8 @@ def test_what_is_written_is_read_with_its_description_and_provenance(tmp_path):
     rows, metadata = results.read("abc")
     pd.testing.assert_frame_equal(rows[["seed", "train_loss", "status"]], ROWS, check_dtype=False)
     assert rows["batch_size"].tolist() == [8, 8]
-    assert rows["protocol"].tolist() == ["fixed rate 0.1, 5 epochs"] * 2
-    assert metadata == {"schema_version": 1, "key": "abc", "commit": "c0ffee"}
+    assert rows["protocol"].tolist() == [CELL.protocol.key] * 2
+    assert metadata == {"schema_version": 2, "key": "abc", "commit": "c0ffee"}
 
 
 def test_nothing_stays_under_a_temporary_name(tmp_path):
@@ -60,5 +60,5 @@ def test_a_cell_of_another_schema_is_named(tmp_path, monkeypatch):
         monkeypatch.setattr("suite.results.SCHEMA_VERSION", 7)
         results.write("abc", CELL, ROWS, {})
         monkeypatch.undo()
-    with pytest.raises(UserError, match="has schema 7, this suite reads 1"):
+    with pytest.raises(UserError, match="has schema 7, this suite reads 2"):
         results.read("abc")

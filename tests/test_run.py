@@ -1,4 +1,5 @@
 import getpass
+import html
 import json
 import os
 import random
@@ -12,14 +13,18 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+import torch
 
-from suite.cells import Cell, Measurement
+from suite import machine
+from suite.cells import Cell, Measurement, key_of
 from suite.claims import all_claims
-from suite.plan import PRESETS, plan_all
+from suite.plan import PRESETS, find_backends, plan_all
 from suite.report.sections import sections
 from suite.report.table import table, write_tables
 from suite.results import Results
 from suite.run import measure, measure_all
+from suite.workloads import find
+from suite.workloads.workload import fingerprint
 from tests.command import QUICK, TRAINED, call, call_here, suite_command, write_workload
 
 TIMES = ["time_s", "reference_s"]
@@ -159,7 +164,7 @@ def test_killed_at_ten_moments_a_run_ends_with_what_an_undisturbed_one_gives(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_order_of_cells_and_any_number_of_workers_gives_the_same_bits(own_workload, trained, workers):
     claims = [claim for claim in all_claims() if claim.name in TRAINED]
-    (plan,) = plan_all([str(own_workload)], claims, PRESETS["quick"], ("cpu",), None)
+    (plan,) = plan_all([str(own_workload)], claims, PRESETS["quick"], find_backends([]), None)
     planned = plan.planned()
     random.Random(workers).shuffle(planned)
     measured = list(measure_all([(one.source, one.cell) for one in planned], workers))
@@ -229,14 +234,91 @@ def test_a_cell_that_fails_is_a_row_with_its_reason_and_others_go_on(tmp_path):
     assert call_here("report", "--results", folder).returncode == 0
 
 
+OWN_OPTIMIZER = """
+import torch
+from suite.optimizers import Optimizer, adamw
+from tests.conftest import tiny
+
+workload = tiny(name="{name}", optimizer={optimizer}, learning_rate=0.01, learning_rates=(0.003, 0.01))
+"""
+
+
+def run_with_optimizer(folder: Path, name: str, optimizer: str, *options: str) -> tuple[Path, str]:
+    """The results of a quick run of a workload file that names this optimizer, and what the run says on stderr."""
+    file, results = folder / f"{name}.py", folder / "results"
+    file.write_text(OWN_OPTIMIZER.format(name=name, optimizer=optimizer))
+    done = call_here("run", file, "--preset", "quick", "--workers", 1, *options, "--results", results)
+    assert done.returncode == 0, done.stderr
+    return results, done.stderr
+
+
+def text_of(page: Path) -> str:
+    """A page without its tags and its style, in one line."""
+    plain = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page.read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(plain).split())
+
+
+def test_the_report_of_an_adamw_workload_says_what_is_true_of_adamw(tmp_path):
+    results, said = run_with_optimizer(tmp_path, "adaptive", "adamw()", *TRAINED, "--claim", "momentum_sum")
+    assert "warning" not in said
+    assert call_here("report", "--results", results).returncode == 0
+    text = text_of(results / "report" / "index.html")
+    for untrue in ("plain descent", "plain gradient descent", "torch.optim.SGD keeps"):
+        assert untrue.lower() not in text.lower()
+    assert "until training loss 0.5; AdamW, unless a row says otherwise." in text
+    assert "β1 0.9 a movement, times the root mean square gradient that AdamW divides it by" in text
+    rows = pd.read_csv(results / "report" / "table.csv")
+    assert set(rows["claim"]) == {"gradient", "optimization", "generalization", "sharpness", "momentum_sum"}
+    assert set(rows["status"]) == {"ok"}
+    assert rows["protocol"].str.startswith("AdamW, ").all()
+    assert rows.loc[rows["claim"] == "momentum_sum", "verdict"].tolist() == ["holds"]
+
+
+def test_an_optimizer_without_a_stacked_form_trains_plainly_and_the_run_says_so(tmp_path):
+    rmsprop = "Optimizer.of(torch.optim.RMSprop)"
+    results, said = run_with_optimizer(tmp_path, "rms", rmsprop, "--claim", "optimization")
+    (warning,) = [line for line in said.splitlines() if line.startswith("suite: warning: ")]
+    assert "rms is trained one replica after another" in warning
+    assert "no stacked form of RMSprop" in warning
+    for file in Results(results).cells.iterdir():
+        rows, metadata = Results(results).read(file.stem)
+        assert metadata["key_fields"]["replicas_per_call"] == 1
+        assert metadata["key_fields"]["protocol"]["optimizer"]["name"] == "RMSprop"
+        assert set(rows["status"]) == {"ok"}
+    assert call_here("report", "--results", results).returncode == 0
+    assert "RMSprop, unless a row says otherwise." in text_of(results / "report" / "index.html")
+
+
 def test_every_cell_says_where_it_comes_from_and_nothing_of_whom(measured, report):
     for file in Results(measured).cells.glob("*.parquet"):
         metadata = Results(measured).read(file.stem)[1]
-        wanted = "schema_version key commit machine gpu torch python threads base_seed fingerprint duration_s cell"
+        wanted = "schema_version key commit machine gpu torch python threads key_fields duration_s cell"
         assert set(wanted.split()) <= set(metadata)
+        assert key_of(metadata["key_fields"]) == metadata["key"] == file.stem
+        timed = metadata["key_fields"]["measurement"] in ("update_time", "epoch_time", "threads")
+        assert ("base_seed" in metadata["key_fields"]) == (not timed)
+        assert re.fullmatch("[0-9a-f]{16}", metadata["key_fields"]["fingerprint"])
         assert_says_nothing_of_whom(json.dumps(metadata))
     for file in (measured / "manifest.json", *(report / name for name in ("table.csv", "table.md", "index.html"))):
         assert_says_nothing_of_whom(file.read_text())
+
+
+def test_the_worker_that_measured_a_cell_says_on_what(tmp_path, own_workload, monkeypatch):
+    """The process that starts the workers believes that it is another machine."""
+    monkeypatch.setattr(machine, "describe", lambda: {"machine": "another machine"})
+    asked = ("--preset", "quick", "--claim", "optimization", "--workers", 2, "--results", tmp_path)
+    assert call_here("run", own_workload, *asked).returncode == 0
+    monkeypatch.undo()
+    cells = [Results(tmp_path).read(file.stem)[1] for file in (tmp_path / "cells").iterdir()]
+    assert len(cells) == 4
+    workload = find(str(own_workload))
+    for metadata in cells:
+        assert metadata["machine"] == machine.describe()["machine"]
+        assert metadata["torch"] == torch.__version__
+        assert metadata["threads"] == 1
+        assert metadata["duration_s"] > 0
+        assert metadata["key_fields"]["fingerprint"] == fingerprint(workload, workload.load())
+        assert metadata["key_fields"]["base_seed"] == workload.base_seed
 
 
 def assert_says_nothing_of_whom(text: str) -> None:

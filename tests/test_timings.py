@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from suite.backends import CPU, SEQUENTIAL
+from suite.optimizers import Optimizer, adam, adamw, sgd
 from suite.timings import Timed
 from suite.workloads.workload import cross_entropy
 from tests.conftest import tiny
@@ -56,3 +57,36 @@ def test_what_is_timed_trains_the_model(input_pipeline):
 def test_one_example_at_a_time_is_timed_on_one_thread(backend, threads):
     Timed(tiny(), backend, "resident", batch_size=4, threads=2)
     assert torch.get_num_threads() == threads
+
+
+OPTIMIZERS = (
+    sgd(momentum=0.9, nesterov=True),
+    adam(),
+    adamw(weight_decay=0.1).group("*.bias", weight_decay=0),
+    Optimizer.of(torch.optim.RMSprop),
+)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_what_is_timed_steps_with_the_workloads_own_optimizer(optimizer):
+    """From the same batch each time: as a loop over torch's own."""
+    workload = tiny(optimizer=optimizer, learning_rate=0.03)
+    timed = Timed(workload, CPU, "resident", batch_size=4)
+    inputs, targets = next(timed.fed)
+    timed.updates(5)
+    model = workload.initial_model(0)
+    made = optimizer.make(model, 0.03)
+    for _ in range(5):
+        made.zero_grad()
+        workload.loss(model(inputs), targets).mean().backward()
+        made.step()
+    assert type(timed.optimizer) is optimizer.torch_class
+    assert all(map(torch.equal, timed.model.parameters(), model.parameters()))
+
+
+def test_each_base_seed_is_timed_with_its_own_split_and_batches():
+    targets = [
+        next(Timed(tiny(base_seed=base_seed), CPU, "dataloader", batch_size=16).fed)[1] for base_seed in (1, 1, 2)
+    ]
+    assert torch.equal(targets[0], targets[1])
+    assert not torch.equal(targets[0], targets[2])

@@ -78,7 +78,11 @@ class Facts:
     @classmethod
     def from_dict(cls, stored: dict) -> Facts:
         """The facts of which `to_dict` has made `stored`. Raises TypeError or KeyError where it has not."""
-        return cls(**stored | {"optimizer": Optimizer.from_dict(stored["optimizer"])})
+        restored = {
+            "optimizer": Optimizer.from_dict(stored["optimizer"]),
+            "learning_rates": tuple(stored["learning_rates"]),
+        }
+        return cls(**stored | restored)
 
 
 def _noise_that_others_found(workload: Workload) -> dict:

@@ -68,31 +68,43 @@ class Outcome:
         return f"×{three_digits(value)}" if self.ratio else f"{value:+.4f}"
 
 
+def has_betas(of: Facts | Workload) -> bool:
+    """Whether the workload's optimizer is one whose betas are known to weigh its averages."""
+    return of.optimizer.form is not None and of.optimizer.get("betas") is not None
+
+
 def rate_rules(of: Facts | Workload) -> dict[str, RateRule]:
-    """By name; two more for an optimizer with betas, which these rules let follow the batch size too."""
+    """By name; two more for Adam and AdamW, whose betas these rules let follow the batch size too."""
     rules = {
         "fixed": FIXED,
         "square-root": SquareRoot(of.middle),
         "warmed-up linear": LinearWarmUp(of.middle, of.epochs * GOYAL_WARM_UP),
     }
-    if of.optimizer.get("betas"):
+    if has_betas(of):
         rules |= {"SDE rule's": AdamSde(of.middle), "constant half-life": ConstantHalfLife(of.middle)}
     return rules | {TUNED: Tuned()}
 
 
 def says(facts: Facts) -> str:
     """What the figure shows."""
-    of_adam = (
-        f" Two rules change {facts.optimizer.label}'s betas as well: the SDE rule (Malladi et al. 2022), and a "
-        "half-life of beta2's average that is constant in examples (Marek et al. 2025). beta2 stops at "
-        f"{LEAST_BETA2:g}."
-    )
     return (
         "The rate is the same for both batch sizes, or it follows the batch size, being the workload's "
         "at the middle one (like its root, or linearly after a warm-up), or is tuned for each with the same trials."
-        f"{of_adam if facts.optimizer.get('betas') else ''} Both make as many epochs, or as many updates as the "
+        f"{_of_betas(facts)} Both make as many epochs, or as many updates as the "
         "middle batch size makes in these, or train to the same loss. Every seed is a pair with the same initial "
         "parameters; rates were tuned with other seeds."
+    )
+
+
+def _of_betas(facts: Facts) -> str:
+    """What the rules do that change the betas; empty where there are none."""
+    if not has_betas(facts):
+        return ""
+    _, beta2 = facts.optimizer.get("betas")
+    return (
+        f" Two rules change {facts.optimizer.label}'s betas as well: the SDE rule (Malladi et al. 2022), and a "
+        "half-life of beta2's average that is constant in examples (Marek et al. 2025). Neither lowers beta2 below "
+        f"{min(LEAST_BETA2, beta2):g}."
     )
 
 
@@ -255,7 +267,7 @@ def _unsettled(table: pd.DataFrame) -> str:
     if undecided.empty:
         return ""
     wanted = ", ".join(
-        f"{_count(row['wanted'])} for {row['rate']} at {row['budget']}" for _, row in undecided.iterrows()
+        f"{_count(row['wanted'])} for the {row['rate']} rate at {row['budget']}" for _, row in undecided.iterrows()
     )
     return f"To settle what is undecided, if the truth is what was seen, would take that many fresh seeds: {wanted}."
 

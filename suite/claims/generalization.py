@@ -81,7 +81,7 @@ def judge(evidence: Evidence) -> list[Row]:
     facts = evidence.facts
     rows = to_target(evidence)
     shared = {
-        "backend": backend_of(rows),
+        "backend": backend_of(evidence.rows),
         "protocol": str(target_protocol(facts)),
         "small": facts.small,
         "large": facts.large,

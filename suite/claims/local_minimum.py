@@ -1,4 +1,4 @@
-"""Local minima: the lecture's ball rolls over the bump, where plain gradient descent stops.
+"""Local minima: the lecture's ball rolls over the bump, where SGD without momentum stops.
 
 On a loss over one parameter with a local minimum and a better one. What carries a ball over the bump is the height
 that it came from: one that starts below the top of the bump never leaves, with momentum or without. What does leave
@@ -244,7 +244,7 @@ claim = Claim(
     title="Local minima",
     small="Stops",
     large="Rolls over the bump",
-    says="A ball with momentum rolls through a local minimum and over the bump after it, where plain descent stops.",
+    says="A ball with momentum rolls through a local minimum and over the bump after it; without momentum it stops.",
     cells=cells,
     judge=judge,
     draw=draw,

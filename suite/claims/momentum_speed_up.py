@@ -1,9 +1,9 @@
 """Momentum: fewer updates to the target, the more so the larger the batch.
 
-The lecture has momentum carry the parameters past where plain descent stops. With the rate tuned for each, published
-evidence finds that it hardly helps a small batch, whose updates are limited by noise, and helps a large one (Shallue
-et al. 2019, section 4.5; Kidambi et al. 2018). Both are trained to the same loss here, at a few batch sizes; the
-same trainings show how far a larger batch saves updates at all, and, with the measured time of an update, time.
+The lecture has momentum carry the parameters past where SGD without momentum stops. With the rate tuned for each,
+published evidence finds that it hardly helps a small batch, whose updates are limited by noise, and helps a large one
+(Shallue et al. 2019, section 4.5; Kidambi et al. 2018). Both are trained to the same loss here, at a few batch sizes;
+the same trainings show how far a larger batch saves updates at all, and, with the measured time of an update, time.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def judge(evidence: Evidence) -> list[Row]:
     """
     facts = evidence.facts
     shared = {
-        "backend": backend_of(finals(evidence, WITH)),
+        "backend": backend_of(evidence.rows),
         "protocol": str(protocols(facts)[WITH]),
         "small": facts.large,
         "large": facts.large,
@@ -268,7 +268,7 @@ def _critical(evidence: Evidence) -> str:
         return ""
     critical = critical_interval(found)
     return (
-        " Without momentum the updates follow S (1 + b / B) with a critical batch b of "
+        " The hyperbola S (1 + b / B) through the updates without momentum has a critical batch b of "
         f"{three_digits(critical.estimate)} ({bounds(critical, three_digits)}): far below it twice the batch takes "
         "half the updates, far above it as many."
     )

@@ -102,8 +102,9 @@ def sums(evidence: Evidence, which: str) -> pd.DataFrame:
 
 
 def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the rounding of single precision, over the distance of a movement with momentum from the weighted
-    sum of all previous gradients, lies above 1 with its whole interval.
+    """Holds when the rounding of single precision, over the distance of a movement with momentum (of Adam's, before
+    its division by the root mean square gradient) from the weighted sum of all previous gradients, lies above 1 with
+    its whole interval.
 
     Of each seed the worst of its updates; the geometric mean over seeds, Student's t on the logs.
     """
@@ -260,9 +261,10 @@ def _torchs_form(facts: Facts) -> str:
             " torch.optim.SGD keeps b = λ b + g and steps −η b: the lecture's rule while the rate is constant; where "
             "that changes, it rescales the movements of before as well."
         )
+    decays = any(dict(part.hyperparameters).get("weight_decay") for part in (optimizer, *optimizer.groups))
     decay = (
         " Its weight decay shrinks the parameters by itself, and is no part of the movement."
-        if optimizer.form.decoupled_weight_decay
+        if decays and optimizer.form.decoupled_weight_decay
         else ""
     )
     return (

@@ -235,7 +235,7 @@ def _comes_to(evidence: Evidence) -> str:
 
 def _theory(facts: Facts) -> str:
     """Whose theory the prediction is; empty where it is that of the workload's optimizer."""
-    return "" if facts.optimizer.plain_sgd else f" of SGD without momentum (this is {facts.optimizer.label})"
+    return "" if facts.optimizer.plain_sgd else f" of SGD without momentum, with which {facts.name} is not trained"
 
 
 def _published(evidence: Evidence) -> str:

@@ -72,7 +72,7 @@ def judge(evidence: Evidence) -> list[Row]:
     rate, lie above 1 with their whole interval.
 
     The geometric mean over starts beside the saddle, Student's t on the differences of logs. A row in table.csv
-    compares momentum with plain descent at the matched rate, eta / (1 - lambda), as well.
+    compares momentum with SGD without it at the matched rate, eta / (1 - lambda), as well.
     """
     return [_compared(evidence, PLAIN, headline=True), _compared(evidence, MATCHED, headline=False)]
 
@@ -192,7 +192,7 @@ claim = Claim(
     title="Plateaus",
     small="Stops",
     large="Rolls on",
-    says="Where the gradient almost vanishes, momentum carries the parameters on; plain descent stands still.",
+    says="Where the gradient almost vanishes, momentum carries the parameters on; without it they stand still.",
     cells=cells,
     judge=judge,
     draw=draw,

@@ -32,17 +32,17 @@ def along(workload: Workload, data: Data, one: nn.Module, other: nn.Module) -> p
     rows = []
     for place in PLACES.tolist():
         nn.utils.vector_to_parameters(torch.lerp(first, last, place), model.parameters())
-        take_statistics(model, data.train_inputs)
+        take_statistics(model, data.train_inputs, workload.base_seed)
         train = evaluate(workload, model, data.train_inputs, data.train_targets)
         rows.append((place, *train, *evaluate(workload, model, data.test_inputs, data.test_targets)))
     return pd.DataFrame(rows, columns=["place", "train_loss", "train_score", "test_loss", "test_score"])
 
 
-def take_statistics(model: nn.Module, inputs: Tensor) -> None:
+def take_statistics(model: nn.Module, inputs: Tensor, base_seed: int = 0) -> None:
     """Set those of batch norm, where there is any, to what `model` makes of the first EXAMPLES of `inputs` in
     training mode (Izmailov et al. 2018, as torch has it): in equal parts, which count the same."""
     first = inputs[:EXAMPLES]
-    with seeds.torch_seeded("statistics"):
+    with seeds.torch_seeded("statistics", base_seed=base_seed):
         update_bn(first.tensor_split(math.ceil(len(first) / TOGETHER)), model)
 
 

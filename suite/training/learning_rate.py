@@ -7,7 +7,7 @@ before it. Scaling rules take the workload's rate and hyperparameters for right 
 import math
 from dataclasses import dataclass
 
-from suite.optimizers import Optimizer
+from suite.optimizers import Hyperparameters, Optimizer
 
 LEAST_BETA2 = 0.9
 """A rule never lowers beta2 below this, or below the optimizer's own where that is less."""
@@ -110,11 +110,13 @@ class AdamSde(RateRule):
 
     def optimizer(self, optimizer: Optimizer, batch_size: int) -> Optimizer:
         k = batch_size / self.reference
-        beta1, beta2 = optimizer.get("betas")
-        return optimizer.changed(
-            betas=(max(0.0, 1 - k * (1 - beta1)), max(min(beta2, LEAST_BETA2), 1 - k * (1 - beta2))),
-            eps=optimizer.get("eps") / math.sqrt(k),
-        )
+
+        def scaled(hyperparameters: Hyperparameters) -> Hyperparameters:
+            beta1, beta2 = hyperparameters["betas"]
+            betas = (max(0.0, 1 - k * (1 - beta1)), max(min(beta2, LEAST_BETA2), 1 - k * (1 - beta2)))
+            return {**hyperparameters, "betas": betas, "eps": hyperparameters["eps"] / math.sqrt(k)}
+
+        return optimizer.mapped(scaled)
 
     def key_fields(self) -> dict:
         return {"rule": "Adam SDE", "reference": self.reference, "least_beta2": LEAST_BETA2}
@@ -131,8 +133,12 @@ class ConstantHalfLife(RateRule):
     reference: int
 
     def optimizer(self, optimizer: Optimizer, batch_size: int) -> Optimizer:
-        beta1, beta2 = optimizer.get("betas")
-        return optimizer.changed(betas=(beta1, max(min(beta2, LEAST_BETA2), beta2 ** (batch_size / self.reference))))
+        def scaled(hyperparameters: Hyperparameters) -> Hyperparameters:
+            beta1, beta2 = hyperparameters["betas"]
+            powered = beta2 ** (batch_size / self.reference)
+            return {**hyperparameters, "betas": (beta1, max(min(beta2, LEAST_BETA2), powered))}
+
+        return optimizer.mapped(scaled)
 
     def key_fields(self) -> dict:
         return {"rule": "constant half-life of beta2", "reference": self.reference, "least_beta2": LEAST_BETA2}

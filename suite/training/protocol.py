@@ -142,7 +142,7 @@ class TargetLoss:
     def key_fields(self) -> dict:
         return {
             "budget": "training loss",
-            "loss": self.loss,
+            "loss": float(self.loss),
             "max_updates": self.max_updates,
             "growth": self.growth,
         }
@@ -210,7 +210,7 @@ class Protocol:
     def key_fields(self) -> dict:
         """What determines a training, in plain values: no name of a class, and no sentence."""
         return {
-            "learning_rate": self.learning_rate,
+            "learning_rate": float(self.learning_rate),
             "budget": self.budget.key_fields(),
             "rate_rule": self.rate_rule.key_fields(),
             "optimizer": self.optimizer.key_fields(),

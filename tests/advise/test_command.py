@@ -4,7 +4,9 @@ import platform
 
 import pytest
 
-from suite import machine, seeds
+from suite import devices, machine
+from suite.advise.command import usable
+from suite.backends import BACKENDS
 from suite.results import SCHEMA_VERSION, Results
 from suite.workloads import find, fingerprint
 from tests.command import assert_refused, call_here
@@ -16,7 +18,10 @@ from tests.conftest import cuda
     [
         (["nonsense"], ["no workload 'nonsense'", "digits", "Python file"]),
         (["nonsense.py"], ["no workload file nonsense.py"]),
-        (["keskar_f1"], ["keskar_f1 is trained with adam", "plain descent", "`suite advise NAME`", "digits, mnist"]),
+        (
+            ["keskar_f1"],
+            ["keskar_f1 is trained with Adam", "SGD without momentum alone", "`suite advise NAME`", "digits, mnist"],
+        ),
         (["--backend", "gpu"], ["no backend 'gpu'", "sequential, cpu, cuda"]),
         (["--seeds", "1"], ["--seeds 1", "2 or more"]),
         (["--seeds", "many"], ["--seeds"]),
@@ -32,6 +37,13 @@ def test_a_backend_that_is_not_there_is_named(tmp_path, own_workload, monkeypatc
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     done = call_here("advise", own_workload, "--backend", "cuda", "--results", tmp_path / "results")
     assert_refused(done, "backend cuda", "no CUDA device", "--backend")
+
+
+@pytest.mark.parametrize("fastest", ["cpu", "cuda"])
+def test_the_fastest_backend_is_taken_where_none_is_named(own_workload, monkeypatch, fastest):
+    monkeypatch.setattr("suite.devices.fastest", lambda: devices.find(fastest))
+    monkeypatch.setattr("suite.devices.Accelerator.unavailable", lambda device: None)
+    assert usable(str(own_workload), None)[2] is BACKENDS[fastest]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, own_workload):
@@ -62,11 +74,21 @@ def test_json_is_all_that_is_printed_when_asked_for(tmp_path, own_workload):
     assert printed["verification"] == "none"
 
 
-def test_a_users_own_update_rule_is_refused_too(tmp_path, own_workload):
+OTHER_OPTIMIZERS = {
+    "sgd(momentum=0.9)": "SGD, momentum 0.9",
+    "sgd(momentum=0.9, nesterov=True)": "SGD, momentum 0.9, nesterov True",
+    "adamw()": "AdamW",
+    "Optimizer.of(torch.optim.RMSprop)": "RMSprop",
+}
+
+
+@pytest.mark.parametrize(("optimizer", "words"), OTHER_OPTIMIZERS.items())
+def test_a_users_own_optimizer_is_refused_too(tmp_path, own_workload, optimizer, words):
     file = tmp_path / "moved.py"
-    file.write_text(own_workload.read_text().replace("epochs=", 'update_rule="momentum", momentum=0.9, epochs='))
+    text = own_workload.read_text().replace("epochs=", f"optimizer={optimizer}, epochs=")
+    file.write_text(f"from suite.optimizers import Optimizer, adamw, sgd\n{text}")
     done = call_here("advise", file, "--results", tmp_path / "results")
-    assert_refused(done, "trained with momentum", 'update_rule="descent"')
+    assert_refused(done, f"workload tiny is trained with {words}, and", "has optimizer=sgd()")
     assert not (tmp_path / "results").exists()
 
 
@@ -78,17 +100,19 @@ def test_a_second_command_on_the_same_results_is_told_who_holds_them(tmp_path, o
 
 
 def test_the_answer_carries_what_it_was_measured_by_and_on(tmp_path, own_workload):
-    call_here("advise", own_workload, "--seeds", "2", "--no-verify", "--results", tmp_path)
+    file = tmp_path / "seeded.py"
+    file.write_text(own_workload.read_text().replace("epochs=", "base_seed=3, epochs="))
+    call_here("advise", file, "--seeds", "2", "--no-verify", "--results", tmp_path)
     text = (tmp_path / "advise" / "tiny" / "advice.json").read_text()
-    stored, workload = json.loads(text), find(str(own_workload))
+    stored, workload = json.loads(text), find(str(file))
     assert stored["schema_version"] == SCHEMA_VERSION
     provenance = stored["provenance"]
     assert {name: provenance[name] for name in machine.describe()} == machine.describe()
     assert provenance["fingerprint"] == fingerprint(workload, workload.load())
-    assert provenance["base_seed"] == seeds.BASE_SEED
+    assert provenance["base_seed"] == workload.base_seed == 3
     assert provenance["threads"] == stored["threads"]
     assert provenance["duration_s"] > 0
-    for private in (platform.node(), str(tmp_path), str(own_workload.parent)):
+    for private in (platform.node(), str(tmp_path)):
         assert private not in text
 
 

@@ -123,6 +123,7 @@ def test_coverage_is_that_of_the_recommended_batch_size_and_its_neighbours(tmp_p
     timings = [Timing(size, (1e-4 * (1 + size / 8),)) for size in sizes]
     coverage.covered(workload, workload.load(), timings, tmp_path, [1, 2])
     table = pd.concat([pd.read_csv(tmp_path / f"covered_{base_seed}.csv") for base_seed in (1, 2)])
+    assert table.groupby("base_seed")["mean"].first().nunique() == 2
     for _, rows in table.groupby("base_seed"):
         (fastest,) = rows.loc[rows["recommended"], "batch_size"]
         assert rows["batch_size"].tolist() == neighbours(fastest, sizes)

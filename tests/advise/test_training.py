@@ -53,9 +53,9 @@ def test_without_room_for_an_ensemble_the_replicas_are_trained_in_turns(monkeypa
     monkeypatch.setattr(training.engine, "train", limited)
     monkeypatch.setattr("suite.training.tuning.train", limited)
     monkeypatch.setattr(training, "WORTH_A_CALL", 3)
-    trainer, twin = replicas(), replicas()
-    twin.as_ensemble = False
-    assert trainer.trained(4, 0.1, 50.0) == twin.trained(4, 0.1, 50.0)
+    trainer, in_turns = replicas(), replicas()
+    in_turns.as_ensemble = False
+    assert trainer.trained(4, 0.1, 50.0) == in_turns.trained(4, 0.1, 50.0)
     assert seen[0] > 2
     assert max(seen[1:]) == 1
     monkeypatch.setattr("suite.training.tuning.train", none := Mock(side_effect=MemoryError("no room")))
@@ -88,3 +88,9 @@ def test_no_training_takes_less_than_an_update():
     at_start = Trained(4, 0.1, (0.0, 0.4, math.e))
     assert at_start.logs == pytest.approx([0, 0, 1])
     assert at_start.at_start
+
+
+def test_each_base_seed_has_its_own_trainings():
+    first, again, other = (replicas(base_seed=base_seed) for base_seed in (1, 1, 2))
+    assert first.noise_scale_at_start() == again.noise_scale_at_start() != other.noise_scale_at_start()
+    assert first.trained(4, 0.1, 50.0) == again.trained(4, 0.1, 50.0) != other.trained(4, 0.1, 50.0)

@@ -11,7 +11,8 @@ FACTS = Facts.of(tiny(), blobs())
 
 
 def evidence(*frames: pd.DataFrame) -> Evidence:
-    rows = pd.concat(frames, ignore_index=True)
+    """Of rows that were measured on the CPU where they name no backend."""
+    rows = pd.concat([frame.assign(backend=frame.get("backend", "cpu")) for frame in frames], ignore_index=True)
     return Evidence(FACTS, rows.reindex(columns=dict.fromkeys([*rows, *ALWAYS])))
 
 

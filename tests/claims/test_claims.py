@@ -6,7 +6,13 @@ from suite.errors import UserError
 from tests.conftest import tiny
 
 SCOPE = Scope(
-    (1, 4, 16), (1, 4, 16), training_batch_sizes=(1, 4, 16), seeds=3, processes=9, backends=("sequential", "cpu")
+    (1, 4, 16),
+    (1, 4, 16),
+    training_batch_sizes=(1, 4, 16),
+    seeds=3,
+    processes=9,
+    backends=("sequential", "cpu"),
+    training_backend="cpu",
 )
 
 
@@ -59,7 +65,7 @@ def test_two_claims_never_train_the_same_thing_twice():
 
 
 def test_the_yardstick_of_parallel_is_timed_even_where_it_was_not_asked_for():
-    only_cpu = Scope((1, 16), (1, 16), (1, 16), seeds=3, processes=9, backends=("cpu",))
+    only_cpu = Scope((1, 16), (1, 16), (1, 16), 3, 9, backends=("cpu",), training_backend="cpu")
     timed = {(cell.backend, cell.input_pipeline, cell.batch_size) for cell in cells("update_parallel", only_cpu)}
     assert timed == {
         (*fed, size)

@@ -11,6 +11,7 @@ from suite.report.sections import sections
 from suite.report.table import table, write_tables
 from suite.results import Results
 from suite.statistics import holm
+from tests.claims.evidence import FACTS
 from tests.command import call_here
 
 HEAD = "from tests.training.constructed import noisy_quadratic, quadratic, saddle\n"
@@ -38,7 +39,7 @@ workload = tiny(
     epochs=10,
 )
 """
-TUNED_UPDATES = "tuned rate, the updates of"
+TUNED_UPDATES = "SGD, tuned rate, the updates of"
 
 
 def matrix(folder, name: str, text: str, seeds: int = 8) -> pd.DataFrame:
@@ -85,7 +86,7 @@ def test_it_is_undecided_where_all_examples_are_the_same(tmp_path):
 
 def test_it_is_undecided_between_a_batch_size_and_itself(tmp_path):
     """80 and 81 of 240: three updates an epoch, other shuffles."""
-    row = verdict(matrix(tmp_path, "same_twice", SAME_TWICE), "fixed rate 0.1, the updates of")
+    row = verdict(matrix(tmp_path, "same_twice", SAME_TWICE), "SGD, fixed rate 0.1, the updates of")
     assert row["verdict"] == "undecided"
 
 
@@ -99,7 +100,8 @@ def combinations(verdicts: dict[tuple[str, str], str]) -> pd.DataFrame:
 
 
 def everywhere(choose) -> dict[tuple[str, str], str]:
-    return {(rate, budget): choose(rate, budget) for rate in factorial.RATES for budget in factorial.BUDGETS}
+    rates = factorial.rate_rules(FACTS)
+    return {(rate, budget): choose(rate, budget) for rate in rates for budget in factorial.BUDGETS}
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def test_the_line_does_not_disturb_the_verdict_on_the_solutions():
 
 
 def test_the_line_joins_small_and_large_of_the_same_training_as_their_sharpness():
-    scope = Scope((1, 4, 16), (1, 4, 16), (1, 4, 16), seeds=9, processes=9, backends=("cpu",))
+    scope = Scope((1, 4, 16), (1, 4, 16), (1, 4, 16), seeds=9, processes=9, backends=("cpu",), training_backend="cpu")
     *sharp, line = sharpness.cells(tiny(), scope)
     assert {cell.batch_size for cell in sharp} == {line.batch_size, line.compared_with}
     assert {cell.protocol for cell in sharp} == {line.protocol}
-    assert len(sharpness.cells(tiny(), Scope((1, 4), (1, 4), (1, 4), 9, 9, ("cpu",)))) == 1
+    assert len(sharpness.cells(tiny(), Scope((1, 4), (1, 4), (1, 4), 9, 9, ("cpu",), "cpu"))) == 1

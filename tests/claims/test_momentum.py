@@ -9,7 +9,15 @@ from suite.claims import Evidence, Facts, escapes, local_minimum, momentum_sum, 
 from suite.report.sections import ALWAYS
 from tests.conftest import blobs, tiny
 
-SCOPE = Scope((1, 4, 16), (1, 4, 16), training_batch_sizes=(1, 4, 16), seeds=3, processes=2, backends=("cpu",))
+SCOPE = Scope(
+    (1, 4, 16),
+    (1, 4, 16),
+    training_batch_sizes=(1, 4, 16),
+    seeds=3,
+    processes=2,
+    backends=("cpu",),
+    training_backend="cpu",
+)
 FACTS = Facts.of(tiny(), blobs())
 
 
@@ -46,7 +54,7 @@ def test_movements_of_a_training_are_the_weighted_sum():
     (row,) = momentum_sum.judge(found)
     assert row.verdict == "holds"
     assert set(momentum_sum.matched_effects(found)) == set(FACTS.learning_rates)
-    assert "powers of lambda" in momentum_sum.explain(found, [row])
+    assert "powers of λ" in momentum_sum.explain(found, [row])
     momentum_sum.draw(found)
 
 
@@ -87,7 +95,7 @@ def test_the_effect_on_the_ball_is_paired_by_start_and_told_apart_by_height():
     frames = []
     for cell in local_minimum.cells(tiny(), SCOPE):
         if cell.measurement is local_minimum.ENDS:
-            which = local_minimum.WITH if cell.protocol.momentum else local_minimum.PLAIN
+            which = local_minimum.WITH if cell.protocol.optimizer.momentum else local_minimum.PLAIN
             rows = pd.DataFrame({"seed": range(6), "start": starts, "crossed": ends[which], "status": "ok"})
             frames.append(described(cell, rows))
     rows = local_minimum.judge(evidence(frames))

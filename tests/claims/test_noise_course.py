@@ -9,12 +9,13 @@ from suite.cells import Scope
 from suite.claims import Evidence, Facts, find, noise_course
 from suite.claims.momentum_speed_up import PLAIN, protocols
 from suite.claims.noise_course import CRITICAL, EFFECTIVE, MEAN, START
+from suite.optimizers import adamw, sgd
 from suite.workloads import find as find_workload
 from suite.workloads.workload import PublishedNoise
 from tests.claims.evidence import FACTS, evidence
 from tests.conftest import blobs, tiny
 
-SCOPE = Scope((1, 4, 16), (1, 4, 16), (1, 4, 16), seeds=12, processes=9, backends=("cpu",))
+SCOPE = Scope((1, 4, 16), (1, 4, 16), (1, 4, 16), seeds=12, processes=9, backends=("cpu",), training_backend="cpu")
 PUBLISHED = PublishedNoise("Somebody 2018", noise_scale=(50, 900), critical_batch=(20, 200))
 
 
@@ -27,7 +28,8 @@ def looks(of_seeds: list[list[float]], status: str = "ok") -> pd.DataFrame:
         loss = 0.5 * 2.0 ** (updates[-1] - updates)
         frames.append(pd.DataFrame({"updates": updates, "train_loss": loss, "noise_scale": scales}).assign(seed=seed))
     rows = pd.concat(frames).assign(measurement="noise_scale", batch_size=4, status=status, learning_rate=0.2)
-    return rows.assign(protocol="tuned rate, training loss 0.5", on_edge=False)
+    (along,) = [cell for cell in noise_course.cells(tiny(), SCOPE, 2) if cell.measurement.name == "noise_scale"]
+    return rows.assign(protocol=along.protocol.key, on_edge=False)
 
 
 def tuned(critical: list[float], least: float = 10) -> pd.DataFrame:
@@ -38,7 +40,7 @@ def tuned(critical: list[float], least: float = 10) -> pd.DataFrame:
         for seed, scale in enumerate(critical)
         for updates, loss in ((0, 1.0), (least * (1 + scale / size), 0.5))
     ]
-    protocol = str(protocols(FACTS)[PLAIN])
+    protocol = protocols(FACTS)[PLAIN].key
     return pd.DataFrame(lines).assign(measurement="tuned_training", status="ok", protocol=protocol, learning_rate=0.1)
 
 
@@ -59,7 +61,7 @@ def test_each_seed_is_weighed_along_its_own_training():
 
 
 def test_the_critical_batch_is_that_of_the_tuned_trainings_alone():
-    """The noise scale is measured by a protocol of the same name."""
+    """The training along which the noise scale is measured has another protocol."""
     found = noise_course.found(evidence(looks([[8, 8, 8], [8, 8, 8]]), tuned([6, 6, 6])))
     assert math.isclose(found[CRITICAL].estimate, 6, rel_tol=1e-4)
     assert found[CRITICAL].n == 3
@@ -98,10 +100,10 @@ def test_published_values_are_told_where_nothing_has_a_value():
 
 def test_facts_survive_being_stored():
     facts = Facts.of(tiny(published_noise=PUBLISHED), blobs())
-    assert Facts(**facts.to_dict()) == facts
+    assert Facts.from_dict(facts.to_dict()) == facts
     without = facts.to_dict()
     del without["published_noise"], without["published_noise_by"]
-    assert Facts(**without) == replace(facts, published_noise={}, published_noise_by="")
+    assert Facts.from_dict(without) == replace(facts, published_noise={}, published_noise_by="")
 
 
 FAILED = pd.DataFrame(
@@ -136,13 +138,14 @@ def test_seeds_that_missed_the_target_are_counted():
     assert "is 4.00 (" in said
 
 
-def test_it_names_plain_descent_where_the_workload_is_trained_otherwise():
+@pytest.mark.parametrize("optimizer", [sgd(momentum=0.9), adamw()], ids=str)
+def test_it_names_sgd_where_the_workload_is_trained_otherwise(optimizer):
     rows = evidence(looks([[8, 8, 8], [2, 2, 2]])).rows
-    assert "plain descent" not in noise_course.sentence(Evidence(FACTS, rows))
-    heavy = replace(FACTS, update_rule="momentum", momentum=0.9)
-    expected = "Along a training by plain descent, not by the workload's own momentum, with batch size 4"
-    assert noise_course.sentence(Evidence(heavy, rows)).startswith(expected)
-    assert noise_course.cells(tiny(update_rule="momentum", momentum=0.9), SCOPE, 2)[0].protocol.momentum == 0
+    assert "SGD" not in noise_course.sentence(Evidence(FACTS, rows))
+    said = noise_course.sentence(Evidence(replace(FACTS, optimizer=optimizer), rows))
+    assert "every batch size of SGD without momentum, with which tiny is not trained, it is 4.00 (" in said
+    cells = noise_course.cells(tiny(optimizer=optimizer), SCOPE, 2)
+    assert {cell.protocol.optimizer for cell in cells} == {optimizer}
 
 
 def test_the_tuned_trainings_are_those_that_momentum_saves_updates_of():

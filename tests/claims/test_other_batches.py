@@ -15,7 +15,7 @@ from suite.training.protocol import GrowingBatch
 from tests.claims.evidence import FACTS, evidence
 from tests.conftest import tiny
 
-SCOPE = Scope((1, 4, 16), (1, 4, 16), (1, 4, 16), seeds=5, processes=1, backends=("cpu",), factorial=True)
+SCOPE = Scope((1, 4, 16), (1, 4, 16), (1, 4, 16), 5, 1, backends=("cpu",), training_backend="cpu", factorial=True)
 STARTS = (1, 4)
 """Small and the middle batch size."""
 
@@ -27,7 +27,7 @@ def trained(protocol, losses: list[float], size: int, updates: int = 10, status:
         for seed, loss in enumerate(losses)
         for look in (0, 1)
     ]
-    return pd.DataFrame(lines).assign(protocol=str(protocol), batch_size=size, status=status, test_score=0.8)
+    return pd.DataFrame(lines).assign(protocol=protocol.key, batch_size=size, status=status, test_score=0.8)
 
 
 def decayed_or_grown(grown: list[float], status: str = "ok") -> list[pd.DataFrame]:
@@ -56,7 +56,7 @@ def test_both_are_compared_in_pairs_and_with_what_neither_does():
 def test_nothing_is_compared_with_what_diverged_or_was_not_measured():
     said = decay_or_grow.sentence(evidence(*decayed_or_grown([0.5] * 3, "diverged")))
     assert "cannot be compared: 3 of 3 seeds where batch grows: diverged" in said
-    failure = {"protocol": str(decay_or_grow.protocols(FACTS)[GROW]), "status": "out_of_memory", "reason": "too much"}
+    failure = {"protocol": decay_or_grow.protocols(FACTS)[GROW].key, "status": "out_of_memory", "reason": "too much"}
     failed = pd.DataFrame([failure | {"batch_size": size} for size in STARTS])
     rows = [one for one in decayed_or_grown([0.5] * 3) if (one["updates"].max() > 6)]
     said = decay_or_grow.sentence(evidence(*rows, failed))
@@ -122,7 +122,7 @@ def test_what_cannot_be_compared_is_named_with_the_reason():
     rows = replaced([1.5, 1.51, 1.52, 1.53])
     rows[1].loc[rows[1]["seed"] == 2, "status"] = "diverged"
     failure = {"batch_size": 4, "status": "out_of_memory", "reason": "too much"}
-    failures = pd.DataFrame([failure | {"protocol": str(one)} for one in sampling.protocols(FACTS).values()])
+    failures = pd.DataFrame([failure | {"protocol": one.key} for one in sampling.protocols(FACTS).values()])
     said = sampling.sentence(evidence(*rows, failures))
     assert "batch size 1, decaying rate ×1.000" in said
     assert (

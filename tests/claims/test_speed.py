@@ -141,7 +141,7 @@ def test_parallel_fails_where_it_does_not(half_performance, expected):
     assert math.isclose(rows[0].effect, (0.5 * half_performance + 1.5) / 1.5, rel_tol=0.06)
 
 
-def test_the_loader_arm_is_a_row_of_its_own_outside_the_headline():
+def test_the_dataloader_is_a_row_of_its_own_outside_the_headline():
     rows = update_parallel.judge(
         evidence(
             update_times("sequential", 0, 1e-4),

@@ -22,7 +22,7 @@ def trained(which: str, updates: dict[int, list[float]], status: str = "ok") -> 
         for stage, factor in ((FINAL, 1), (TRIAL, 7))
         for made, loss in ((factor * (crossing - 1), 1.0), (factor * (crossing + 1), 0.25))
     ]
-    protocol = str(protocols(FACTS)[which])
+    protocol = protocols(FACTS)[which].key
     return pd.DataFrame(lines).assign(measurement=TUNED_TRAINING.name, protocol=protocol)
 
 

@@ -82,7 +82,7 @@ def trials() -> pd.DataFrame:
         (16, 0.1, 3.0, "ok"),
     ]
     columns = ["batch_size", "learning_rate", "train_loss", "status"]
-    rows = pd.DataFrame(lines, columns=columns).assign(stage=TRIAL, protocol=str(rate_map.protocol(FACTS)))
+    rows = pd.DataFrame(lines, columns=columns).assign(stage=TRIAL, protocol=rate_map.protocol(FACTS).key)
     final = rows.head(1).assign(stage=FINAL, train_loss=100.0)
     other = rows.head(1).assign(protocol="another", train_loss=100.0)
     return pd.concat([rows, final, other])

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from suite.cells import Scope
 from suite.claims import generalization, optimization
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from tests.claims.evidence import evidence
+from tests.conftest import tiny
 
 SMALL_LOSSES, LARGE_LOSSES = [0.1, 0.2, 0.15], [0.9, 1.0, 1.1]
 
@@ -33,7 +35,7 @@ def after_equal_epochs(losses: dict[int, list[float]], learning_rate=0.1, status
         for look in (0, 1)
     ]
     protocol = Protocol(learning_rate, EqualEpochs(3))
-    return pd.DataFrame(lines).assign(measurement="training", protocol=str(protocol), learning_rate=learning_rate)
+    return pd.DataFrame(lines).assign(measurement="training", protocol=protocol.key, learning_rate=learning_rate)
 
 
 def to_target(scores: dict[int, list[tuple[float, float]]], statuses=None) -> pd.DataFrame:
@@ -53,7 +55,7 @@ def to_target(scores: dict[int, list[tuple[float, float]]], statuses=None) -> pd
         for updates, loss, score in zip((10, 20), (1.0, 0.25), both, strict=True)
     ]
     protocol = Protocol(0.1, TargetLoss(0.5, 500))
-    return pd.DataFrame(lines).assign(measurement="training", protocol=str(protocol), learning_rate=0.1)
+    return pd.DataFrame(lines).assign(measurement="training", protocol=protocol.key, learning_rate=0.1)
 
 
 def test_optimization_compares_log_losses_in_pairs():
@@ -79,14 +81,15 @@ def test_one_diverged_seed_leaves_no_verdict():
 
 
 def test_every_rate_is_a_row_and_the_workloads_own_says_where_it_holds():
+    """In the order of the workload's rates."""
     rows = optimization.judge(
         evidence(
             after_equal_epochs({1: SMALL_LOSSES, 16: LARGE_LOSSES}),
             after_equal_epochs({1: LARGE_LOSSES, 16: SMALL_LOSSES}, learning_rate=0.03),
         )
     )
-    assert [(row.headline, row.verdict) for row in rows] == [(True, "holds"), (False, "fails")]
-    assert rows[0].flags == "at learning rate 0.1; holds at 1 of 2 rates tried: 0.1"
+    assert [(row.headline, row.verdict) for row in rows] == [(False, "fails"), (True, "holds")]
+    assert rows[1].flags == "at learning rate 0.1; holds at 1 of 2 rates tried: 0.1"
 
 
 def test_only_what_stands_holms_correction_counts_as_holding():
@@ -170,8 +173,19 @@ def test_a_large_batch_alone_that_is_missing_has_its_reason(claim):
 def test_a_cell_that_is_missing_has_its_reason(claim):
     absent = pd.DataFrame([{"batch_size": size, "status": "unavailable", "reason": "not yet"} for size in (1, 16)])
     protocol = Protocol(0.1, EqualEpochs(3) if claim is optimization else TargetLoss(0.5, 500))
-    (row,) = claim.judge(evidence(absent.assign(protocol=str(protocol), learning_rate=0.1)))
+    (row,) = claim.judge(evidence(absent.assign(protocol=protocol.key, learning_rate=0.1)))
     assert (row.status, row.verdict, row.flags) == ("unavailable", "", "not yet")
+
+
+def test_where_neither_small_nor_large_is_trained_to_the_target_there_is_no_verdict():
+    """The only batch size trained with is none of the coarse ones."""
+    workload = tiny(batch_sizes=(1, 2, 4, 8, 16), training_batch_sizes=(2,))
+    scope = Scope(workload.batch_sizes, (1, 4, 16), (2,), 3, 2, backends=("cpu",), training_backend="cpu")
+    (cell,) = generalization.cells(workload, scope)
+    found = evidence(pd.DataFrame([cell.describe() | {"status": "unavailable", "reason": "not yet"}]))
+    (row,) = generalization.judge(found)
+    assert (row.backend, row.status, row.verdict) == ("cpu", "unavailable", "")
+    assert generalization.explain(found, [row])
 
 
 def test_generalization_reads_the_score_where_the_loss_crosses_the_target():

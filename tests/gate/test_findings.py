@@ -15,6 +15,6 @@ def test_an_example_left_out_and_one_shown_twice_are_both_counted():
     assert findings.examples_not_seen_once([order[1:], order[1:2]]) == 2
 
 
-@pytest.mark.parametrize("rule", findings.RATES)
-def test_every_rule_trains(rule):
-    assert 0 < findings.track_training_loss_by_rule(rule) < 2
+@pytest.mark.parametrize("optimizer", findings.OPTIMIZERS)
+def test_every_optimizer_trains(optimizer):
+    assert 0 < findings.track_training_loss_by_optimizer(optimizer) < 2

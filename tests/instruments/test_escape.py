@@ -19,9 +19,9 @@ from suite.instruments.escape import (
     measure_phases,
     measure_rolling,
 )
+from suite.optimizers import sgd
 from suite.statistics import mean_interval
 from suite.training.protocol import EqualUpdates, Protocol
-from suite.training.update_rule import MOMENTUM
 from suite.workloads import find
 from suite.workloads.ball import Ball, loss_at, stationary_points
 
@@ -31,7 +31,7 @@ FULL = BALL.large
 
 
 def protocol(rate: float, momentum: float, updates: int, examples: int = FULL) -> Protocol:
-    return Protocol(rate, EqualUpdates(updates, examples), update_rule=MOMENTUM, momentum=momentum)
+    return Protocol(rate, EqualUpdates(updates, examples), optimizer=sgd(momentum))
 
 
 def test_the_exact_time_is_that_of_the_symmetric_wells():
@@ -105,12 +105,12 @@ def test_phases_agree_with_single_balls():
 
 
 def test_batches_are_drawn_anew_for_every_update_and_all_examples_are_all():
-    data = BALL.load()
-    draws = independent_batches(data, 4, 50, "test")
+    data, generator = BALL.load(), torch.Generator().manual_seed(1)
+    draws = independent_batches(data, 4, 50, generator)
     one, other = next(draws), next(draws)
     assert one.shape == (50, 4)
     assert not torch.equal(one, other)
-    assert torch.equal(next(independent_batches(data, FULL, 3, "test")), torch.arange(FULL).expand(3, -1))
+    assert torch.equal(next(independent_batches(data, FULL, 3, generator)), torch.arange(FULL).expand(3, -1))
 
 
 def test_the_interval_of_a_mean_of_escapes_holds_the_exact_time_here():

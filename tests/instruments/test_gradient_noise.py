@@ -18,10 +18,14 @@ from suite.instruments.gradient_noise import (
     noise_scale_from_two_batch_sizes,
     sampled_batches,
     sampled_noise,
+    stages,
     theoretical_noise,
 )
 from suite.instruments.gradient_pass import gradient_statistics
-from suite.training.protocol import Protocol, TenthOfTraining
+from suite.optimizers import adam, adamw, sgd
+from suite.training.learning_rate import FIXED, AdamSde
+from suite.training.plain import trained
+from suite.training.protocol import EqualEpochs, Protocol, TenthOfTraining
 from suite.workloads.workload import cross_entropy
 from tests.conftest import blobs, network, tiny
 
@@ -142,3 +146,36 @@ def test_the_parameters_are_the_same_at_every_batch_size_with_dropout_too():
         for size in (1, 16)
     ]
     assert norms[0].equals(norms[1])
+
+
+@pytest.mark.parametrize(
+    ("rate", "rule", "optimizer"),
+    [
+        (0.1, FIXED, sgd()),
+        (0.02, FIXED, sgd(momentum=0.9, weight_decay=0.1)),
+        (0.02, FIXED, sgd(momentum=0.9, nesterov=True)),
+        (0.01, FIXED, adam()),
+        (0.01, FIXED, adamw(weight_decay=0.1).group("*.bias", weight_decay=0)),
+        (0.01, AdamSde(4), adam()),
+    ],
+)
+def test_a_tenth_of_training_is_trained_with_the_protocols_optimizer(rate, rule, optimizer):
+    """Of ten epochs: one."""
+    workload, protocol = tiny(), Protocol(rate, TenthOfTraining(10, 4), rule, optimizer)
+    cell = Cell(GRADIENT_VARIANCE, "tiny", "cpu", NO_BATCH_SIZE, 2, protocol)
+    for replica, stage, split, model in stages(workload, blobs(), cell):
+        epochs = EqualEpochs(1 if stage == STAGES[1] else 0)
+        expected, _ = trained(workload, split, Protocol(rate, epochs, rule, optimizer), 4, replica)
+        assert all(map(torch.equal, model.parameters(), expected.parameters()))
+
+
+def test_each_base_seed_samples_its_own_batches():
+    """Of the same examples and at the same parameters."""
+
+    def noise(base_seed: int) -> float:
+        workload = tiny(resplit=False, base_seed=base_seed, model=lambda: tiny().initial_model(0))
+        rows = measure_noise(workload, blobs(), Cell(GRADIENT_NOISE, "tiny", "cpu", 4, 1, PROTOCOL))
+        return rows["noise"].iloc[0]
+
+    assert noise(1) == noise(1)
+    assert noise(1) != noise(2)

@@ -1,9 +1,13 @@
 import itertools
 
 import numpy as np
+import pytest
+from torch import nn
 
 from suite.cells import Cell
 from suite.instruments.landscape import GRID, PATH, SURFACE, measure_path, measure_surface
+from suite.optimizers import adam, adamw, sgd
+from suite.training.plain import trained
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.workloads import find
 
@@ -44,3 +48,22 @@ def test_the_surface_is_the_training_loss():
     surface = measure_surface(twenty, twenty.load(), Cell(SURFACE, "twenty", "cpu", 1, 1, PROTOCOL))
     assert len(surface) == GRID**2
     np.testing.assert_allclose(surface["train_loss"], loss_of_a_line(surface["first"], surface["second"]), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(0.05, EqualEpochs(2), optimizer=sgd(momentum=0.9, weight_decay=0.1)),
+        Protocol(0.05, EqualEpochs(2), optimizer=sgd(momentum=0.9, nesterov=True)),
+        Protocol(0.05, EqualEpochs(2), optimizer=adam()),
+        Protocol(0.05, EqualEpochs(2), optimizer=adamw(weight_decay=0.1)),
+    ],
+    ids=str,
+)
+def test_the_path_ends_where_a_training_with_the_same_optimizer_does(protocol):
+    twenty = find("twenty")
+    data = twenty.load()
+    path = measure_path(twenty, data, Cell(PATH, "twenty", "cpu", 4, 1, protocol))
+    model, _ = trained(twenty, twenty.replica_data(data, 0), protocol, 4, 0)
+    at = nn.utils.parameters_to_vector(model.parameters()).tolist()
+    assert path[["first", "second"]].iloc[-1].tolist() == pytest.approx(at, rel=1e-6)

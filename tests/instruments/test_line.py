@@ -99,3 +99,13 @@ def test_taking_statistics_changes_nothing_else(mode):
     assert all(torch.equal(*both) for both in zip(model.parameters(), parameters, strict=True))
     assert (model.training, model[1].momentum) == (mode, 0.1)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_each_base_seed_drops_other_values_where_statistics_are_taken():
+    def mean(base_seed: int) -> torch.Tensor:
+        model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(4))
+        take_statistics(model, blobs().train_inputs, base_seed)
+        return model[1].running_mean
+
+    assert torch.equal(mean(1), mean(1))
+    assert not torch.equal(mean(1), mean(2))

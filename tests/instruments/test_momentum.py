@@ -4,26 +4,35 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from suite.cells import Cell
-from suite.instruments.momentum import WEIGHTED_SUM, fitted_weights, growth, measure_sums, weighted_sums
+from suite.instruments.momentum import (
+    WEIGHTED_SUM,
+    fitted_weights,
+    followed,
+    growth,
+    last_weights,
+    measure_sums,
+    weighted_sums,
+)
+from suite.optimizers import Optimizer, adam, adamw, sgd
 from suite.training.ensemble import Ensemble
 from suite.training.protocol import EqualEpochs, Protocol
-from suite.training.update_rule import DESCENT, MOMENTUM, NESTEROV
 from suite.workloads import find
 from tests.conftest import blobs, tiny
 from tests.training.constructed import quadratic, workload
 
 
-def positions(curvatures, rates, momenta, updates: int, rule=MOMENTUM) -> torch.Tensor:
+def positions(curvatures, rates, momenta, updates: int) -> torch.Tensor:
     """Where replicas with their own rates and momenta [R] stand on sum_j h_j x_j^2 / 2, from ones, in double
     precision: [updates + 1, R, P]."""
     toy = quadratic(torch.tensor(curvatures, dtype=torch.float64))
     data, single = toy.load(), toy.model
     toy = replace(toy, model=lambda: single().double())
-    ensemble = Ensemble(toy, [0] * len(rates), rates, momenta, rule)
+    ensemble = Ensemble(toy, [0] * len(rates), rates, sgd(), varied={"momentum": momenta})
     (vector,) = ensemble.parameters.values()
     inputs = data.train_inputs.double()
     seen = [vector.clone()]
@@ -70,7 +79,7 @@ def test_the_best_rates_at_a_condition_number_of_100():
 def test_a_constant_gradient_moves_it_by_the_closed_form(momentum):
     slope, rate, updates = 0.3, 0.1, 40
     toy = workload("line", torch.zeros(2, 1), torch.zeros(1), lambda x, inputs: slope * x.sum() + inputs[:, 0])
-    ensemble = Ensemble(toy, [0], rate, momentum, MOMENTUM)
+    ensemble = Ensemble(toy, [0], rate, sgd(momentum))
     data = toy.load()
     for _ in range(updates):
         ensemble.update(data.train_inputs, data.train_targets, torch.arange(2).expand(1, -1))
@@ -84,7 +93,7 @@ def test_its_variance_under_noise(rate, momentum):
     gradient; independent batches of 4. A mean over 5,000 replicas at 20 distant times errs by some 0.5%."""
     noise = torch.tensor([-1.0, 1.0])[:, None]
     toy = workload("noisy", noise, torch.zeros(1), lambda x, inputs: x.square().sum() / 2 + inputs[:, 0] * x.sum())
-    ensemble = Ensemble(toy, [0] * 5000, rate, momentum, MOMENTUM)
+    ensemble = Ensemble(toy, [0] * 5000, rate, sgd(momentum))
     data, generator = toy.load(), torch.Generator().manual_seed(1)
     seen = []
     for updates in range(1, 2001):
@@ -95,30 +104,37 @@ def test_its_variance_under_noise(rate, momentum):
     assert np.mean(seen) == pytest.approx(expected, rel=0.02)
 
 
-@pytest.mark.parametrize("rule", [MOMENTUM, NESTEROV])
-def test_torchs_rule_is_the_lectures_while_the_rate_is_constant_and_no_longer(rule):
-    """torch keeps b = lambda b + g and steps -eta b; the lecture m = lambda m - eta g. When the rate changes, what is
-    left of the last movement goes on whole with the lecture, and torch rescales it by the change."""
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_it_is_the_lectures_rule_while_the_rate_is_constant_and_torchs_when_it_changes(nesterov):
+    """The lecture keeps m = λ m - η g, torch b = λ b + g, and steps -η b. When the rate changes, what is left of the
+    last movement goes on whole with the lecture, and torch rescales it by the change."""
+    optimizer = sgd(momentum=0.9, nesterov=nesterov)
 
     def walk(rates):
-        lecture = Ensemble(quadratic(torch.ones(1)), [0], rates[0], 0.9, rule)
+        ensemble = Ensemble(quadratic(torch.ones(1)), [0], rates[0], optimizer)
         point = torch.ones(1, requires_grad=True)
-        sgd = rule.twin([point], rates[0], 0.9)
+        torchs = torch.optim.SGD([point], rates[0], momentum=0.9, nesterov=nesterov)
+        lecture, movement = 1.0, 0.0
         examples = torch.zeros(64, 1), torch.zeros(64)
         for rate in rates:
-            lecture.learning_rates.fill_(rate)
-            lecture.update(*examples, torch.arange(2).expand(1, -1))
-            sgd.param_groups[0]["lr"] = rate
+            ensemble.learning_rates.fill_(rate)
+            ensemble.update(*examples, torch.arange(2).expand(1, -1))
+            torchs.param_groups[0]["lr"] = rate
             point.grad = point.detach().clone()
-            sgd.step()
-        return lecture.parameters["vector"].item(), point.item()
+            torchs.step()
+            gradient = lecture
+            movement = 0.9 * movement - rate * gradient
+            lecture += 0.9 * movement - rate * gradient if nesterov else movement
+        return ensemble.parameters["vector"].item(), point.item(), lecture
 
-    lecture, torchs = walk([0.01] * 10)
-    assert lecture == pytest.approx(torchs, rel=1e-6)
-    if rule is MOMENTUM:
-        last = lecture - walk([0.01] * 9)[0]
-        lecture, torchs = walk([0.01] * 10 + [0.001])
-        assert lecture - torchs == pytest.approx(0.9 * last * (1 - 0.001 / 0.01), rel=1e-3)
+    found, torchs, lecture = walk([0.01] * 10)
+    assert found == pytest.approx(torchs, rel=1e-6)
+    assert found == pytest.approx(lecture, rel=1e-6)
+    last = found - walk([0.01] * 9)[0]
+    found, torchs, lecture = walk([0.01] * 10 + [0.001])
+    assert found == pytest.approx(torchs, rel=1e-6)
+    if not nesterov:
+        assert lecture - found == pytest.approx(0.9 * last * (1 - 0.001 / 0.01), rel=1e-3)
 
 
 def test_the_sum_is_that_of_the_recursion():
@@ -130,6 +146,24 @@ def test_the_sum_is_that_of_the_recursion():
     torch.testing.assert_close(weighted_sums(gradients, 0.1, 0.9), torch.stack(movements))
 
 
+@pytest.mark.parametrize("optimizer", [sgd(), sgd(momentum=0.9), adam(), adamw(betas=(0.5, 0.99))], ids=str)
+def test_the_last_gradients_weight_is_what_torch_makes_of_a_gradient_after_none(optimizer):
+    """Of torch's state in double precision: gradients of zero, then one of 1; Adam's average with its bias
+    corrected."""
+    parameter = torch.nn.Linear(1, 1, bias=False).double()
+    made = optimizer.changed(weight_decay=0).make(parameter, 0.1)
+    found = []
+    for updates in range(1, 8):
+        made.state.clear()
+        for number in range(1, updates + 1):
+            parameter.weight.grad = torch.full((1, 1), float(number == updates), dtype=torch.float64)
+            before = parameter.weight.item()
+            made.step()
+        scale = optimizer.form.scale(made.state[parameter.weight], dict(optimizer.hyperparameters))
+        found.append(float((before - parameter.weight.item()) * scale / 0.1))
+    assert last_weights(optimizer, 7).tolist() == pytest.approx(found)
+
+
 def test_the_weights_are_found_without_the_rule():
     """From any weights, not only powers: the fit knows none."""
     gradients = torch.randn(3, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -139,26 +173,76 @@ def test_the_weights_are_found_without_the_rule():
     np.testing.assert_allclose(grid, weights, atol=1e-12)
 
 
-@pytest.mark.parametrize(("rule", "momentum"), [(DESCENT, 0.0), (MOMENTUM, 0.9)])
-def test_every_movement_of_a_training_lies_within_rounding_of_the_sum(rule, momentum):
-    protocol = Protocol(0.1, EqualEpochs(3), update_rule=rule, momentum=momentum)
-    rows = measure_sums(tiny(), blobs(), Cell(WEIGHTED_SUM, "tiny", "cpu", 4, 3, protocol))
-    sums = rows[rows["stage"] == "sum"]
-    assert set(sums["seed"]) == {0, 1, 2}
-    assert (sums["error"] < sums["bound"]).all()
-    later = sums[sums["updates"] > 5]
-    assert (later["alone"] > 0.3).all() if momentum else (later["alone"] < later["bound"]).all()
+OPTIMIZERS = {
+    "sgd": (0.1, sgd()),
+    "sgd, weight decay": (0.1, sgd(weight_decay=0.1)),
+    "momentum": (0.1, sgd(momentum=0.9)),
+    "momentum, weight decay": (0.1, sgd(momentum=0.9, weight_decay=0.1)),
+    "momentum, groups": (0.1, sgd(momentum=0.9, weight_decay=0.1).group("*.bias", weight_decay=0, lr_scale=0.5)),
+    "adam without momentum": (0.01, adam(betas=(0.0, 0.999))),
+    "adam": (0.01, adam()),
+    "adam, weight decay": (0.01, adam(weight_decay=0.1)),
+    "adamw": (0.01, adamw(weight_decay=0.1)),
+    "adamw, groups": (0.01, adamw(weight_decay=0.1).group("*.bias", weight_decay=0, lr_scale=0.5)),
+}
 
 
-def test_a_wrong_weight_is_far_outside_rounding(monkeypatch):
+def sums(rate: float, optimizer, replicas: int) -> pd.DataFrame:
+    protocol = Protocol(rate, EqualEpochs(3), optimizer=optimizer)
+    rows = measure_sums(tiny(), blobs(), Cell(WEIGHTED_SUM, "tiny", "cpu", 4, replicas, protocol))
+    return rows[rows["stage"] == "sum"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_movement_of_a_training_lies_within_rounding_of_the_sum(name):
+    rate, optimizer = OPTIMIZERS[name]
+    found = sums(rate, optimizer, 3)
+    assert set(found["seed"]) == {0, 1, 2}
+    assert (found["error"] < found["bound"]).all()
+    later = found[found["updates"] > 5]
+    if optimizer.momentum:
+        assert (later["alone"] > 0.3).all()
+    else:
+        assert (later["alone"] < later["bound"]).all()
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam", "adamw"])
+def test_a_wrong_weight_is_far_outside_rounding(monkeypatch, name):
     """The check can fail: weights of lambda 0.899 instead of 0.9."""
     monkeypatch.setattr(
         "suite.instruments.momentum.weighted_sums", lambda gradients, rate, _: weighted_sums(gradients, rate, 0.899)
     )
-    protocol = Protocol(0.1, EqualEpochs(3), update_rule=MOMENTUM, momentum=0.9)
-    rows = measure_sums(tiny(), blobs(), Cell(WEIGHTED_SUM, "tiny", "cpu", 4, 1, protocol))
-    worst = rows[rows["stage"] == "sum"].iloc[-1]
+    worst = sums(*OPTIMIZERS[name], 1).iloc[-1]
     assert worst["error"] > 10 * worst["bound"]
+
+
+@pytest.mark.parametrize("name", ["momentum, weight decay", "adam, weight decay", "adamw"])
+def test_another_weight_decay_is_far_outside_rounding(monkeypatch, name):
+    """The check can fail: parameters shrink by another weight decay than the movements are freed of."""
+    rate, optimizer = OPTIMIZERS[name]
+    other, make = optimizer.changed(weight_decay=0.09), Optimizer.make
+    monkeypatch.setattr(Optimizer, "make", lambda _, model, learning_rate: make(other, model, learning_rate))
+    found = sums(rate, optimizer, 1)
+    assert (found["error"] > 10 * found["bound"]).all()
+
+
+def test_a_group_that_does_not_move_is_no_part_of_a_movement():
+    optimizer = sgd(momentum=0.9).group("*.bias", lr_scale=0)
+    seen = followed(tiny(), blobs(), Protocol(0.1, EqualEpochs(3), optimizer=optimizer), 4, replica=0, updates=3)
+    for biases in (slice(32, 40), slice(64, 67)):
+        assert not seen.movements[:, biases].any()
+        assert not seen.gradients[:, biases].any()
+    found = sums(0.1, optimizer, 1)
+    assert (found["error"] < found["bound"]).all()
+
+
+def test_with_momentum_changes_groups_too():
+    optimizer = sgd(momentum=0.9).group("*.bias", momentum=0.9, dampening=0.5, weight_decay=0.1)
+    (group,) = optimizer.with_momentum(0.0).groups
+    assert dict(group.hyperparameters) == {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.1}
+    assert optimizer.with_momentum(0.0).momentum == 0
+    (group,) = sgd(momentum=0.9).group("*.bias", nesterov=True).with_momentum(0.0).groups
+    assert dict(group.hyperparameters) == {"nesterov": False}
 
 
 def test_descent_and_momentum_agree_at_the_matched_rate_while_it_is_small():
@@ -167,7 +251,7 @@ def test_descent_and_momentum_agree_at_the_matched_rate_while_it_is_small():
     data = digits.load()
 
     def apart(rate: float) -> float:
-        pair = Ensemble(digits, [0, 0], [rate, rate / 10], [0.0, 0.9], MOMENTUM)
+        pair = Ensemble(digits, [0, 0], [rate, rate / 10], sgd(), varied={"momentum": [0.0, 0.9]})
         start = pair.parameters["0.weight"][0].clone()
         for _ in range(400):
             pair.update(data.train_inputs, data.train_targets, torch.arange(256).expand(2, -1))

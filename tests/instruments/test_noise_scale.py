@@ -8,6 +8,7 @@ from torch import nn
 from suite.cells import Cell
 from suite.instruments.gradient_pass import gradient_statistics
 from suite.instruments.noise_scale import NOISE_SCALE, effective, measure, plain_mean
+from suite.optimizers import adamw, sgd
 from suite.training.learning_rate import Tuned
 from suite.training.plain import looks_at, trained
 from suite.training.protocol import Protocol, TargetLoss
@@ -88,8 +89,16 @@ def test_along_a_quadratic_the_statistics_follow_from_the_loss():
     assert (of_each.last() > of_each.first()).all()
 
 
-def test_it_is_measured_along_the_very_training_of_each_replica():
-    protocol = Protocol(0.1, TARGET)
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(0.1, TARGET),
+        Protocol(0.02, TARGET, optimizer=sgd(momentum=0.9, weight_decay=0.01)),
+        Protocol(0.01, TARGET, optimizer=adamw()),
+    ],
+    ids=str,
+)
+def test_it_is_measured_along_the_very_training_of_each_replica(protocol):
     rows = measure(tiny(), blobs(), cell(protocol))
     for replica in (0, 1):
         own, split = rows[rows["seed"] == replica], blobs().resplit(replica)

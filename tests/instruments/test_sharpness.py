@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from suite import seeds
 from suite.backends import CPU
 from suite.cells import Cell
 from suite.instruments.sharpness import (
@@ -88,9 +89,10 @@ def test_a_networks_eigenvalues_are_those_of_its_dense_hessian():
 
 def test_the_trace_lies_in_its_interval_and_is_exact_for_a_diagonal():
     surface = trained_network()
-    interval = trace(surface, probes=200)
+    interval = trace(surface, 200, seeds.generator("hutchinson", 0))
     assert interval.low < torch.trace(dense_hessian(surface)).item() < interval.high
-    diagonal = trace(quadratic(torch.diag(torch.tensor([1.0, 2, 4])).double(), torch.zeros(3).double()), probes=3)
+    surface = quadratic(torch.diag(torch.tensor([1.0, 2, 4])).double(), torch.zeros(3).double())
+    diagonal = trace(surface, 3, seeds.generator("hutchinson", 0))
     assert math.isclose(diagonal.estimate, 7)
 
 
@@ -99,14 +101,16 @@ def test_keskars_sharpness_of_a_diagonal_quadratic(point):
     """50 eps^2 sum h_i (|x_i| + 1)^2 at a minimum of value 0."""
     h, x = torch.tensor([0.5, 2.0, 7.0]).double(), torch.tensor(point).double()
     expected = 50 * 1e-6 * (h * (x.abs() + 1) ** 2).sum().item()
-    assert math.isclose(keskar_sharpness(quadratic(torch.diag(h), x)), expected, rel_tol=1e-9)
+    surface = quadratic(torch.diag(h), x)
+    assert math.isclose(keskar_sharpness(surface, seeds.generator("keskar", 0)), expected, rel_tol=1e-9)
 
 
 def test_keskars_sharpness_beside_the_minimum():
     """f = h (x - c)^2 / 2 is greatest at the corner that lies farther from c."""
     surface = quadratic(torch.eye(1).double() * 3, torch.ones(1).double(), torch.tensor([0.9], dtype=torch.float64))
     bottom, top = 1.5 * 0.1**2, 1.5 * 0.102**2
-    assert math.isclose(keskar_sharpness(surface), 100 * (top - bottom) / (1 + bottom), rel_tol=1e-9)
+    found = keskar_sharpness(surface, seeds.generator("keskar", 0))
+    assert math.isclose(found, 100 * (top - bottom) / (1 + bottom), rel_tol=1e-9)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 10.0])
@@ -158,7 +162,7 @@ def test_every_replica_is_measured_where_it_reached_the_target():
     split = blobs().resplit(1)
     surface = LossSurface(model, cross_entropy, split.train_inputs, split.train_targets)
     assert math.isclose(rows["largest_eigenvalue"][1], largest_eigenvalue(surface), rel_tol=1e-4)
-    assert math.isclose(rows["keskar"][1], keskar_sharpness(surface), rel_tol=1e-2)
+    assert math.isclose(rows["keskar"][1], keskar_sharpness(surface, seeds.generator("keskar", 1)), rel_tol=1e-2)
 
 
 def test_a_replica_that_misses_the_target_is_a_row_without_measures():

@@ -3,6 +3,7 @@ import torch
 
 from suite.cells import Cell
 from suite.instruments.standstill import STANDSTILL, measure
+from suite.optimizers import adamw, sgd
 from suite.training.plain import trained
 from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol
 from tests.conftest import blobs, tiny
@@ -10,17 +11,18 @@ from tests.training.constructed import saddle
 
 
 def cell(workload, epochs: int = 3) -> Cell:
-    protocol = Protocol(workload.learning_rate, EqualUpdates(epochs, workload.small))
+    protocol = Protocol.of(workload, EqualUpdates(epochs, workload.small))
     return Cell(STANDSTILL, workload.name, "cpu", workload.large, 2, protocol)
 
 
-def test_it_stands_where_training_for_the_epochs_ends_at_both_batch_sizes():
-    workload = tiny()
+@pytest.mark.parametrize(("rate", "optimizer"), [(0.1, sgd()), (0.02, sgd(momentum=0.5)), (0.01, adamw())])
+def test_it_stands_where_training_for_the_epochs_ends_at_both_batch_sizes(rate, optimizer):
+    workload = tiny(learning_rate=rate, learning_rates=(rate,), optimizer=optimizer)
     rows = measure(workload, blobs(), cell(workload))
     for replica, row in rows.iterrows():
         for size, column in ((workload.small, "small_loss"), (workload.large, "train_loss")):
             split = workload.replica_data(blobs(), replica)
-            _, seen = trained(workload, split, Protocol(workload.learning_rate, EqualEpochs(3)), size, replica)
+            _, seen = trained(workload, split, Protocol(rate, EqualEpochs(3), optimizer=optimizer), size, replica)
             assert row[column] == pytest.approx(seen["train_loss"].iloc[-1], rel=1e-6)
     assert (rows["updates"] == 3 * 3).all()
     assert (rows["small_updates"] == 3 * 40).all()

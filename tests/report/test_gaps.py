@@ -12,7 +12,7 @@ from suite.results import Results
 from tests.claims.evidence import FACTS
 from tests.conftest import tiny
 
-SCOPE = Scope((1, 4, 16), (1, 4, 16), (1, 4, 16), seeds=5, processes=2, backends=tuple(BACKENDS), factorial=True)
+SCOPE = Scope((1, 4, 16), (1, 4, 16), (1, 4, 16), 5, 2, tuple(BACKENDS), training_backend="cpu", factorial=True)
 
 
 def said(claim: Claim, evidence: Evidence) -> str:

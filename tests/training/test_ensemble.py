@@ -1,21 +1,39 @@
-"""The ensemble against its plain twin: every replica must move as it would alone, under torch.optim."""
+"""The ensemble against its reference implementation: every replica moves as it would alone, under torch.optim."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
+from suite.optimizers import Optimizer, adam, adamw, sgd
 from suite.training import ensemble as ensemble_module
 from suite.training.compilation import no_compiler
 from suite.training.ensemble import Ensemble, mean_over
 from suite.training.evaluate import evaluate
-from suite.training.update_rule import ADAM, DESCENT, MOMENTUM, NESTEROV
 from suite.workloads import find
 from tests.conftest import cuda, tiny
 
 EXAMPLES, UPDATES = 100, 50
+RATES = (0.02, 0.1, 0.01)
 MOMENTA = (0.9, 0.0, 0.9)
-RULES = (DESCENT, MOMENTUM, NESTEROV, ADAM)
+"""Of each replica's own, where SGD has momentum."""
+OPTIMIZERS = {
+    "sgd": sgd(),
+    "momentum": sgd(momentum=0.9),
+    "nesterov": sgd(momentum=0.9, nesterov=True),
+    "adam": adam(),
+    "adamw": adamw(weight_decay=0.1),
+}
+FURTHER = {
+    "sgd, weight decay": sgd(weight_decay=0.1),
+    "momentum, weight decay": sgd(momentum=0.9, weight_decay=0.1),
+    "momentum, dampening, weight decay": sgd(momentum=0.9, dampening=0.5, weight_decay=0.1),
+    "nesterov, weight decay": sgd(momentum=0.9, weight_decay=0.1, nesterov=True),
+    "adam, weight decay": adam(weight_decay=0.1),
+    "adam without momentum": adam(betas=(0.0, 0.99)),
+    "adamw, groups": adamw(weight_decay=0.1).group("*.bias", weight_decay=0, lr_scale=2),
+}
+optimizers = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
 compiler = pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
 
@@ -54,13 +72,14 @@ def of_model(model, dtype):
     return tiny(model=lambda: model().to(dtype))
 
 
-def plainly_updated(workload, replica, rule, rate, momentum, inputs, targets, indices) -> nn.Module:
+def reference(workload, replica, optimizer: Optimizer, rate, inputs, targets, indices) -> nn.Module:
+    """The model of `replica` after an update from each batch of `indices`, by torch's own optimizer."""
     model = workload.initial_model(replica).to(inputs.device).train()
-    optimizer = rule.twin(model.parameters(), rate, momentum)
+    made = optimizer.make(model, rate)
     for batch in indices:
-        optimizer.zero_grad()
+        made.zero_grad()
         workload.loss(model(inputs[batch]), targets[batch]).mean().backward()
-        optimizer.step()
+        made.step()
     return model
 
 
@@ -73,14 +92,24 @@ def distance(ensemble: Ensemble, replica: int, model: nn.Module) -> float:
     return float(difference.norm() / torch.cat([other.flatten() for _, other in pairs]).norm())
 
 
-def assert_equals_its_twins(model, values, rule, batch_size, dtype, updates, compiled=False, device="cpu"):
-    """Adam has its usual rate: at larger ones rounding soon lies on the other side of a ReLU's kink, from where every
-    weight of its unit makes a whole step elsewhere."""
+def with_own_momentum(optimizer: Optimizer, momentum: float) -> Optimizer:
+    """torch refuses Nesterov's momentum of zero, which is none."""
+    return optimizer.changed(momentum=momentum, nesterov=optimizer.get("nesterov") and momentum > 0)
+
+
+def assert_equals_references(model, values, optimizer, batch_size, dtype, updates, compiled=False, device="cpu"):
+    """Replicas have rates of their own and, where SGD has momentum and no dampening, momenta.
+
+    Adam has its usual rate: at larger ones rounding soon lies on the other side of a ReLU's kink, from where every
+    weight of its unit makes a whole step elsewhere.
+    """
     workload = of_model(model, dtype)
     inputs, targets = (tensor.to(device) for tensor in examples(values, dtype))
-    indices = [batch.to(device) for batch in batches(len(MOMENTA), batch_size, updates)]
-    rates = [rate / 100 if rule is ADAM else rate for rate in (0.02, 0.1, 0.01)]
-    ensemble = Ensemble(workload, range(3), rates, MOMENTA, rule, device)
+    indices = [batch.to(device) for batch in batches(len(RATES), batch_size, updates)]
+    rates = [rate / 100 if optimizer.form.averages else rate for rate in RATES]
+    own_momenta = optimizer.get("momentum") and not optimizer.get("dampening")
+    varied = {"momentum": MOMENTA} if own_momenta else None
+    ensemble = Ensemble(workload, range(3), rates, optimizer, device, varied)
     if compiled:
         ensemble.compile(inputs, targets, batch_size)
         assert ensemble.compiled_for(batch_size)
@@ -88,68 +117,107 @@ def assert_equals_its_twins(model, values, rule, batch_size, dtype, updates, com
         ensemble.update(inputs, targets, batch)
     for replica, (rate, momentum) in enumerate(zip(rates, MOMENTA, strict=True)):
         own = [batch[replica] for batch in indices]
-        twin = plainly_updated(workload, replica, rule, rate, momentum, inputs, targets, own)
+        alone = with_own_momentum(optimizer, momentum) if own_momenta else optimizer
+        expected = reference(workload, replica, alone, rate, inputs, targets, own)
         still = workload.initial_model(replica)
         assert distance(ensemble, replica, still.to(device)) > 1e-3
-        assert distance(ensemble, replica, twin) < (1e-11 if dtype == torch.float64 else 1e-5)
+        assert distance(ensemble, replica, expected) < (1e-11 if dtype == torch.float64 else 1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("batch_size", [1, 7, 32, EXAMPLES])
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@optimizers
 @pytest.mark.parametrize("network", NETWORKS)
-def test_every_replica_moves_as_it_would_alone(network, rule, batch_size, dtype):
-    model, values, updates = NETWORKS[network]
-    assert_equals_its_twins(model, values, rule, batch_size, dtype, UPDATES if dtype == torch.float64 else updates)
-
-
-def assert_equals_its_twins_compiled(network, rule, batch_size, dtype):
+def test_every_replica_moves_as_it_would_alone(network, optimizer, batch_size, dtype):
     model, values, updates = NETWORKS[network]
     updates = UPDATES if dtype == torch.float64 else updates
-    assert_equals_its_twins(model, values, rule, batch_size, dtype, updates, compiled=True)
+    assert_equals_references(model, values, optimizer, batch_size, dtype, updates)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("optimizer", FURTHER.values(), ids=FURTHER)
+def test_by_further_hyperparameters_too(optimizer, dtype):
+    model, values, _ = NETWORKS["digits"]
+    assert_equals_references(model, values, optimizer, 7, dtype, UPDATES)
+
+
+VARIED = {
+    "weight decay of sgd": (sgd(momentum=0.9), "weight_decay", (0.0, 0.1, 0.3)),
+    "dampening": (sgd(momentum=0.9), "dampening", (0.0, 0.5, 0.9)),
+    "weight decay of adam": (adam(), "weight_decay", (0.0, 0.1, 0.3)),
+    "weight decay of adamw": (adamw(), "weight_decay", (0.0, 0.1, 0.3)),
+    "eps": (adamw(), "eps", (1e-8, 1e-4, 1e-2)),
+}
+
+
+@pytest.mark.parametrize(("optimizer", "name", "values"), VARIED.values(), ids=VARIED)
+def test_replicas_may_have_hyperparameters_of_their_own(optimizer, name, values):
+    workload, (inputs, targets) = of_model(NETWORKS["digits"][0], torch.float64), examples(64, torch.float64)
+    indices, rate = batches(3, 7, UPDATES), 0.001 if optimizer.form.averages else 0.02
+    ensemble = Ensemble(workload, range(3), rate, optimizer, varied={name: values})
+    for batch in indices:
+        ensemble.update(inputs, targets, batch)
+    for replica, value in enumerate(values):
+        own = [batch[replica] for batch in indices]
+        expected = reference(workload, replica, optimizer.changed(**{name: value}), rate, inputs, targets, own)
+        assert distance(ensemble, replica, expected) < 1e-11
+
+
+def assert_equals_references_compiled(network, optimizer, batch_size, dtype):
+    model, values, updates = NETWORKS[network]
+    updates = UPDATES if dtype == torch.float64 else updates
+    assert_equals_references(model, values, optimizer, batch_size, dtype, updates, compiled=True)
 
 
 @compiler
 @pytest.mark.parametrize(
-    ("network", "rule", "batch_size", "dtype"),
+    ("network", "optimizer", "batch_size", "dtype"),
     [
-        ("digits", DESCENT, 1, torch.float32),
-        ("digits", ADAM, 7, torch.float64),
-        ("mnist", NESTEROV, 32, torch.float32),
-        ("convolution", MOMENTUM, 7, torch.float32),
+        ("digits", "sgd", 1, torch.float32),
+        ("digits", "adam", 7, torch.float64),
+        ("digits", "adamw", 7, torch.float64),
+        ("mnist", "nesterov", 32, torch.float32),
+        ("convolution", "momentum", 7, torch.float32),
     ],
 )
-def test_compiled_too(network, rule, batch_size, dtype):
-    assert_equals_its_twins_compiled(network, rule, batch_size, dtype)
+def test_compiled_too(network, optimizer, batch_size, dtype):
+    assert_equals_references_compiled(network, OPTIMIZERS[optimizer], batch_size, dtype)
 
 
 @compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("batch_size", [1, 7, 32, EXAMPLES])
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@optimizers
 @pytest.mark.parametrize("network", NETWORKS)
-def test_compiled_by_every_rule_at_every_batch_size(network, rule, batch_size, dtype):
-    assert_equals_its_twins_compiled(network, rule, batch_size, dtype)
+def test_compiled_with_every_optimizer_at_every_batch_size(network, optimizer, batch_size, dtype):
+    assert_equals_references_compiled(network, optimizer, batch_size, dtype)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_batch_norm_keeps_statistics_for_each_replica(rule):
-    assert_equals_its_twins(normed, 64, rule, 7, torch.float64, UPDATES)
+@compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", FURTHER.values(), ids=FURTHER)
+def test_compiled_by_further_hyperparameters_too(optimizer):
+    assert_equals_references_compiled("digits", optimizer, 7, torch.float64)
+
+
+@optimizers
+def test_batch_norm_keeps_statistics_for_each_replica(optimizer):
+    assert_equals_references(normed, 64, optimizer, 7, torch.float64, UPDATES)
 
 
 @compiler
 def test_batch_norm_compiled():
-    assert_equals_its_twins(normed, 64, MOMENTUM, 7, torch.float64, UPDATES, compiled=True)
+    assert_equals_references(normed, 64, OPTIMIZERS["momentum"], 7, torch.float64, UPDATES, compiled=True)
 
 
 @cuda
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("optimizer", (OPTIMIZERS | FURTHER).values(), ids=OPTIMIZERS | FURTHER)
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
-def test_on_a_gpu_too(rule, compiled):
+def test_on_a_gpu_too(optimizer, compiled):
     for batch_size in (1, 7, EXAMPLES):
         model, values, _ = NETWORKS["digits"]
-        assert_equals_its_twins(model, values, rule, batch_size, torch.float64, UPDATES, compiled, "cuda")
+        assert_equals_references(model, values, optimizer, batch_size, torch.float64, UPDATES, compiled, "cuda")
 
 
 @pytest.mark.parametrize("others", [1, 2, 63])
@@ -161,8 +229,8 @@ def test_a_replica_moves_the_same_whoever_is_beside_it(network, others):
     indices = [batch[0] for batch in batches(1, 7, updates)]
     for batch in indices:
         ensemble.update(inputs, targets, torch.stack([batch, *[batch.flip(0)] * others]))
-    twin = plainly_updated(workload, 0, DESCENT, 0.1, 0, inputs, targets, indices)
-    assert distance(ensemble, 0, twin) < 1e-5
+    expected = reference(workload, 0, sgd(), 0.1, inputs, targets, indices)
+    assert distance(ensemble, 0, expected) < 1e-5
 
 
 def test_a_replica_that_diverges_does_not_disturb_the_others():
@@ -174,8 +242,8 @@ def test_a_replica_that_diverges_does_not_disturb_the_others():
     assert not torch.isfinite(losses[1])
     for replica in (0, 2):
         indices = [batch[replica] for batch in batches(3, 7, UPDATES)]
-        twin = plainly_updated(workload, replica, DESCENT, 0.1, 0, inputs, targets, indices)
-        assert distance(ensemble, replica, twin) < 1e-5
+        expected = reference(workload, replica, sgd(), 0.1, inputs, targets, indices)
+        assert distance(ensemble, replica, expected) < 1e-5
 
 
 def test_replicas_drop_different_values():
@@ -190,14 +258,15 @@ def test_replicas_drop_different_values():
     assert torch.equal(ensemble.evaluate(inputs, targets)[0], losses)
 
 
-def test_frozen_parameters_stay_and_shared_ones_stay_shared():
+@pytest.mark.parametrize("optimizer", [OPTIMIZERS["momentum"], OPTIMIZERS["adamw"]], ids=["momentum", "adamw"])
+def test_frozen_parameters_stay_and_shared_ones_stay_shared(optimizer):
     def model():
         first, second, frozen = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
         second.weight = first.weight
         frozen.weight.requires_grad_(False)
         return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), frozen)
 
-    assert_equals_its_twins(model, 64, MOMENTUM, 7, torch.float64, UPDATES)
+    assert_equals_references(model, 64, optimizer, 7, torch.float64, UPDATES)
 
 
 @pytest.mark.parametrize("own_examples", [True, False])

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from suite.cells import Cell
+from suite.optimizers import Optimizer, adam, adamw, sgd
 from suite.training import repaid
 from suite.training.compilation import no_compiler
 from suite.training.engine import TRAINING, measure, packed, why_not_ensemble
 from suite.training.ensemble import Ensemble
-from suite.training.learning_rate import Decayed, LinearWarmUp
+from suite.training.learning_rate import AdamSde, ConstantHalfLife, Decayed, LinearWarmUp, RateRule
 from suite.training.packing import LEAST, MOST, PARAMETERS, WORK, replicas_per_call
 from suite.training.protocol import EqualEpochs, GrowingBatch, Protocol, TargetLoss
-from suite.training.update_rule import ADAM, MOMENTUM, NESTEROV
 from tests.conftest import blobs, cuda, network, tiny
 from tests.workloads.test_kinds import SEQUENCES, counting
 
@@ -48,8 +48,19 @@ def test_equal_epochs(resplit, batch_size, replicas_per_call):
     assert_same_training(tiny(resplit=resplit), Protocol(0.1, EqualEpochs(3)), batch_size, replicas_per_call)
 
 
+def test_another_base_seed():
+    protocol = Protocol(0.1, EqualEpochs(2))
+    assert_same_training(tiny(base_seed=7), protocol, 7, 3)
+    losses = [
+        measure(tiny(base_seed=base_seed), blobs(), cell(protocol, 7, replicas_per_call=5))["train_loss"]
+        for base_seed in (0, 7, 7)
+    ]
+    assert not (losses[0] == losses[1]).any()
+    assert losses[1].equals(losses[2])
+
+
 @dataclass(frozen=True)
-class FromZero:
+class FromZero(RateRule):
     """A rate that grows from zero over the first epoch."""
 
     def rate(self, learning_rate: float, batch_size: int, updates: int, updates_per_epoch: int) -> float:
@@ -64,16 +75,26 @@ CHANGING_RATES = {
     "warm-up": LinearWarmUp(reference=2, epochs=2),
     "warm-up from zero": FromZero(),
 }
+OPTIMIZERS = {
+    "momentum": (0.02, sgd(momentum=0.9)),
+    "nesterov": (0.02, sgd(momentum=0.9, nesterov=True)),
+    "momentum, dampening, weight decay": (0.02, sgd(momentum=0.9, dampening=0.5, weight_decay=0.1)),
+    "adam": (0.01, adam()),
+    "adamw": (0.01, adamw(weight_decay=0.1).group("*.bias", weight_decay=0, lr_scale=2)),
+}
 CHANGING = {
     "decaying rate": Protocol(0.1, EqualEpochs(4), Decayed(2, (1, 3))),
     **{
-        f"{name}, {moved}": Protocol(0.02, EqualEpochs(3), rule, moved, momentum=0.9)
+        f"{name}, {moved}": Protocol(rate, EqualEpochs(3), rule, optimizer)
         for name, rule in CHANGING_RATES.items()
-        for moved in (MOMENTUM, NESTEROV)
+        for moved, (rate, optimizer) in OPTIMIZERS.items()
     },
     "growing batch": Protocol(0.1, GrowingBatch(4, 2, (1, 3))),
     "with replacement": Protocol(0.1, EqualEpochs(3), with_replacement=True),
-    "adam": Protocol(0.01, EqualEpochs(3), update_rule=ADAM, momentum=0.9),
+    "weight decay": Protocol(0.1, EqualEpochs(3), optimizer=sgd(weight_decay=0.1)),
+    "adam": Protocol(0.01, EqualEpochs(3), optimizer=adam()),
+    "adam, SDE rule": Protocol(0.01, EqualEpochs(3), AdamSde(4), adam()),
+    "adamw, constant half-life": Protocol(0.01, EqualEpochs(3), ConstantHalfLife(4), adamw(betas=(0.9, 0.95))),
 }
 
 
@@ -269,6 +290,28 @@ def test_what_an_ensemble_cannot_train_is_named_in_one_line(forward, word):
     assert word in reason
     assert "\n" not in reason
     assert len(reason) < 160
+
+
+def test_an_optimizer_without_a_stacked_form_is_named_in_one_line():
+    for optimizer in (Optimizer.of(torch.optim.RMSprop), Optimizer.of(torch.optim.AdamW, amsgrad=True)):
+        reason = why_not_ensemble(tiny(optimizer=optimizer), blobs())
+        assert reason == f"there is no stacked form of {optimizer.label} with these hyperparameters"
+
+
+@pytest.mark.parametrize("optimizer", [one for _, one in OPTIMIZERS.values()], ids=OPTIMIZERS)
+def test_an_optimizer_with_a_stacked_form_is_no_reason_against_an_ensemble(optimizer):
+    assert why_not_ensemble(tiny(optimizer=optimizer), blobs()) is None
+
+
+def test_an_ensemble_that_steps_otherwise_than_the_workloads_optimizer_is_found_out(monkeypatch):
+    """The trial can fail: the ensemble steps by another weight decay."""
+    step = type(adamw().form).step
+
+    def another_step(self, parameter, gradient, state, rate, hyperparameters, updates):
+        step(self, parameter, gradient, state, rate, {**hyperparameters, "weight_decay": 0.5}, updates)
+
+    monkeypatch.setattr(type(adamw().form), "step", another_step)
+    assert "plain loop" in why_not_ensemble(tiny(optimizer=adamw()), blobs())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Which rate a batch size gets, and when a training is looked at and ends."""
 
 import itertools
+import json
 import pickle
 from dataclasses import replace
 
@@ -8,7 +9,16 @@ import pandas as pd
 import pytest
 from joblib.externals.loky.backend.reduction import dumps
 
-from suite.training.learning_rate import FIXED, Decayed, LinearWarmUp, SquareRoot, Tuned
+from suite.optimizers import adam, adamw, sgd
+from suite.training.learning_rate import (
+    FIXED,
+    AdamSde,
+    ConstantHalfLife,
+    Decayed,
+    LinearWarmUp,
+    SquareRoot,
+    Tuned,
+)
 from suite.training.protocol import (
     EqualEpochs,
     EqualUpdates,
@@ -18,8 +28,6 @@ from suite.training.protocol import (
     TargetLoss,
     TenthOfTraining,
 )
-from suite.training.update_rule import ADAM, DESCENT, MOMENTUM, RULES
-from suite.workloads.workload import UPDATE_RULES
 from tests.conftest import tiny
 
 
@@ -62,8 +70,9 @@ def test_a_tenth_of_training_is_at_least_one_update(epochs, batch_size, updates)
 
 
 @pytest.mark.parametrize("dumps", [pickle.dumps, dumps], ids=["pickle", "joblib"])
-def test_a_protocol_reaches_another_process_unchanged(dumps):
-    protocol = Protocol(0.1, EqualUpdates(3, 4), Tuned(), MOMENTUM, 0.9)
+@pytest.mark.parametrize("optimizer", [sgd(momentum=0.9), adamw().group("*.bias", weight_decay=0)], ids=str)
+def test_a_protocol_reaches_another_process_unchanged(optimizer, dumps):
+    protocol = Protocol(0.1, EqualUpdates(3, 4), Tuned(), optimizer)
     assert pickle.loads(dumps(protocol)) == protocol
 
 
@@ -72,6 +81,8 @@ def test_a_protocol_reaches_another_process_unchanged(dumps):
     [
         (FIXED, {1: [0.1, 0.1, 0.1], 16: [0.1, 0.1, 0.1]}),
         (SquareRoot(4), {1: [0.05, 0.05, 0.05], 16: [0.2, 0.2, 0.2]}),
+        (AdamSde(4), {1: [0.05, 0.05, 0.05], 16: [0.2, 0.2, 0.2]}),
+        (ConstantHalfLife(4), {1: [0.1, 0.1, 0.1], 16: [0.1, 0.1, 0.1]}),
         (Decayed(2, (1, 2)), {1: [0.1, 0.1, 0.1], 16: [0.1, 0.1, 0.025]}),
         (LinearWarmUp(4, epochs=1), {1: [0.025, 0.025, 0.025], 16: [0.1, 0.2, 0.4]}),
     ],
@@ -83,7 +94,10 @@ def test_how_the_rate_follows_the_batch_size(rule, rates):
         assert [protocol.rate(48, batch_size, updates) for updates in (0, 1, 9)] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("rule", [FIXED, SquareRoot(4), LinearWarmUp(4, epochs=1.5), Decayed(2, (1, 2))])
+CONSTANT = (FIXED, SquareRoot(4), AdamSde(4), ConstantHalfLife(4))
+
+
+@pytest.mark.parametrize("rule", [*CONSTANT, LinearWarmUp(4, epochs=1.5), Decayed(2, (1, 2))])
 @pytest.mark.parametrize("batch_size", [1, 5, 16])
 def test_a_rule_says_at_which_updates_its_rate_moves(rule, batch_size):
     protocol, an_epoch = Protocol(0.1, EqualEpochs(3), rule), -(-48 // batch_size)
@@ -91,7 +105,7 @@ def test_a_rule_says_at_which_updates_its_rate_moves(rule, batch_size):
     for updates in range(1, 3 * an_epoch):
         if rates[updates] != rates[updates - 1]:
             assert rule.moves(updates, an_epoch)
-    if rule in (FIXED, SquareRoot(4)):
+    if rule in CONSTANT:
         assert not any(rule.moves(updates, an_epoch) for updates in range(3 * an_epoch))
 
 
@@ -110,21 +124,89 @@ def test_a_growing_batch_is_looked_at_after_each_of_its_epochs():
     assert budget.expected_updates(20, 3) == 21
     protocol = Protocol(0.1, budget)
     assert protocol.epochs(pd.Series([0, 7, 16, 21]), 20, 3).tolist() == [0, 1, 2.5, 5]
-    assert str(protocol) == "fixed rate 0.1, 5 epochs, batch size times 2 after 2, 3 and 4"
+    assert str(protocol) == "SGD, fixed rate 0.1, 5 epochs, batch size times 2 after 2, 3 and 4"
 
 
-def test_what_keys_are_made_of_is_what_it_was_before_batches_could_be_drawn_otherwise():
+def test_keys_are_made_of_plain_values():
     protocol = Protocol(0.1, EqualEpochs(5))
-    assert repr(protocol) == (
-        "Protocol(learning_rate=0.1, budget=EqualEpochs(epochs=5), rate_rule=Fixed(), update_rule=descent, "
-        "momentum=0.0)"
-    )
-    assert repr(replace(protocol, with_replacement=True)) == f"{repr(protocol)[:-1]}, with_replacement=True)"
-    assert str(replace(protocol, with_replacement=True)) == "fixed rate 0.1, 5 epochs, drawn with replacement"
+    options = [["dampening", 0.0], ["momentum", 0.0], ["nesterov", False], ["weight_decay", 0.0]]
+    fields = {
+        "learning_rate": 0.1,
+        "budget": {"budget": "epochs", "epochs": 5},
+        "rate_rule": {"rule": "fixed"},
+        "optimizer": {"name": "sgd", "hyperparameters": options},
+        "with_replacement": False,
+    }
+    assert protocol.key_fields() == fields
+    replaced = replace(protocol, with_replacement=True)
+    assert replaced.key_fields() == fields | {"with_replacement": True}
+    assert str(replaced) == "SGD, fixed rate 0.1, 5 epochs, drawn with replacement"
 
 
-def test_a_workload_is_trained_by_its_own_update_rule():
-    adam = tiny(update_rule="adam", momentum=0.8)
-    assert Protocol.of(adam, EqualEpochs(3)) == Protocol(0.1, EqualEpochs(3), FIXED, ADAM, 0.8)
-    assert Protocol.of(tiny(), EqualEpochs(3), Tuned(), 0.3) == Protocol(0.3, EqualEpochs(3), Tuned(), DESCENT, 0.0)
-    assert tuple(RULES) == UPDATE_RULES
+BUDGETS = (
+    EqualEpochs(5),
+    EqualEpochs(6),
+    GrowingBatch(5, 2, (2,)),
+    GrowingBatch(5, 2, (2, 3)),
+    EqualUpdates(5, 4),
+    EqualUpdates(5, 8),
+    TargetLoss(0.1, 50),
+    TargetLoss(0.1, 60),
+    ExpectedTarget(0.1, 50, first=5),
+    TenthOfTraining(5, 4),
+)
+RATE_RULES = (
+    FIXED,
+    SquareRoot(4),
+    SquareRoot(8),
+    LinearWarmUp(4, 1),
+    LinearWarmUp(4, 2),
+    AdamSde(4),
+    ConstantHalfLife(4),
+    Decayed(2, (1, 2)),
+    Tuned(),
+    Tuned(seeds=4),
+)
+OPTIMIZERS = (
+    sgd(),
+    sgd(momentum=0.9),
+    sgd(momentum=0.9, nesterov=True),
+    sgd(weight_decay=0.1),
+    adam(),
+    adam(betas=(0.9, 0.99)),
+    adamw(),
+    adamw().group("*.bias", weight_decay=0),
+    adamw().group("*.bias", lr_scale=2),
+)
+
+
+def test_whatever_determines_a_training_determines_its_key():
+    protocols = [
+        Protocol(rate, budget, rule, optimizer, with_replacement)
+        for rate in (0.1, 0.2)
+        for budget in BUDGETS
+        for rule in RATE_RULES
+        for optimizer in OPTIMIZERS
+        for with_replacement in (False, True)
+    ]
+    assert len({protocol.key for protocol in protocols}) == len(protocols)
+    for protocol in protocols[::50]:
+        assert json.loads(json.dumps(protocol.key_fields())) == protocol.key_fields()
+
+
+def test_the_same_training_has_the_same_key_however_its_numbers_are_written():
+    one = Protocol(0.1, EqualEpochs(5), optimizer=sgd(momentum=0, weight_decay=1))
+    other = Protocol(0.1, EqualEpochs(5), optimizer=sgd(momentum=0.0, weight_decay=1.0))
+    assert one.key == other.key
+
+
+def test_a_workload_is_trained_by_its_own_optimizer():
+    workload = tiny(optimizer=adamw(betas=(0.8, 0.99)))
+    assert Protocol.of(workload, EqualEpochs(3)) == Protocol(0.1, EqualEpochs(3), FIXED, adamw(betas=(0.8, 0.99)))
+    assert Protocol.of(tiny(), EqualEpochs(3), Tuned(), 0.3) == Protocol(0.3, EqualEpochs(3), Tuned(), sgd())
+
+
+@pytest.mark.parametrize("rule", [FIXED, SquareRoot(4), LinearWarmUp(4, 1), Decayed(2, (1, 2))])
+def test_most_rules_leave_the_optimizer_as_it_is(rule):
+    optimizer = adamw(betas=(0.8, 0.99))
+    assert Protocol(0.1, EqualEpochs(3), rule, optimizer).optimizer_at(64) == optimizer

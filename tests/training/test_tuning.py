@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from suite.cells import Cell
+from suite.optimizers import adamw, sgd
 from suite.training.learning_rate import Tuned
 from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol, TargetLoss
 from suite.training.repaid import Compiling
@@ -23,7 +24,6 @@ from suite.training.tuning import (
     measure,
     try_rates,
 )
-from suite.training.update_rule import MOMENTUM
 from tests.conftest import blobs, tiny
 from tests.training.constructed import quadratic, saddle
 
@@ -41,8 +41,7 @@ def test_the_best_rate_of_a_quadratic_is_that_of_its_finite_number_of_updates(mo
     curvatures = torch.tensor([1.0, 100.0])
     workload = quadratic(curvatures, learning_rate=0.018, learning_rates=(0.018,))
     fine = Tuned(factor=1.005, each_way=10, growths=12, seeds=1)
-    rule = {"update_rule": MOMENTUM, "momentum": momentum} if momentum else {}
-    one = cell(EqualUpdates(100, 64), batch_size=64, seeds=1, tuned=fine, rate=0.018, **rule)
+    one = cell(EqualUpdates(100, 64), batch_size=64, seeds=1, tuned=fine, rate=0.018, optimizer=sgd(momentum))
     trials = measure(workload, workload.load(), one)
     rates = np.linspace(0.015, 0.035, 200_001)
     before, now = (np.ones((2, len(rates))) for _ in range(2))
@@ -56,10 +55,23 @@ def test_the_best_rate_of_a_quadratic_is_that_of_its_finite_number_of_updates(mo
     assert not trials["on_edge"].any()
 
 
-@pytest.mark.parametrize("budget", [EqualEpochs(2), TargetLoss(0.6, 400), EqualUpdates(2, 8)])
-def test_trials_one_by_one_find_the_same(budget):
+@pytest.mark.parametrize(
+    ("budget", "rate", "optimizer"),
+    [
+        (EqualEpochs(2), 0.03, sgd()),
+        (TargetLoss(0.6, 400), 0.03, sgd()),
+        (EqualUpdates(2, 8), 0.03, sgd()),
+        (EqualEpochs(2), 0.01, sgd(momentum=0.9, nesterov=True)),
+        (EqualEpochs(2), 0.003, adamw(weight_decay=0.1)),
+    ],
+    ids=str,
+)
+def test_trials_one_by_one_find_the_same(budget, rate, optimizer):
     low = Tuned(factor=2, each_way=2, growths=0, seeds=2)  # at high rates rounding grows
-    together, alone = (measure(tiny(), blobs(), cell(budget, together=pack, tuned=low, rate=0.03)) for pack in (2, 1))
+    together, alone = (
+        measure(tiny(), blobs(), cell(budget, together=pack, tuned=low, rate=rate, optimizer=optimizer))
+        for pack in (2, 1)
+    )
     values = ["train_loss", "train_score", "test_loss", "test_score", "cost_updates", "cost_loss"]
     pd.testing.assert_frame_equal(together.drop(columns=values), alone.drop(columns=values))
     np.testing.assert_allclose(together[values], alone[values], rtol=1e-4)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from suite.errors import UserError
+from suite.optimizers import Optimizer, adam, adamw, sgd
 from suite.workloads import find, names
 from suite.workloads.check import load_checked
 from tests.conftest import blobs, network, tiny
@@ -112,15 +113,31 @@ BROKEN = {
         {"batch_sizes": (1, 16, 64)},
         "batch size 64 is more than its 40 training examples",
     ),
-    "an update rule that there is not": (
-        {"update_rule": "sgd"},
-        "no update rule 'sgd': choose from descent, momentum, nesterov, adam",
+    "the name of an optimizer": (
+        {"optimizer": "adam"},
+        "optimizer is 'adam': give one of suite.optimizers, such as adamw\\(weight_decay=0.1\\) or "
+        "Optimizer.of\\(torch.optim.RMSprop\\)$",
     ),
-    "a momentum that grows without end": (
-        {"update_rule": "momentum", "momentum": 1.0},
-        "momentum 1.0 must be .* less",
+    "an optimizer of torch's own": (
+        {"optimizer": torch.optim.AdamW},
+        "optimizer is <class 'torch.optim.adamw.AdamW'>: give one of suite.optimizers",
     ),
-    "a momentum that nothing uses": ({"momentum": 0.9}, "descent has no momentum 0.9"),
+    "a group of no parameter": (
+        {"optimizer": adamw().group("*.bias", weight_decay=0).group("norm.*", weight_decay=0)},
+        "no parameter matches the group pattern 'norm.\\*': the model has 0.weight, 0.bias, 2.weight, 2.bias$",
+    ),
+    "an optimizer that wants a closure": (
+        {"optimizer": Optimizer.of(torch.optim.LBFGS)},
+        "an update by LBFGS raises TypeError: .* 'closure'",
+    ),
+    "an optimizer of sparse gradients": (
+        {"optimizer": Optimizer.of(torch.optim.SparseAdam)},
+        "an update by SparseAdam raises RuntimeError: .* dense gradients",
+    ),
+    "an optimizer of matrices": (
+        {"optimizer": Optimizer.of(torch.optim.Muon)},
+        "an update by Muon raises ValueError: Muon only supports 2D parameters",
+    ),
     "model raises": ({"model": raises}, "model\\(\\) raises OSError"),
     "model is a function": ({"model": lambda: torch.relu}, "model\\(\\) returns builtin_function_or_method"),
     "a model without parameters": ({"model": nn.Flatten}, "no parameters to train"),
@@ -159,11 +176,32 @@ def test_a_broken_workload_is_named_in_one_line(changes, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"update_rule": "adam", "momentum": 0.9}, {"update_rule": "momentum"}, {"update_rule": "descent"}]
+OPTIMIZERS = (
+    sgd(weight_decay=0.1),
+    sgd(momentum=0.9),
+    sgd(momentum=0.9, nesterov=True),
+    adam(),
+    adamw().group("*.bias", weight_decay=0, lr_scale=2),
+    Optimizer.of(torch.optim.RMSprop, momentum=0.9),
+    Optimizer.of(torch.optim.AdamW, amsgrad=True),
 )
-def test_every_update_rule_there_is_passes(changes):
-    load_checked(tiny(**changes))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_every_optimizer_that_makes_an_update_passes(optimizer):
+    load_checked(tiny(optimizer=optimizer))
+
+
+def test_an_optimizer_of_matrices_passes_with_a_model_of_matrices():
+    load_checked(tiny(model=lambda: nn.Linear(4, 3, bias=False), optimizer=Optimizer.of(torch.optim.Muon)))
+
+
+def test_the_update_of_the_check_changes_nothing_that_is_measured():
+    workload = tiny(optimizer=sgd(momentum=0.9))
+    before = [parameter.clone() for parameter in workload.initial_model(0).parameters()]
+    data = load_checked(workload)
+    assert all(map(torch.equal, workload.initial_model(0).parameters(), before))
+    assert torch.equal(data.train_inputs, blobs().train_inputs)
 
 
 def test_a_sound_workload_passes_with_its_data():

@@ -1,4 +1,4 @@
-"""Keskar's networks: what they are, and that all of their trainings are by ADAM. Their data is not needed here."""
+"""Keskar's networks: what they are, and that all of their trainings are by Adam. Their data is not needed here."""
 
 from dataclasses import replace
 
@@ -9,17 +9,17 @@ from torch import nn
 from suite.backends import BACKENDS
 from suite.cells import Cell
 from suite.claims import all_claims
+from suite.optimizers import adam
 from suite.plan import PRESETS
 from suite.training.engine import TRAINING, measure, packed
 from suite.training.protocol import EqualEpochs, Protocol
-from suite.training.update_rule import ADAM
 from suite.workloads import Data, find
 from suite.workloads.check import load_checked
 
 EXAMPLES = {"keskar_f1": 60_000, "keskar_c1": 50_000}
 SHAPES = {"keskar_f1": (784,), "keskar_c1": (3, 32, 32)}
-NOT_ITS_OWN = {"momentum_sum", "momentum_speed_up"}
-"""Claims that set the update rule themselves."""
+MOMENTUM_CLAIMS = {"momentum_sum", "momentum_speed_up"}
+"""Which train without Adam's momentum too."""
 
 
 def fake(name: str) -> Data:
@@ -60,10 +60,18 @@ def test_a_few_updates_on_fake_images_lower_the_loss(name):
 def test_every_training_is_by_adam(name):
     workload = find(name)
     scope = PRESETS["full"].scope(workload, None, tuple(BACKENDS))
-    cells = [cell for claim in all_claims() if claim.name not in NOT_ITS_OWN for cell in claim.cells(workload, scope)]
-    trained = {cell.protocol for cell in cells if cell.protocol and cell.workload == name}
-    assert len(trained) > 12
-    assert {(protocol.update_rule, protocol.momentum) for protocol in trained} == {(ADAM, 0.9)}
+    trained = {
+        claim.name: {
+            cell.protocol for cell in claim.cells(workload, scope) if cell.protocol and cell.workload == name
+        }
+        for claim in all_claims()
+    }
+    others = set().union(*(protocols for claim, protocols in trained.items() if claim not in MOMENTUM_CLAIMS))
+    assert len(others) > 12
+    assert {protocol.optimizer for protocol in others} == {adam()}
+    without = adam(betas=(0.0, 0.999))
+    for claim in MOMENTUM_CLAIMS:
+        assert {protocol.optimizer for protocol in trained[claim]} == {adam(), without}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -45,6 +45,29 @@ def test_replicas_differ_and_a_replica_does_not():
     assert not torch.equal(first, other)
 
 
+def test_each_base_seed_has_its_own_parameters_splits_and_streams():
+    def of(base_seed: int) -> list[torch.Tensor]:
+        workload = tiny(base_seed=base_seed)
+        split = workload.replica_data(blobs(), 2)
+        stream = torch.rand(3, generator=workload.generator("shuffle", 4, 2))
+        return [workload.initial_model(2)[0].weight.detach(), split.train_inputs, split.test_targets, stream]
+
+    first, again, other = of(1), of(1), of(2)
+    assert all(map(torch.equal, first, again))
+    assert not any(map(torch.equal, first, other))
+    assert all(map(torch.equal, of(0), _of_no_base_seed()))
+
+
+def _of_no_base_seed() -> list[torch.Tensor]:
+    split, stream = blobs().resplit(2), torch.rand(3, generator=tiny().generator("shuffle", 4, 2))
+    return [tiny().initial_model(2)[0].weight.detach(), split.train_inputs, split.test_targets, stream]
+
+
+def test_a_fixed_split_and_the_data_are_the_same_for_every_base_seed():
+    data = blobs()
+    assert tiny(resplit=False, base_seed=1).replica_data(data, 3) is data
+
+
 def changed_data() -> Data:
     data = blobs()
     data.train_inputs[3, 2] += 1e-3
