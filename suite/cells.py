@@ -65,6 +65,8 @@ class Cell:
     """How many replicas one update trains in lockstep, as an ensemble; 1 where they are trained plainly."""
     compared_with: int = NO_BATCH_SIZE
     """The other batch size, where a cell is of two."""
+    batch_sizes: tuple[int, ...] = ()
+    """All of them, where a cell goes through several."""
 
     @property
     def engine(self) -> str:
@@ -86,8 +88,10 @@ class Cell:
         """What determines the cell's value, in plain names and numbers.
 
         `fingerprint` and `base_seed` are the workload's. A timing depends on the model of the `device` that it runs
-        on, and a training on the device's kind alone.
+        on, and a training on the device's kind alone: "none" where there is no such device, so that what could not
+        be measured here is measured once there is one.
         """
+        kind = "none" if device.unavailable() else device.type
         fields = {
             "version": KEY_VERSION,
             "measurement": self.measurement.name,
@@ -101,13 +105,15 @@ class Cell:
         if self.measurement.timed:
             fields |= {"device": device.name(), "input_pipeline": self.input_pipeline}
         else:
-            fields |= {"device": device.type, "base_seed": base_seed, "replicas_per_call": self.replicas_per_call}
+            fields |= {"device": kind, "base_seed": base_seed, "replicas_per_call": self.replicas_per_call}
         if self.optimizer is not None:
             fields["optimizer"] = self.optimizer.key_fields()
         if self.protocol is not None:
             fields["protocol"] = self.protocol.key_fields()
         if self.compared_with != NO_BATCH_SIZE:
             fields["compared_with"] = self.compared_with
+        if self.batch_sizes:
+            fields["batch_sizes"] = list(self.batch_sizes)
         return fields
 
     def __str__(self) -> str:

@@ -148,7 +148,20 @@ def plan(
         source=source,
         facts=Facts.of(workload, data),
         by_claim={claim.name: [keyed(cell) for cell in claim.cells(workload, scope)] for claim in claims},
-        threads=keyed(Cell(THREADS, workload.name, CPU.name, NO_BATCH_SIZE, repeats=1, optimizer=workload.optimizer)),
+        threads=keyed(_threads_cell(workload)),
+    )
+
+
+def _threads_cell(workload: Workload) -> Cell:
+    """The number of threads that suits the CPU."""
+    return Cell(
+        THREADS,
+        workload.name,
+        CPU.name,
+        NO_BATCH_SIZE,
+        repeats=1,
+        optimizer=workload.optimizer,
+        batch_sizes=workload.batch_sizes,
     )
 
 

@@ -6,6 +6,7 @@ depends on.
 
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ from suite.training.learning_rate import (
     Tuned,
 )
 from suite.training.protocol import (
+    CappedUpdates,
     EqualEpochs,
     EqualUpdates,
     ExpectedTarget,
@@ -50,6 +52,7 @@ BUDGETS = (
     TargetLoss(0.1, max_updates=2000),
     ExpectedTarget(0.1, max_updates=2000, first=100),
     TenthOfTraining(5, batch_size=32),
+    CappedUpdates(5, batch_size=32, max_updates=2000),
 )
 RATE_RULES = (
     FIXED,
@@ -108,7 +111,7 @@ CELLS = {
     "constant half-life": with_rule(RATE_RULES[4], adamw()),
     "decayed": with_rule(RATE_RULES[5], sgd(momentum=0.9)),
     "parameter group": with_optimizer(adamw(weight_decay=0.1).group("*.bias", "norm.*", weight_decay=0.0)),
-    "no stacked form": with_optimizer(Optimizer.of(torch.optim.RMSprop, alpha=0.9)),
+    "no stacked form": with_optimizer(Optimizer.of(torch.optim.Adadelta, rho=0.8)),
     "with replacement": training(Protocol(0.1, EqualEpochs(5), with_replacement=True)),
     "two batch sizes": training(Protocol(0.1, BUDGETS[3]), LINE, compared_with=1),
     "no batch size": replace(training(Protocol(0.1, BUDGETS[5]), GRADIENT_VARIANCE), batch_size=NO_BATCH_SIZE),
@@ -130,7 +133,7 @@ KEYS = {
     "constant half-life": "dfeb6338449e49344750",
     "decayed": "e8ce88b4924819ca9787",
     "parameter group": "4ae3f34591d3f40a1be3",
-    "no stacked form": "2565462bcba0e412b82a",
+    "no stacked form": "0b8615f2cab350210c16",
     "with replacement": "b123af34d3ac9f2812b0",
     "two batch sizes": "329862e8ced6503635b1",
     "no batch size": "e2286e41311a80c230c1",
@@ -289,3 +292,15 @@ def test_timings_of_workloads_with_different_optimizers_have_different_keys(clai
     assert plain
     assert plain.isdisjoint(momentum)
     assert adaptive.isdisjoint(plain | momentum)
+
+
+def test_the_key_of_a_cell_that_goes_through_several_batch_sizes_changes_with_them():
+    threads = [Cell(THREADS, "digits", "cpu", NO_BATCH_SIZE, 1, batch_sizes=sizes) for sizes in ((1, 4), (1, 8))]
+    assert len(set(map(key, threads))) == 2
+
+
+def test_a_training_that_had_no_device_is_measured_once_there_is_one():
+    absent = mock.Mock(type="cuda", unavailable=lambda: "no such device")
+    present = mock.Mock(type="cuda", unavailable=lambda: None)
+    fields = [with_budget(EqualEpochs(5)).key_fields("f", device, 0)["device"] for device in (absent, present)]
+    assert fields == ["none", "cuda"]

@@ -102,9 +102,8 @@ def sums(evidence: Evidence, which: str) -> pd.DataFrame:
 
 
 def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the rounding of single precision, over the distance of a movement with momentum (of Adam's, before
-    its division by the root mean square gradient) from the weighted sum of all previous gradients, lies above 1 with
-    its whole interval.
+    """Holds when the rounding of single precision, over the distance of a movement with momentum (Adam's before each
+    coordinate is scaled) from the weighted sum of all previous gradients, lies above 1 with its whole interval.
 
     Of each seed the worst of its updates; the geometric mean over seeds, Student's t on the logs.
     """

@@ -9,7 +9,7 @@ from suite.claims.drawing import bounds, thousands, three_digits
 from suite.claims.trained import left_out, without_value
 from suite.instruments.standstill import STANDSTILL
 from suite.statistics import mean_interval
-from suite.training.protocol import EqualUpdates, Protocol
+from suite.training.protocol import CappedUpdates, Protocol
 from suite.workloads import Workload
 
 MOST_SEEDS = 5
@@ -19,7 +19,7 @@ FLAT = 0.01
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Large at the end of the workload's epochs, and on to the updates of Small; none outside a factorial scope."""
-    protocol = Protocol.of(workload, EqualUpdates(workload.epochs, workload.small))
+    protocol = Protocol.of(workload, CappedUpdates(workload.epochs, workload.small, max_updates=workload.max_updates))
     if not scope.factorial or workload.large not in scope.training_batch_sizes:
         return []
     return [

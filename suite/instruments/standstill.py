@@ -22,7 +22,7 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
 
     At the first look when the epochs are over: `updates`, `train_loss`, `gradient_norm` beside its `initial_norm`,
     and the Hessian's `smallest` and `largest` eigenvalue; `small_updates` and `small_loss` of the small batch. Then
-    it trains on until its loss is no more than that, or as many updates are made, or as many as the workload
+    it trains on until its loss is no more than that, or as many updates are made, or as many as the budget
     allows: `further_updates` and `further_loss`.
     """
     data = data.to(BACKENDS[cell.backend].device.torch_device)
@@ -47,7 +47,7 @@ def _of(workload: Workload, data: Data, cell: Cell, replica: int) -> dict:
             if not (row["small_loss"] <= initial_loss and loss <= initial_loss):
                 return row | {"status": "diverged"}
             row |= {"smallest": extreme_eigenvalue(surface, "SA"), "largest": extreme_eigenvalue(surface, "LA")}
-        if "updates" in row and (loss <= row["small_loss"] or updates >= workload.max_updates):
+        if "updates" in row and (loss <= row["small_loss"] or updates >= budget.max_updates):
             break
     return row | {"further_updates": updates, "further_loss": loss, "status": "ok"}
 

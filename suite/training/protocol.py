@@ -117,6 +117,16 @@ class EqualUpdates:
 
 
 @dataclass(frozen=True)
+class CappedUpdates(EqualUpdates):
+    """The same, of a training that goes on past its epochs until it has made `max_updates`, at the latest."""
+
+    max_updates: int = 0
+
+    def key_fields(self) -> dict:
+        return super().key_fields() | {"max_updates": self.max_updates}
+
+
+@dataclass(frozen=True)
 class TargetLoss:
     """Every batch size trains until its mean training loss is `loss`, in at most `max_updates` updates.
 

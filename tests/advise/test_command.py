@@ -78,7 +78,7 @@ OTHER_OPTIMIZERS = {
     "sgd(momentum=0.9)": "SGD, momentum 0.9",
     "sgd(momentum=0.9, nesterov=True)": "SGD, momentum 0.9, nesterov True",
     "adamw()": "AdamW",
-    "Optimizer.of(torch.optim.RMSprop)": "RMSprop",
+    "Optimizer.of(torch.optim.Adadelta)": "Adadelta",
 }
 
 

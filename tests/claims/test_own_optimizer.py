@@ -26,7 +26,7 @@ SCOPE = Scope(
 )
 ADAMW = adamw()
 ADAMW_PLAIN = adamw(betas=(0.0, 0.999))
-RMSPROP = Optimizer.of(torch.optim.RMSprop)
+ADADELTA = Optimizer.of(torch.optim.Adadelta)
 GROUPED = adamw(betas=(0.8, 0.99), weight_decay=0.1).group("*.bias", betas=(0.8, 0.9), weight_decay=0.0)
 ON_MOMENTUM = ("momentum_sum", "momentum_speed_up")
 TOYS = {"twenty", "ravine", "saddle", "ball"}
@@ -49,7 +49,7 @@ def optimizers(cells: list[Cell]) -> set[Optimizer]:
 CLAIMS = [claim.name for claim in all_claims()]
 
 
-@pytest.mark.parametrize("optimizer", [ADAMW, GROUPED, RMSPROP, sgd(momentum=0.9, nesterov=True)], ids=str)
+@pytest.mark.parametrize("optimizer", [ADAMW, GROUPED, ADADELTA, sgd(momentum=0.9, nesterov=True)], ids=str)
 @pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim not in ON_MOMENTUM])
 def test_every_training_uses_the_workloads_optimizer(claim, optimizer):
     assert optimizers(trainings(tiny(optimizer=optimizer), claim)) <= {optimizer}
@@ -77,7 +77,7 @@ def test_momentum_is_left_out_in_every_parameter_group(claim):
     assert optimizers(trainings(tiny(optimizer=GROUPED), claim)) == {GROUPED, without}
 
 
-@pytest.mark.parametrize("optimizer", [ADAMW, GROUPED, RMSPROP, sgd(momentum=0.9)], ids=str)
+@pytest.mark.parametrize("optimizer", [ADAMW, GROUPED, ADADELTA, sgd(momentum=0.9)], ids=str)
 def test_every_timing_steps_with_the_workloads_optimizer(optimizer):
     cells = [cell for claim in CLAIMS for cell in planned(tiny(optimizer=optimizer), claim)]
     timings = [cell for cell in cells if cell.measurement.timed]
@@ -97,11 +97,11 @@ def test_the_toys_are_trained_with_sgd_whatever_the_workload_is_trained_with():
 
 
 def test_where_momentum_is_unknown_only_the_claims_on_it_are_left_out():
-    assert [claim for claim in CLAIMS if not planned(tiny(optimizer=RMSPROP), claim)] == list(ON_MOMENTUM)
+    assert [claim for claim in CLAIMS if not planned(tiny(optimizer=ADADELTA), claim)] == list(ON_MOMENTUM)
 
 
 def test_the_critical_batch_is_measured_where_momentum_is_unknown_too():
-    cells = noise_course.cells(tiny(optimizer=RMSPROP), SCOPE, seeds=3)
+    cells = noise_course.cells(tiny(optimizer=ADADELTA), SCOPE, seeds=3)
     assert {cell.measurement.name for cell in cells} == {"noise_scale", "tuned_training"}
 
 
@@ -110,7 +110,7 @@ def test_the_critical_batch_is_measured_where_momentum_is_unknown_too():
     [
         (sgd(), 12),
         (sgd(momentum=0.9), 12),
-        (RMSPROP, 12),
+        (ADADELTA, 12),
         (Optimizer.of(torch.optim.NAdam, betas=(0.9, 0.99)), 12),
         (adam(), 18),
         (ADAMW, 18),

@@ -5,13 +5,13 @@ from suite.cells import Cell
 from suite.instruments.standstill import STANDSTILL, measure
 from suite.optimizers import adamw, sgd
 from suite.training.plain import trained
-from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol
+from suite.training.protocol import CappedUpdates, EqualEpochs, Protocol
 from tests.conftest import blobs, tiny
 from tests.training.constructed import saddle
 
 
 def cell(workload, epochs: int = 3) -> Cell:
-    protocol = Protocol.of(workload, EqualUpdates(epochs, workload.small))
+    protocol = Protocol.of(workload, CappedUpdates(epochs, workload.small, max_updates=workload.max_updates))
     return Cell(STANDSTILL, workload.name, "cpu", workload.large, 2, protocol)
 
 

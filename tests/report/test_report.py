@@ -133,6 +133,18 @@ def test_a_backend_that_is_not_there_has_no_row_where_none_is_named(table):
     assert not absent & set(table["backend"])
 
 
+def test_a_named_backend_that_is_not_there_says_why(tmp_path, own_workload):
+    absent = next(backend for backend in ACCELERATORS if backend.unavailable())
+    asked = ("--preset", "quick", "--claim", "epoch_time", "--backend", absent.name)
+    assert call_here("run", own_workload, *asked, "--results", tmp_path).returncode == 0
+    assert call_here("report", "--results", tmp_path).returncode == 0
+    table = pd.read_csv(tmp_path / "report" / "table.csv")
+    assert set(table["backend"]) == {absent.name}
+    assert set(table["status"]) == {"unavailable"}
+    assert set(table["flags"]) == {absent.unavailable()}
+    assert absent.unavailable() in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_markdown_has_a_line_for_each_row_of_the_page(report, page):
     lines = (report / "table.md").read_text().splitlines()
     tables = [lines[: lines.index("")], lines[lines.index("") + 1 :]]
