@@ -2,5 +2,6 @@
 
 import os
 
-# At import torch's timers ask whether there is a GPU: so asked, CUDA is not initialised, which no fork would survive.
+# torch.utils.benchmark asks at import whether there is a GPU. Through NVML it asks without initialising CUDA, which a
+# fork would not survive.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")

@@ -19,7 +19,7 @@ def examples() -> tuple[Tensor, Tensor]:
 
 
 class FrozenNetwork:
-    """64 - 64 - 10 with one ReLU, trained by plain descent on the mean cross-entropy of a batch."""
+    """64 - 64 - 10 with one ReLU, trained by SGD without momentum on the mean cross-entropy of a batch."""
 
     def __init__(self, learning_rate: float = 0.01):
         generator = torch.Generator().manual_seed(1)

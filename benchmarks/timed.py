@@ -51,7 +51,7 @@ def setup_once(setup):
 
 
 class _Timed:
-    """One workload's benchmark over batch size, backend and input_pipeline; a fresh process for each combination."""
+    """One workload's benchmark over batch size, backend and input pipeline; a fresh process for each combination."""
 
     version = "1"
     param_names = ("batch_size", "backend", "input_pipeline")

@@ -20,9 +20,7 @@ asv_get_spawner = runner.get_spawner
 
 def accelerator_name() -> str:
     """Return the model of this machine's accelerator, or "none"."""
-    if devices is None or not devices.fastest().is_accelerator:
-        return "none"
-    return devices.fastest().name()
+    return devices.accelerator_name() if devices else "none"
 
 
 def machine() -> dict[str, str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from suite.workloads import Data, Workload
 
 KEY_VERSION = 2
-"""Of `key_fields`: 1 hashed the code's own names, of which nothing is kept."""
+"""Version of `key_fields`; version 1 hashed names of the code."""
 RESIDENT, DATALOADER = "resident", "dataloader"
 NO_BATCH_SIZE = 0
 """The batch size of a cell whose measurement is of none, such as a property of all examples."""
@@ -142,6 +142,6 @@ class Scope:
     """Fresh processes of each timing."""
     backends: tuple[str, ...]
     training_backend: str
-    """The backend on which everything but timings and toys is measured."""
+    """The backend of trainings and of what is read off them; toys and *Movement* stay on the CPU."""
     factorial: bool = False
     """Whether Small and Large are compared by every learning-rate rule with every budget."""

@@ -1,6 +1,5 @@
 """The command line: a thin door. Heavy imports stand inside the commands, so that --help answers at once."""
 
-import os
 import shlex
 import sys
 import warnings
@@ -77,21 +76,27 @@ def run(
     ] = None,
     preset: Annotated[str, typer.Option(help="How thoroughly: quick, default or full.")] = "default",
     backend: Annotated[
-        list[str] | None, typer.Option(help="Only these backends.", show_default="all that are available")
+        list[str] | None,
+        typer.Option(
+            help="Time on these backends only; train on the accelerator among them, else on the CPU.",
+            show_default="all that are available",
+        ),
     ] = None,
     claim: Annotated[list[str] | None, typer.Option(help="Only these claims.", show_default="all")] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds of each training.", show_default="the preset's")] = None,
     engine: Annotated[
         str, typer.Option(help="How replicas are trained: ensemble, many in one call, or plain, one after another.")
     ] = "ensemble",
-    workers: Annotated[int | None, typer.Option(help="Trainings side by side.", show_default="one a core")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Trainings side by side.", show_default="one a core, one on an accelerator")
+    ] = None,
     results: ResultsOption = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and measure nothing.")] = False,
 ) -> None:
     """Measure every claim's cells that are not stored yet. Killed, the same command goes on from there."""
     from suite import progress
     from suite.claims import find
-    from suite.plan import find_backends, find_engine, find_preset, plan_all
+    from suite.plan import default_workers, find_backends, find_engine, find_preset, plan_all
     from suite.results import Results
     from suite.run import run as run_plans
 
@@ -101,7 +106,7 @@ def run(
     claims = [find(name) for name in claim or []]
     chosen, backends = find_preset(preset), find_backends(backend or [])
     plans = plan_all(workload or ["digits"], claims, chosen, backends, seeds, find_engine(engine))
-    stored, workers = Results(results), workers or os.cpu_count() or 1
+    stored, workers = Results(results), workers or default_workers(plans)
     if dry_run:
         progress.print_plan(plans, stored, workers)
         return

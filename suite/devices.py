@@ -188,6 +188,12 @@ def fastest() -> Device:
     return next((device for device in accelerators if device.unavailable() is None), CPU)
 
 
+def accelerator_name() -> str:
+    """Return the model of this machine's accelerator, or "none"."""
+    device = fastest()
+    return device.name() if device.is_accelerator else "none"
+
+
 def in_use() -> list[Device]:
     """Return the devices on which this process may have drawn random numbers."""
     return [device for device in DEVICES if device.in_use()]
@@ -205,8 +211,8 @@ def random_state_restored() -> Iterator[None]:
 
 
 def launch_method() -> str:
-    """Return how asv starts its processes: from a fork server, or each anew where an accelerator, which a fork would
-    break, may be in use or nothing can be forked."""
+    """Return asv's `forkserver`, or `spawn` where an accelerator may be in use, which a fork would break, or where
+    the system cannot fork."""
     return "forkserver" if fastest() is CPU and sys.platform != "win32" else "spawn"
 
 

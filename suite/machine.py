@@ -27,7 +27,7 @@ def describe() -> dict[str, str]:
     memory_gib = psutil.virtual_memory().total / 2**30
     return {
         "machine": f"{devices.CPU.name()}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB",
-        "gpu": accelerator(),
+        "gpu": devices.accelerator_name(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -36,12 +36,6 @@ def describe() -> dict[str, str]:
         "suite": suite.__version__,
         "commit": commit(),
     }
-
-
-def accelerator() -> str:
-    """Return the model of the fastest device beside the CPU, or "none"."""
-    device = devices.fastest()
-    return device.name() if device.is_accelerator else "none"
 
 
 def commit() -> str:

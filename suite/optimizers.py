@@ -63,14 +63,23 @@ class Form:
         """What each coordinate of a step is divided by, from torch's `state` of a parameter after the update."""
         return 1.0
 
+    def gain(self, hyperparameters: Hyperparameters) -> float:
+        """Sum of the weights of all past gradients: by how much momentum lengthens the steps along a constant one."""
+        return 1.0
+
+    momentum_symbol = "λ"
     averages = False
-    """Whether the weights of all past gradients in a step add up to 1, instead of to 1 / (1 - λ)."""
+    """Whether a step takes the average of past gradients, whose weights add up to 1, and divides it by `scale`."""
     decoupled_weight_decay = False
     """Whether weight decay shrinks the parameters by itself, instead of adding to the gradient."""
+    adam_rules = False
+    """Whether the rate rules for Adam, which change betas and eps, apply."""
+    in_words = ""
+    """How torch makes a step of gradients, as a sentence."""
 
 
 def _zero(hyperparameter: Tensor | float) -> bool:
-    """Whether it is zero for every replica. A tensor of one value each counts as not."""
+    """Whether a hyperparameter is zero for every replica; one given as a tensor is not."""
     return not isinstance(hyperparameter, Tensor) and hyperparameter == 0
 
 
@@ -78,6 +87,10 @@ class Sgd(Form):
     name = "sgd"
     torch_class = torch.optim.SGD
     defaults = MappingProxyType({"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False})
+    in_words = (
+        "torch.optim.SGD keeps b = λ b + g and steps −η b: the lecture's rule while the rate is constant; where that "
+        "changes, it rescales earlier movements as well."
+    )
 
     def states(self, hyperparameters):
         return 0 if _zero(hyperparameters["momentum"]) else 1
@@ -101,6 +114,10 @@ class Sgd(Form):
     def with_momentum(self, hyperparameters, momentum):
         return {**hyperparameters, "momentum": momentum, "dampening": 0.0, "nesterov": False}
 
+    def gain(self, hyperparameters):
+        momentum = hyperparameters["momentum"]
+        return (1 - hyperparameters["dampening"]) / (1 - momentum) if momentum else 1.0
+
 
 class Adam(Form):
     """Kingma, Ba 2015, algorithm 1."""
@@ -108,7 +125,12 @@ class Adam(Form):
     name = "adam"
     torch_class = torch.optim.Adam
     defaults = MappingProxyType({"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0})
-    averages = True
+    momentum_symbol = "β1"
+    averages = adam_rules = True
+    in_words = (
+        "Adam steps by a running average of the gradients, whose weights add up to 1, over the root of a running "
+        "average of their squares (Kingma, Ba 2015)."
+    )
 
     def states(self, hyperparameters):
         return 2
@@ -144,6 +166,7 @@ class AdamW(Adam):
     torch_class = torch.optim.AdamW
     defaults = MappingProxyType({"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01})
     decoupled_weight_decay = True
+    in_words = Adam.in_words.replace("Adam", "AdamW", 1)
 
 
 FORMS: dict[str, Form] = {form.name: form for form in (Sgd(), Adam(), AdamW())}
@@ -173,6 +196,8 @@ class Optimizer:
     hyperparameters: tuple[tuple[str, Any], ...] = ()
     """By torch's names; with the defaults where there is a stacked form, else as given."""
     groups: tuple[Group, ...] = ()
+    defaults: tuple[tuple[str, Any], ...] = ()
+    """The class's other hyperparameters, where there is no stacked form: should they change, so would its updates."""
 
     @classmethod
     def of(cls, torch_class: type[torch.optim.Optimizer], **hyperparameters) -> Optimizer:
@@ -183,14 +208,19 @@ class Optimizer:
         if not (isinstance(torch_class, type) and issubclass(torch_class, torch.optim.Optimizer)):
             raise UserError(f"{torch_class!r} is not a class of optimizers: give one such as torch.optim.RMSprop")
         if "lr" in hyperparameters:
-            raise UserError(f"{torch_class.__name__}: leave out lr; the workload's `learning_rate` is the one used")
+            raise UserError(f"optimizer {torch_class.__name__}: leave out lr; the workload's learning_rate is used")
+        if "<locals>" in torch_class.__qualname__:
+            raise UserError(
+                f"optimizer {torch_class.__name__}: define the class at the top of its file, where other processes "
+                "find it"
+            )
         for form in FORMS.values():
             if torch_class is form.torch_class and hyperparameters.keys() <= form.defaults.keys():
                 hyperparameters = {**form.defaults, **hyperparameters}
         known = any(torch_class is form.torch_class for form in FORMS.values())
         made = cls(_path(torch_class), _pairs(hyperparameters, known))
-        _try(made, torch_class)
-        return made
+        defaults = _tried(made, torch_class).defaults
+        return made if made.form else replace(made, defaults=_others(defaults, hyperparameters))
 
     def group(self, *patterns: str, lr_scale: float = 1.0, **hyperparameters) -> Optimizer:
         """The same with one more parameter group: the parameters whose names match one of the shell-style `patterns`
@@ -200,10 +230,14 @@ class Optimizer:
         """
         if not patterns:
             raise UserError(f"{self.name}: a group needs patterns of parameter names, such as '*.bias'")
+        if "lr" in hyperparameters:
+            raise UserError(
+                f"{self.name}: a group has no lr; give lr_scale, a multiple of the workload's learning_rate"
+            )
         if not (isinstance(lr_scale, Real) and 0 <= lr_scale < math.inf):
             raise UserError(f"{self.name}: lr_scale must be a number of 0 or more, not {lr_scale!r}")
         own = _pairs(hyperparameters, self.form is not None)
-        _try(self.changed(**dict(own)))
+        _tried(self.changed(**dict(own)))
         return replace(self, groups=(*self.groups, Group(patterns, own, float(lr_scale))))
 
     @property
@@ -311,7 +345,7 @@ class Optimizer:
     @property
     def momentum_gain(self) -> float:
         """By how much momentum lengthens the steps along a constant gradient: SGD's by 1 / (1 - λ), Adam's not."""
-        return 1.0 if self.form.averages else 1 / (1 - self.momentum)
+        return self.form.gain(dict(self.hyperparameters))
 
     @property
     def plain_sgd(self) -> bool:
@@ -321,6 +355,8 @@ class Optimizer:
     def key_fields(self) -> dict:
         """What determines its updates, in plain values."""
         fields = {"name": self.name, "hyperparameters": _listed(self.hyperparameters)}
+        if self.defaults:
+            fields["defaults"] = _listed(self.defaults)
         if self.groups:
             fields["groups"] = [
                 {"patterns": list(one.patterns), "lr_scale": one.lr_scale}
@@ -329,28 +365,32 @@ class Optimizer:
             ]
         return fields
 
-    def to_dict(self) -> dict:
-        """From which `from_dict` makes the same again."""
-        return {"path": self.path} | {name: self.key_fields().get(name, []) for name in ("hyperparameters", "groups")}
-
     @classmethod
-    def from_dict(cls, fields: dict) -> Optimizer:
+    def from_key_fields(cls, fields: dict) -> Optimizer:
+        """The optimizer of which `key_fields` has made `fields`. It cannot be made for a model where its class has no
+        stacked form: plain values do not say where that is."""
+        name = fields["name"]
         groups = (
             Group(tuple(one["patterns"]), _tupled(one["hyperparameters"]), one["lr_scale"])
-            for one in fields["groups"]
+            for one in fields.get("groups", ())
         )
-        return cls(fields["path"], _tupled(fields["hyperparameters"]), tuple(groups))
+        return cls(
+            _path(FORMS[name].torch_class) if name in FORMS else f":{name}",
+            _tupled(fields["hyperparameters"]),
+            tuple(groups),
+            _tupled(fields.get("defaults", ())),
+        )
 
     def __str__(self) -> str:
         """The class's name with what differs from the defaults, for example `AdamW, weight_decay 0.1`."""
         defaults = self.form.defaults if self.form else {}
         other = [(name, value) for name, value in self.hyperparameters if defaults.get(name) != value]
-        said = [self.label, *(_said(name, value) for name, value in other)]
+        parts = [self.label, *(_in_words(name, value) for name, value in other)]
         for group in self.groups:
             scaled = [("learning rate times", group.lr_scale)] if group.lr_scale != 1 else []
-            own = ", ".join(_said(name, value) for name, value in (*scaled, *group.hyperparameters))
-            said.append(f"{' and '.join(group.patterns)} with {own}")
-        return ", ".join(said)
+            own = ", ".join(_in_words(name, value) for name, value in (*scaled, *group.hyperparameters))
+            parts.append(f"{' and '.join(group.patterns)} with {own}")
+        return ", ".join(parts)
 
 
 def sgd(
@@ -368,7 +408,7 @@ def adam(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_de
 
 
 def adamw(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01) -> Optimizer:
-    """torch.optim.AdamW; its weight decay shrinks the parameters by the learning rate times itself."""
+    """torch.optim.AdamW; its weight decay multiplies the parameters by 1 − η × weight_decay before the step."""
     return Optimizer.of(torch.optim.AdamW, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
@@ -382,16 +422,26 @@ def _path(torch_class: type) -> str:
     return f"{torch_class.__module__}:{torch_class.__qualname__}"
 
 
-def _try(optimizer: Optimizer, torch_class: type | None = None) -> None:
-    """Raise UserError where the class refuses the hyperparameters, or they train nothing."""
+def _tried(optimizer: Optimizer, torch_class: type | None = None) -> torch.optim.Optimizer:
+    """What the class makes of the hyperparameters. Raises UserError where it refuses them, or where nothing could be
+    trained with them."""
     parameter = nn.Parameter(torch.zeros(1, 1))  # a matrix: Muon takes nothing else
     try:
-        optimizer._made(torch_class or optimizer.torch_class, [parameter], 0.1)
+        made = optimizer._made(torch_class or optimizer.torch_class, [parameter], 0.1)
     except Exception as error:
         reason = " ".join(str(error).replace(f"{optimizer.label}.__init__() ", "").split())
         raise UserError(f"optimizer {optimizer.label}: {reason or type(error).__name__}") from error
     if optimizer.name == "sgd" and not optimizer.get("momentum") < 1:
-        raise UserError(f"optimizer SGD: momentum {optimizer.get('momentum')} grows without end: give less than 1")
+        momentum = optimizer.get("momentum")
+        raise UserError(f"optimizer SGD: with momentum {momentum} the movement grows without end: give less than 1")
+    return made
+
+
+def _others(defaults: Hyperparameters, given: Hyperparameters) -> tuple[tuple[str, Any], ...]:
+    """Those of a class's `defaults` that were not `given`, where they are plain values."""
+    others = {name: value for name, value in defaults.items() if name != "lr" and name not in given}
+    plain = (type(None), bool, int, float, str, tuple)
+    return _pairs({name: value for name, value in others.items() if isinstance(value, plain)}, False)
 
 
 def _pairs(hyperparameters: Hyperparameters, as_floats: bool) -> tuple[tuple[str, Any], ...]:
@@ -421,6 +471,6 @@ def _tupled(pairs: Sequence) -> tuple[tuple[str, Any], ...]:
     return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in pairs)
 
 
-def _said(name: str, value: Any) -> str:
+def _in_words(name: str, value: Any) -> str:
     values = value if isinstance(value, tuple) else (value,)
     return f"{name} {' and '.join(f'{one:g}' if isinstance(one, float) else str(one) for one in values)}"

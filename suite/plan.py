@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from warnings import warn
@@ -115,7 +116,8 @@ def plan_all(sources: list[str], claims: list[Claim], *how) -> list[WorkloadPlan
             raise UserError(f"{other} and {source} are both called '{planned.facts.name}': rename one of them")
     if not any(planned.planned() for planned in plans.values()):
         raise UserError(
-            "nothing to measure: none of these claims is measured on these backends with this optimizer; name more"
+            "nothing to measure: no claim chosen has a cell on these backends with this optimizer; name more with "
+            "--claim or --backend"
         )
     return list(plans.values())
 
@@ -134,6 +136,10 @@ def plan(
     """
     workload, data, _ = _known(source)
     claims = claims or [claim for claim in all_claims() if workload.claims is None or claim.name in workload.claims]
+    fit = [claim for claim in claims if claim.unfit(workload) is None]
+    for claim in claims:
+        if claim not in fit:
+            warn(f"{workload.name} has no row '{claim.title}': {claim.unfit(workload)}", stacklevel=2)
     scope = preset.scope(workload, seeds_asked, backends)
 
     def keyed(cell: Cell) -> Planned:
@@ -147,7 +153,7 @@ def plan(
     return WorkloadPlan(
         source=source,
         facts=Facts.of(workload, data),
-        by_claim={claim.name: [keyed(cell) for cell in claim.cells(workload, scope)] for claim in claims},
+        by_claim={claim.name: [keyed(cell) for cell in claim.cells(workload, scope)] for claim in fit},
         threads=keyed(_threads_cell(workload)),
     )
 
@@ -181,6 +187,13 @@ def _fits_ensemble(source: str) -> bool:
     if reason:
         warn(f"{workload.name} is trained one replica after another, not as an ensemble: {reason}", stacklevel=2)
     return reason is None
+
+
+def default_workers(plans: list[WorkloadPlan]) -> int:
+    """One a core; one where an accelerator trains, whose memory they would share."""
+    backends = {planned.cell.backend for plan in plans for planned in plan.planned() if planned.cell.protocol}
+    accelerated = any(BACKENDS[name].device.is_accelerator for name in backends)
+    return 1 if accelerated else os.cpu_count() or 1
 
 
 def find_engine(name: str) -> str:

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suite.backends import BACKENDS
 from suite.cells import key_of
+from suite.errors import UserError
 from suite.machine import ROOT
 from suite.plan import Planned, WorkloadPlan
 from suite.results import Results
@@ -34,7 +35,7 @@ def shown() -> Iterator[Show]:
 def print_plan(plans: list[WorkloadPlan], results: Results, workers: int) -> None:
     """A line for each cell: whether it is stored, or cannot be measured here, and its time where one like it is, here
     or in the reference results. Trainings are shared among so many `workers`; timings stand alone."""
-    durations = stored_durations(*map(Results, sorted(REFERENCE.glob("*"))), results)
+    durations = reference_durations() | stored_durations(results)
     everything = {planned.key: planned for plan in plans for planned in plan.planned()}
     left: list[tuple[Planned, float | None]] = []
     for key, planned in everything.items():
@@ -55,15 +56,19 @@ def print_plan(plans: list[WorkloadPlan], results: Results, workers: int) -> Non
     )
 
 
-def stored_durations(*stored: Results) -> dict[str, float]:
-    """Seconds that each stored cell took, under what `_alike` makes of it; of several alike, that of the last
-    folder."""
-    return {
-        _alike(facts["key_fields"]): facts["duration_s"]
-        for results in stored
-        if results.cells.is_dir()
-        for facts in (results.read(file.stem)[1] for file in sorted(results.cells.glob("*.parquet")))
-    }
+def reference_durations() -> dict[str, float]:
+    """The `stored_durations` of the reference results that this version can read: no more than hints."""
+    durations = {}
+    for folder in sorted(REFERENCE.glob("*")):
+        with suppress(UserError):
+            durations |= stored_durations(Results(folder))
+    return durations
+
+
+def stored_durations(results: Results) -> dict[str, float]:
+    """Seconds that each stored cell took, under what `_alike` makes of it."""
+    metadata = (results.read(file.stem)[1] for file in sorted(results.cells.glob("*.parquet")))
+    return {_alike(facts["key_fields"]): facts["duration_s"] for facts in metadata}
 
 
 def _alike(key_fields: dict) -> str:

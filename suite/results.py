@@ -19,7 +19,7 @@ from suite.cells import Cell
 from suite.errors import UserError
 
 SCHEMA_VERSION = 2
-"""1: keys hashed the code's own names, and protocols were found by their sentence."""
+"""Version 1 hashed names of the code into keys, and found protocols by their sentence."""
 METADATA_KEY = b"suite"
 
 

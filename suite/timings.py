@@ -48,12 +48,8 @@ class Timed:
 
     def __init__(self, workload: Workload, backend: Backend, input_pipeline: str, batch_size: int, threads: int = 1):
         torch.set_num_threads(threads if backend is CPU else 1)
-        self.workload, self.backend, self.input_pipeline, self.batch_size = (
-            workload,
-            backend,
-            input_pipeline,
-            batch_size,
-        )
+        self.workload, self.backend = workload, backend
+        self.input_pipeline, self.batch_size = input_pipeline, batch_size
         self.data = load(workload)
         if input_pipeline == "resident":
             self.data = self.data.to(backend.device.torch_device)

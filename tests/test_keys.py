@@ -133,7 +133,7 @@ KEYS = {
     "constant half-life": "dfeb6338449e49344750",
     "decayed": "e8ce88b4924819ca9787",
     "parameter group": "4ae3f34591d3f40a1be3",
-    "no stacked form": "0b8615f2cab350210c16",
+    "no stacked form": "f151d1888e74328015bf",
     "with replacement": "b123af34d3ac9f2812b0",
     "two batch sizes": "329862e8ced6503635b1",
     "no batch size": "e2286e41311a80c230c1",

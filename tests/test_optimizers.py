@@ -1,6 +1,8 @@
 """Optimizers: every stacked form against torch's own, update for update, and what is refused."""
 
+import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -121,11 +123,21 @@ def test_a_class_of_torchs_is_the_same_as_its_short_name():
     assert Optimizer.of(torch.optim.AdamW, weight_decay=0.1) == adamw(weight_decay=0.1)
 
 
+def local() -> type[torch.optim.Optimizer]:
+    class Own(torch.optim.SGD):
+        pass
+
+    return Own
+
+
 REFUSED = {
     "a beta of 1": (lambda: adamw(betas=(0.9, 1.0)), "optimizer AdamW: Invalid beta parameter at index 1: 1.0"),
     "a negative weight decay": (lambda: adam(weight_decay=-1.0), "Invalid weight_decay value: -1.0"),
     "a negative momentum": (lambda: sgd(momentum=-0.1), "Invalid momentum value: -0.1"),
-    "momentum without end": (lambda: sgd(momentum=1.0), "momentum 1.0 grows without end: give less than 1"),
+    "momentum without end": (
+        lambda: sgd(momentum=1.0),
+        "with momentum 1.0 the movement grows without end: give less than 1",
+    ),
     "Nesterov without momentum": (lambda: sgd(nesterov=True), "Nesterov momentum requires a momentum"),
     "no number": (lambda: sgd(momentum=float("nan")), "momentum is nan: give a finite number"),
     "a tensor": (lambda: sgd(weight_decay=torch.tensor(0.1)), "weight_decay is a Tensor: give a number"),
@@ -136,6 +148,8 @@ REFUSED = {
     "a group's unknown name": (lambda: adamw().group("*.bias", decay=0.0), "unexpected keyword argument 'decay'"),
     "a group's wrong value": (lambda: adamw().group("*.bias", weight_decay=-1.0), "Invalid weight_decay value"),
     "a group's negative rate": (lambda: sgd().group("*.bias", lr_scale=-1), "lr_scale must be a number of 0 or more"),
+    "a group's learning rate": (lambda: sgd().group("*.bias", lr=0.1), "a group has no lr; give lr_scale"),
+    "a class that no other process finds": (lambda: Optimizer.of(local()), "define the class at the top of its file"),
     "a group of nothing": (lambda: sgd().group(weight_decay=0.1), "needs patterns of parameter names"),
 }
 
@@ -153,9 +167,7 @@ def test_what_torch_refuses_is_refused_in_one_line(what):
 def test_it_is_the_same_value_in_another_process_and_from_a_file(name):
     optimizer = OPTIMIZERS[name][1]
     assert pickle.loads(pickle.dumps(optimizer)) == optimizer
-    stored = {"path": optimizer.path} | {"hyperparameters": [list(pair) for pair in optimizer.hyperparameters]}
-    stored["groups"] = [vars(group) | {"patterns": list(group.patterns)} for group in optimizer.groups]
-    assert Optimizer.from_dict(stored) == optimizer
+    assert Optimizer.from_key_fields(json.loads(json.dumps(optimizer.key_fields()))) == optimizer
 
 
 def test_groups_are_torchs():
@@ -178,7 +190,12 @@ def test_any_other_class_is_made_as_given_and_has_no_stacked_form():
 
 @pytest.mark.parametrize(
     ("optimizer", "momentum", "gain"),
-    [(sgd(), 0.0, 1), (sgd(momentum=0.9), 0.9, 10), (adam(), 0.9, 1), (adamw(betas=(0.5, 0.9)), 0.5, 1)],
+    [
+        (sgd(), 0.0, 1),
+        (sgd(momentum=0.9), 0.9, 10),
+        (adam(), 0.9, 1),
+        (adamw(betas=(0.5, 0.9)), 0.5, 1),
+    ],
     ids=str,
 )
 def test_momentum_and_how_far_it_carries_along_a_constant_gradient(optimizer, momentum, gain):
@@ -193,6 +210,22 @@ def test_momentum_and_how_far_it_carries_along_a_constant_gradient(optimizer, mo
         made.step()
         steps.append(before - parameter.weight.item())
     assert steps[-1] / steps[0] == pytest.approx(gain, rel=1e-6)
+
+
+def test_dampening_shortens_the_steps_that_momentum_lengthens():
+    assert sgd(momentum=0.9, dampening=0.9).momentum_gain == pytest.approx(1)
+    assert sgd(momentum=0.9, dampening=0.5).momentum_gain == pytest.approx(5)
+
+
+def test_the_other_defaults_of_a_class_without_a_stacked_form_are_part_of_its_key():
+    adadelta = Optimizer.of(torch.optim.Adadelta, rho=0.8)
+    assert {"eps", "weight_decay"} <= dict(adadelta.defaults).keys()
+    assert not {"lr", "rho"} & dict(adadelta.defaults).keys()
+    other = replace(adadelta, defaults=tuple((dict(adadelta.defaults) | {"eps": 1e-3}).items()))
+    assert other.key_fields() != adadelta.key_fields()
+    restored = Optimizer.from_key_fields(adadelta.key_fields())
+    assert (restored.key_fields(), str(restored)) == (adadelta.key_fields(), str(adadelta))
+    assert sgd().defaults == ()
 
 
 def test_with_momentum_is_the_lectures_form():

@@ -73,13 +73,13 @@ class Facts:
 
     def to_dict(self) -> dict:
         """As JSON has it."""
-        return json.loads(json.dumps(asdict(self)))
+        return json.loads(json.dumps(asdict(self) | {"optimizer": self.optimizer.key_fields()}))
 
     @classmethod
     def from_dict(cls, stored: dict) -> Facts:
-        """The facts of which `to_dict` has made `stored`. Raises TypeError or KeyError where it has not."""
+        """Restore what `to_dict` wrote; raise TypeError or KeyError for anything else."""
         restored = {
-            "optimizer": Optimizer.from_dict(stored["optimizer"]),
+            "optimizer": Optimizer.from_key_fields(stored["optimizer"]),
             "learning_rates": tuple(stored["learning_rates"]),
         }
         return cls(**stored | restored)
@@ -189,6 +189,8 @@ class Claim:
     illustrations: tuple[Illustration, ...] = ()
     columns: tuple[str, str] = ("Small", "Large")
     """What `small` and `large` stand under."""
+    unfit: Callable[[Workload], str | None] = lambda workload: None
+    """Why the claim cannot be measured of a workload; None where it can."""
 
     @property
     def rule(self) -> str:

@@ -46,15 +46,12 @@ TITLE = "Decay the rate or grow the batch"
 
 def says(facts: Facts) -> str:
     """What the figure shows."""
-    theory = (
-        "The noise of training with SGD depends on rate / batch size alone (Smith et al. 2018), which falls alike"
-        if facts.optimizer.name == "sgd"
-        else f"With SGD the two agree in theory (Smith et al. 2018); this is {facts.optimizer.label}"
-    )
+    here = "" if facts.optimizer.plain_sgd else f" Here the optimizer is {facts.optimizer}."
     return (
         "From Small and from the middle batch size, at the workload's rate: at the dotted lines the rate is halved, "
-        f"or the batch size doubled instead. {theory}; the growing batch makes fewer updates. Geometric mean over "
-        "seeds."
+        "or the batch size doubled instead. In theory the two agree for SGD, whose noise depends on rate / batch "
+        f"size while momentum stays the same (Smith et al. 2018).{here} The growing batch makes fewer updates. "
+        "Geometric mean over seeds."
     )
 
 

@@ -68,9 +68,9 @@ class Outcome:
         return f"×{three_digits(value)}" if self.ratio else f"{value:+.4f}"
 
 
-def has_betas(of: Facts | Workload) -> bool:
-    """Whether the workload's optimizer is one whose betas are known to weigh its averages."""
-    return of.optimizer.form is not None and of.optimizer.get("betas") is not None
+def for_adam(of: Facts | Workload) -> bool:
+    """Whether the rate rules for Adam apply to the workload's optimizer."""
+    return of.optimizer.form is not None and of.optimizer.form.adam_rules
 
 
 def rate_rules(of: Facts | Workload) -> dict[str, RateRule]:
@@ -80,8 +80,8 @@ def rate_rules(of: Facts | Workload) -> dict[str, RateRule]:
         "square-root": SquareRoot(of.middle),
         "warmed-up linear": LinearWarmUp(of.middle, of.epochs * GOYAL_WARM_UP),
     }
-    if has_betas(of):
-        rules |= {"SDE rule's": AdamSde(of.middle), "constant half-life": ConstantHalfLife(of.middle)}
+    if for_adam(of):
+        rules |= {"Adam-SDE": AdamSde(of.middle), "half-life": ConstantHalfLife(of.middle)}
     return rules | {TUNED: Tuned()}
 
 
@@ -98,12 +98,12 @@ def says(facts: Facts) -> str:
 
 def _of_betas(facts: Facts) -> str:
     """What the rules do that change the betas; empty where there are none."""
-    if not has_betas(facts):
+    if not for_adam(facts):
         return ""
     _, beta2 = facts.optimizer.get("betas")
     return (
-        f" Two rules change {facts.optimizer.label}'s betas as well: the SDE rule (Malladi et al. 2022), and a "
-        "half-life of beta2's average that is constant in examples (Marek et al. 2025). Neither lowers beta2 below "
+        f" Two rules change {facts.optimizer.label}'s betas as well: Adam-SDE (Malladi et al. 2022), and half-life, "
+        "which keeps the half-life of β2's average constant in examples (Marek et al. 2025). Neither lowers β2 below "
         f"{min(LEAST_BETA2, beta2):g}."
     )
 

@@ -31,12 +31,12 @@ from suite.claims.with_momentum import (
     COLUMNS,
     PLAIN,
     WITH,
-    known,
     momentum_of,
     optimizers,
     rates,
-    symbol,
+    why_unknown,
 )
+from suite.optimizers import sgd
 from suite.statistics import Interval, critical_batch, mean_interval
 from suite.timings import UPDATE_TIME
 from suite.training.learning_rate import Tuned
@@ -62,9 +62,7 @@ def protocols(of: Facts | Workload) -> dict[str, Protocol]:
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Both at the same batch sizes, and the time of an update; none where the optimizer's momentum is not known."""
-    if not known(workload):
-        return []
+    """Both at the same batch sizes, and the time of an update."""
     timed = [
         Cell(
             UPDATE_TIME,
@@ -243,13 +241,14 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
     why = (
         " Where noise holds a batch size up, momentum only averages it, as a lower rate would; where curvature does, "
         "it helps (Kidambi et al. 2018; Shallue et al. 2019)."
-        if facts.optimizer.name == "sgd"
+        if facts.optimizer.label == sgd().label
         else ""
     )
     return (
         f"To a training loss of {facts.target_loss:g}, each at its own tuned rate, batch size "
         f"{thousands(facts.large)} takes {three_digits(large.value_small)} updates of {facts.optimizer.label} "
-        f"without momentum, {three_digits(large.value_large)} with {symbol(facts)} {momentum_of(facts):g}"
+        f"without momentum, {three_digits(large.value_large)} with {facts.optimizer.form.momentum_symbol} "
+        f"{momentum_of(facts):g}"
         f"{_at_small(evidence)}.{why}{_critical(evidence)}"
     )
 
@@ -292,8 +291,8 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
 
 
 TIMES_SAY = (
-    "Updates to the target times the measured time of one update, which for both is that of the workload's own "
-    "optimizer."
+    "Updates to the target times the time of one update, measured with the workload's own optimizer and used for "
+    "both curves."
 )
 
 claim = Claim(
@@ -309,5 +308,6 @@ claim = Claim(
     explain=explain,
     numbers=numbers,
     columns=COLUMNS,
+    unfit=why_unknown,
     illustrations=(Illustration(draw_times, "In seconds", TIMES_SAY),),
 )

@@ -25,12 +25,11 @@ from suite.claims.with_momentum import (
     PLAIN,
     WITH,
     heavy_ball,
-    known,
     momentum_of,
     optimizers,
     plain,
     rates,
-    symbol,
+    why_unknown,
 )
 from suite.instruments.landscape import PATH, SURFACE
 from suite.instruments.momentum import WEIGHTED_SUM
@@ -51,13 +50,13 @@ SHOWN_UPDATES = 24
 
 
 def protocols(of: Facts | Workload) -> dict[str, Protocol]:
-    """Without and with momentum at matched rates, at its own rate as the workload has it."""
+    """`matched_pair` at the workload's learning rate."""
     return matched_pair(of, of.learning_rate)
 
 
 def matched_pair(of: Facts | Workload, learning_rate: float) -> dict[str, Protocol]:
-    """Without and with momentum in the lecture's form, at the rates at which they go equally far; of the workload's
-    own it is `learning_rate`."""
+    """The workload's optimizer without and with momentum, in the lecture's form, at rates that go equally far along a
+    constant gradient; `learning_rate` is that of the workload's own optimizer."""
     pair = {which: one.with_momentum(one.momentum) for which, one in optimizers(of).items()}
     at = rates(of, learning_rate)
     return {which: Protocol(at[which], EqualEpochs(of.epochs), optimizer=one) for which, one in pair.items()}
@@ -75,10 +74,7 @@ def toy_protocols() -> dict[str, Protocol]:
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Updates with the middle batch size taken apart, trainings with it at matched rates, and the toy's paths; none
-    where the optimizer's momentum is not known."""
-    if not known(workload):
-        return []
+    """Updates with the middle batch size taken apart, trainings with it at matched rates, and the toy's paths."""
     middle, name = workload.middle, workload.name
     sums = [
         Cell(WEIGHTED_SUM, name, CPU.name, middle, min(MOST_SEEDS, scope.seeds), protocol)
@@ -102,8 +98,9 @@ def sums(evidence: Evidence, which: str) -> pd.DataFrame:
 
 
 def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the rounding of single precision, over the distance of a movement with momentum (Adam's before each
-    coordinate is scaled) from the weighted sum of all previous gradients, lies above 1 with its whole interval.
+    """Holds when a movement with momentum, taken before the optimizer divides its coordinates, lies closer to the
+    weighted sum of all past gradients than rounding in single precision can part them: the ratio of rounding to
+    distance lies above 1 with its whole interval.
 
     Of each seed the worst of its updates; the geometric mean over seeds, Student's t on the logs.
     """
@@ -238,48 +235,44 @@ def explain(evidence: Evidence, rows: list[Row]) -> str:
         return f"The movements could not be taken apart: {row.flags}."
     found = sums(evidence, WITH)
     last = found[found["updates"] == found["updates"].max()]
-    movement = (
-        f"a movement, times the root mean square gradient that {facts.optimizer.label} divides it by,"
-        if facts.optimizer.form.averages
-        else "a movement"
-    )
+    label = facts.optimizer.label
+    movement = f"a movement, once {label}'s division is undone," if facts.optimizer.form.averages else "a movement"
     return (
-        f"In training with batch size {thousands(facts.middle)} and {symbol(facts)} {momentum_of(facts):g} "
-        f"{movement} lies {row.value_large:.1e} of its length away from the weighted sum of all previous gradients "
+        f"In training with batch size {thousands(facts.middle)} and {facts.optimizer.form.momentum_symbol} "
+        f"{momentum_of(facts):g} {movement} lies {row.value_large:.1e} of its length away from the weighted sum of "
+        "all previous gradients "
         f"(single precision rounds by up to {found['bound'].mean():.1e}); from the last gradient's part alone, "
         f"{last['alone'].mean():.0%} (update {last['updates'].max():.0f}).{_weights_sentence(found, facts)}"
-        f"{_matched_sentence(evidence)}{_torchs_form(facts)}"
+        f"{_matched_sentence(evidence)}{_left_out(facts)} {facts.optimizer.form.in_words}{_decay(facts)}"
     )
 
 
-def _torchs_form(facts: Facts) -> str:
-    """How torch computes the movement, and what counts as part of it."""
+def _left_out(facts: Facts) -> str:
+    """What the workload's own optimizer has beside the lecture's momentum; empty where it has nothing else."""
+    if optimizers(facts)[WITH] == protocols(facts)[WITH].optimizer:
+        return ""
+    return f" Measured without the dampening or Nesterov's form that {facts.name}'s own optimizer has."
+
+
+def _decay(facts: Facts) -> str:
+    """What weight decay is part of; empty where there is none."""
     optimizer = facts.optimizer
-    if not optimizer.form.averages:
-        return (
-            " torch.optim.SGD keeps b = λ b + g and steps −η b: the lecture's rule while the rate is constant; where "
-            "that changes, it rescales the movements of before as well."
-        )
-    decays = any(dict(part.hyperparameters).get("weight_decay") for part in (optimizer, *optimizer.groups))
-    decay = (
-        " Its weight decay shrinks the parameters by itself, and is no part of the movement."
-        if decays and optimizer.form.decoupled_weight_decay
-        else ""
-    )
-    return (
-        f" {optimizer.label} steps by a running average of the gradients, whose weights add up to 1, over the root "
-        f"of a running average of their squares (Kingma, Ba 2015).{decay}"
-    )
+    if not any(dict(part.hyperparameters).get("weight_decay") for part in (optimizer, *optimizer.groups)):
+        return ""
+    if optimizer.form.decoupled_weight_decay:
+        return " Its weight decay shrinks the parameters directly and is not part of the movement."
+    return " Weight decay counts as part of each gradient."
 
 
 def _weights_sentence(rows: pd.DataFrame, facts: Facts) -> str:
     weights = rows[rows["stage"] == "weight"]
     if weights.empty:
         return ""
+    undone = ", once its scale and bias correction are taken out" if facts.optimizer.form.averages else ""
     off = (weights["weight"] - momentum_of(facts) ** (weights["updates"] - weights["gradient"])).abs().max()
     return (
-        " The weights that make up each movement best, found by least squares without knowing the rule, lie within "
-        f"{off:.1g} of the powers of {symbol(facts)}, as parts of the last gradient's."
+        f" The weights that fit each movement best, by least squares{undone}, lie within "
+        f"{off:.1g} of the powers of {facts.optimizer.form.momentum_symbol}, as parts of the last gradient's."
     )
 
 
@@ -338,5 +331,6 @@ claim = Claim(
     explain=explain,
     numbers=numbers,
     columns=COLUMNS,
+    unfit=why_unknown,
     illustrations=(Illustration(draw_arrows, "The lecture's arrows", ARROWS_SAY),),
 )

@@ -229,13 +229,17 @@ def _comes_to(evidence: Evidence) -> str:
         f"{first['learning_rate']:g}{edge} to a training loss of {evidence.facts.target_loss:g}, "
         f"{thousands(each['updates'].mean())} updates, the noise scale is {told[START]} at the start and "
         f"{told[MEAN]} on average over the updates, all weighing the same; weighed for what it predicts, the updates "
-        f"of every batch size{_theory(evidence.facts)}, it is {told[EFFECTIVE]}.{critical}"
+        f"of every batch size, it is {told[EFFECTIVE]}.{_theory(evidence.facts)}{critical}"
     )
 
 
 def _theory(facts: Facts) -> str:
     """Whose theory the prediction is; empty where it is that of the workload's optimizer."""
-    return "" if facts.optimizer.plain_sgd else f" of SGD without momentum, with which {facts.name} is not trained"
+    if facts.optimizer.plain_sgd:
+        return ""
+    return (
+        f" That weighing is the theory of SGD without momentum; {facts.name} is trained with {facts.optimizer.label}."
+    )
 
 
 def _published(evidence: Evidence) -> str:

@@ -72,7 +72,7 @@ def judge(evidence: Evidence) -> list[Row]:
     rate, lie above 1 with their whole interval.
 
     The geometric mean over starts beside the saddle, Student's t on the differences of logs. A row in table.csv
-    compares momentum with SGD without it at the matched rate, eta / (1 - lambda), as well.
+    compares momentum with SGD without it at the matched rate, η / (1 − λ), as well.
     """
     return [_compared(evidence, PLAIN, headline=True), _compared(evidence, MATCHED, headline=False)]
 

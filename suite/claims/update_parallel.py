@@ -79,7 +79,7 @@ def few(scope: Scope) -> tuple[int, ...]:
 
 
 def of(rows: pd.DataFrame, backend: str, input_pipeline: str = "resident") -> pd.DataFrame:
-    """The timings of one backend and input_pipeline."""
+    """The timings of one backend and input pipeline."""
     return rows[(rows["backend"] == backend) & (rows["input_pipeline"] == input_pipeline)]
 
 

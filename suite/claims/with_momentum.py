@@ -23,9 +23,11 @@ def heavy_ball(learning_rate: float, budget: Budget, momentum: float = LAMBDA) -
     return Protocol(learning_rate, budget, optimizer=sgd(momentum=momentum))
 
 
-def known(of: Facts | Workload) -> bool:
-    """Whether it is known what momentum is in the workload's optimizer."""
-    return of.optimizer.momentum is not None
+def why_unknown(of: Facts | Workload) -> str | None:
+    """Why the rows on momentum cannot be measured; None where they can."""
+    if of.optimizer.form is None:
+        return f"the suite does not know what momentum is in {of.optimizer.label}"
+    return f"{of.optimizer.label}'s groups have different momenta" if of.optimizer.momentum is None else None
 
 
 def optimizers(of: Facts | Workload) -> dict[str, Optimizer]:
@@ -48,13 +50,11 @@ def momentum_of(facts: Facts) -> float:
     return optimizers(facts)[WITH].momentum
 
 
-def symbol(facts: Facts) -> str:
-    """How λ is called in the workload's optimizer."""
-    return "β1" if facts.optimizer.get("betas") else "λ"
-
-
 def about_a_toy(facts: Facts) -> str:
     """That a toy is trained with another optimizer than the workload; empty where that has the same."""
-    if facts.optimizer.name == "sgd":
+    label = facts.optimizer.label
+    if label == sgd().label:
         return ""
-    return f"This row is about a toy, trained with SGD as in the lecture; {facts.name} has {facts.optimizer.label}. "
+    return (
+        f"This row is about a toy, trained with SGD as in the lecture; {facts.name} itself is trained with {label}. "
+    )

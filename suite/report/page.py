@@ -10,12 +10,13 @@ import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from suite.backends import CPU
 from suite.claims import Evidence, Facts
 from suite.claims.drawing import thousands
 from suite.report import table
 from suite.report.sections import NOT_MEASURED, Section
 from suite.report.style import save, style
+from suite.training.engine import TRAINING
+from suite.training.tuning import TUNED_TRAINING
 
 MARKS = {"holds": "✓", "fails": "✗", "undecided": "?"}
 """A sign for each verdict, so that it can be read without colour."""
@@ -166,13 +167,13 @@ def _embedded(figure: Figure, figures: Path, name: str) -> dict:
 
 
 def _trained_on(sections: list[Section]) -> str:
-    """The backends of the trainings, but for the toys'."""
-    found = set()
+    """The backends of the workloads' own trainings, in words; empty where nothing was trained."""
+    backends = set()
     for section in sections:
         rows = section.evidence.rows
-        trained = rows["seed"].notna() & (rows["workload"] == section.evidence.facts.name)
-        found |= set(rows.loc[trained, "backend"])
-    return " and ".join(sorted(found)) or CPU.name
+        trained = rows["measurement"].isin([TRAINING.name, TUNED_TRAINING.name])
+        backends |= set(rows.loc[trained, "backend"])
+    return " and ".join(sorted(backends))
 
 
 def _measured_by(sections: list[Section]) -> list[tuple[str, str]]:

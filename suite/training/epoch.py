@@ -1,6 +1,6 @@
 """One epoch: shuffle the examples, then make one update from each batch.
 
-Two ways to feed it, the input_pipelines of the speed figures: `resident` gathers each batch by index from tensors
+Two ways to feed it, the input pipelines of the speed figures: `resident` gathers each batch by index from tensors
 that already lie on the device; `dataloader` draws the same batches example by example through torch's
 DataLoader, as an input pipeline does.
 """

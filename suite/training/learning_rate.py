@@ -1,7 +1,8 @@
 """Rate rules: how the learning rate, and for Adam other hyperparameters, follow the batch size.
 
 Each starts from one rate, the workload's, and gives the rate of an update of a batch size after so many updates
-before it. Scaling rules take the workload's rate and hyperparameters for right at one batch size, `reference`.
+before it. A scaling rule assumes that the workload's rate and hyperparameters are right at one batch size,
+`reference`.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Training many replicas at once, as ensembles; `suite.training.plain` is its twin."""
+"""Training many replicas at once, as ensembles; the reference implementation is `suite.training.plain`."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -103,7 +103,7 @@ def _looks(
                     compiled.add(size)
                 if protocol.rate_rule.moves(updates, an_epoch):
                     rates = _rates(protocols, examples.count, batch_size, updates)
-                    ensemble.learning_rates.copy_(torch.tensor(rates))
+                    ensemble.learning_rates.copy_(torch.tensor(rates, dtype=torch.float64))
                 ensemble.update(examples.inputs, examples.targets, indices)
                 updates += 1
             found = list(examples.look(ensemble, updates))

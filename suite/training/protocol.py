@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from suite.optimizers import Optimizer, sgd
-from suite.training.learning_rate import FIXED, RateRule, listed
+from suite.training.learning_rate import FIXED, Fixed, RateRule, listed
 
 
 def updates_per_epoch(examples: int, batch_size: int) -> int:
@@ -118,9 +118,9 @@ class EqualUpdates:
 
 @dataclass(frozen=True)
 class CappedUpdates(EqualUpdates):
-    """The same, of a training that goes on past its epochs until it has made `max_updates`, at the latest."""
+    """The same, of a measurement that trains on past the epochs, and gives up after `max_updates`."""
 
-    max_updates: int = 0
+    max_updates: int = field(kw_only=True)
 
     def key_fields(self) -> dict:
         return super().key_fields() | {"max_updates": self.max_updates}
@@ -215,10 +215,16 @@ class Protocol:
     ) -> "Protocol":
         """As a `workload`, or the facts of one, is trained: with its own optimizer, from its own learning rate unless
         another is given."""
-        return cls(learning_rate or workload.learning_rate, budget, rate_rule, workload.optimizer)
+        rate = workload.learning_rate if learning_rate is None else learning_rate
+        return cls(rate, budget, rate_rule, workload.optimizer)
+
+    def __post_init__(self):
+        if isinstance(self.budget, GrowingBatch) and not isinstance(self.rate_rule, Fixed):
+            raise ValueError("a growing batch needs a fixed rate: every other rule goes by one batch size")
 
     def key_fields(self) -> dict:
-        """What determines a training, in plain values: no name of a class, and no sentence."""
+        """What determines a training, in plain values. A class of optimizers without a stacked form is there by its
+        name."""
         return {
             "learning_rate": float(self.learning_rate),
             "budget": self.budget.key_fields(),

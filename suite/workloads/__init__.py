@@ -46,8 +46,10 @@ def _from_file(path: Path) -> Workload:
     try:
         spec.loader.exec_module(module)
     except UserError as error:
+        del sys.modules[spec.name]
         raise UserError(f"{path}: {error}") from error
     except Exception as error:
+        del sys.modules[spec.name]
         raise UserError(f"{path} does not run: {type(error).__name__}: {error}") from error
     workload = getattr(module, "workload", None)
     if not isinstance(workload, Workload):

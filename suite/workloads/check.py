@@ -83,8 +83,12 @@ def _check_optimizer(workload: Workload, model: nn.Module, data: Data) -> None:
     """The optimizer makes an update of the workload's own model."""
     optimizer = workload.optimizer
     if unmatched := optimizer.unmatched(model):
-        names = ", ".join(name for name, _ in model.named_parameters())
-        raise _wrong(workload, f"no parameter matches the group pattern '{unmatched[0]}': the model has {names}")
+        names = [name for name, _ in model.named_parameters()]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise _wrong(
+            workload,
+            f"no parameter matches the group pattern '{unmatched[0]}': the model has {', '.join(names[:5])}{more}",
+        )
     inputs, targets = data.train_inputs[:8], data.train_targets[:8]
 
     def update() -> None:
@@ -92,7 +96,7 @@ def _check_optimizer(workload: Workload, model: nn.Module, data: Data) -> None:
         workload.loss(model.train()(inputs), targets).mean().backward()
         made.step()
 
-    _called(workload, f"an update by {optimizer.label}", update)
+    _called(workload, f"one update with {optimizer.label}", update)
 
 
 def _check_batch_sizes(workload: Workload, examples: int) -> None:

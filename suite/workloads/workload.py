@@ -190,9 +190,9 @@ def data_fingerprint(data: Data) -> str:
 
 
 def _training_losses(workload: Workload, data: Data) -> str:
-    """Mean loss of a few examples in training mode, where dropout and the like are at work; after an update too where
-    the optimizer is a class of which the suite knows no more than its name. Empty where the model cannot be trained
-    on them, which its training will say. Memory that has run out is no property of a model."""
+    """Mean loss of a few examples in training mode, where dropout and the like are at work; where the optimizer is a
+    class of which the suite knows no more than its name, after three updates too. Empty where the model cannot be
+    trained on them, which its training will say. Memory that has run out is no property of a model."""
     inputs, targets = data.train_inputs[:8], data.train_targets[:8]
     model = workload.initial_model(0).train()
     try:
@@ -200,9 +200,11 @@ def _training_losses(workload: Workload, data: Data) -> str:
             losses = [workload.loss(model(inputs), targets).mean()]
             if workload.optimizer.form is None:
                 optimizer = workload.optimizer.make(model, workload.learning_rate)
-                losses[0].backward()
-                optimizer.step()
-                losses.append(workload.loss(model(inputs), targets).mean())
+                for _ in range(3):
+                    optimizer.zero_grad()
+                    losses[-1].backward()
+                    optimizer.step()
+                    losses.append(workload.loss(model(inputs), targets).mean())
     except Exception as error:
         if out_of_memory(error):
             raise

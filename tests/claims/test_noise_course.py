@@ -143,7 +143,7 @@ def test_it_names_sgd_where_the_workload_is_trained_otherwise(optimizer):
     rows = evidence(looks([[8, 8, 8], [2, 2, 2]])).rows
     assert "SGD" not in noise_course.sentence(Evidence(FACTS, rows))
     said = noise_course.sentence(Evidence(replace(FACTS, optimizer=optimizer), rows))
-    assert "every batch size of SGD without momentum, with which tiny is not trained, it is 4.00 (" in said
+    assert f"That weighing is the theory of SGD without momentum; tiny is trained with {optimizer.label}." in said
     cells = noise_course.cells(tiny(optimizer=optimizer), SCOPE, 2)
     assert {cell.protocol.optimizer for cell in cells} == {optimizer}
 

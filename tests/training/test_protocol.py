@@ -186,12 +186,19 @@ def test_whatever_determines_a_training_determines_its_key():
         for rate in (0.1, 0.2)
         for budget in BUDGETS
         for rule in RATE_RULES
+        if rule == FIXED or not isinstance(budget, GrowingBatch)
         for optimizer in OPTIMIZERS
         for with_replacement in (False, True)
     ]
     assert len({protocol.key for protocol in protocols}) == len(protocols)
     for protocol in protocols[::50]:
         assert json.loads(json.dumps(protocol.key_fields())) == protocol.key_fields()
+
+
+@pytest.mark.parametrize("rule", [SquareRoot(4), Decayed(2, (1,)), Tuned()])
+def test_a_growing_batch_has_a_fixed_rate(rule):
+    with pytest.raises(ValueError, match="a growing batch needs a fixed rate"):
+        Protocol(0.1, GrowingBatch(4, 2, (1,)), rule)
 
 
 def test_the_same_training_has_the_same_key_however_its_numbers_are_written():

@@ -128,15 +128,15 @@ BROKEN = {
     ),
     "an optimizer that wants a closure": (
         {"optimizer": Optimizer.of(torch.optim.LBFGS)},
-        "an update by LBFGS raises TypeError: .* 'closure'",
+        "one update with LBFGS raises TypeError: .* 'closure'",
     ),
     "an optimizer of sparse gradients": (
         {"optimizer": Optimizer.of(torch.optim.SparseAdam)},
-        "an update by SparseAdam raises RuntimeError: .* dense gradients",
+        "one update with SparseAdam raises RuntimeError: .* dense gradients",
     ),
     "an optimizer of matrices": (
         {"optimizer": Optimizer.of(torch.optim.Muon)},
-        "an update by Muon raises ValueError: Muon only supports 2D parameters",
+        "one update with Muon raises ValueError: Muon only supports 2D parameters",
     ),
     "model raises": ({"model": raises}, "model\\(\\) raises OSError"),
     "model is a function": ({"model": lambda: torch.relu}, "model\\(\\) returns builtin_function_or_method"),
