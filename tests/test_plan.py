@@ -7,7 +7,7 @@ from suite.backends import ACCELERATORS
 from suite.claims import Evidence, all_claims
 from suite.devices import Accelerator
 from suite.instruments.momentum import WEIGHTED_SUM
-from suite.plan import PRESETS, Planned, WorkloadPlan, find_backends, plan_all
+from suite.plan import PRESETS, Planned, WorkloadPlan, default_workers, find_backends, plan_all
 from suite.report.sections import ALWAYS
 
 ON_TRAININGS = {"gradient", "optimization", "generalization", "sharpness", "momentum_speed_up"}
@@ -100,3 +100,25 @@ def test_a_training_has_another_key_on_another_kind_of_device(accelerator, own_w
     on_gpu, on_cpu = ({one.key for one in trainings(planned(own_workload, names))} for names in ([], ["cpu"]))
     assert on_gpu.isdisjoint(on_cpu)
     assert len(on_gpu) == len(on_cpu)
+
+
+def test_trainings_on_an_accelerator_do_not_share_it(own_workload, accelerator, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    assert default_workers([planned(own_workload, [])]) == 1
+    assert default_workers([planned(own_workload, ["cpu"])]) == 16
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_a_row_that_the_optimizer_has_no_answer_for_is_named_beforehand(tmp_path, own_workload):
+    file = tmp_path / "other.py"
+    text = own_workload.read_text().replace('name="tiny"', 'name="other"')
+    optimizer = "optimizer=Optimizer.of(torch.optim.Adadelta), epochs="
+    file.write_text(
+        text.replace("import torch\n", "import torch\nfrom suite.optimizers import Optimizer\n").replace(
+            "epochs=", optimizer
+        )
+    )
+    with pytest.warns(UserWarning, match="other has no row 'Movement': the suite does not know what momentum is in"):
+        plan = planned(file, [])
+    assert "momentum_sum" not in plan.by_claim
+    assert plan.by_claim["optimization"]

@@ -164,7 +164,7 @@ def draw(evidence: Evidence) -> Figure:
         panels[1].legend(loc="best")
     panels[1].set_ylim(0, 1.1)
     panels[1].set_xlabel("age of the gradient (updates)")
-    panels[1].set_ylabel("its weight in the movement, over the last gradient's")
+    panels[1].set_ylabel("its relative weight in the movement")
     _draw_matched(panels[2], evidence)
     return figure
 
@@ -176,7 +176,7 @@ def _draw_weights(figure: Figure, axes: Axes, weights: pd.DataFrame) -> None:
     axes.set_ylabel("movement of update")
     axes.invert_yaxis()
     axes.grid(False)
-    figure.colorbar(image, ax=axes, label="weight, over the last gradient's")
+    figure.colorbar(image, ax=axes, label="relative weight of the gradient")
 
 
 def _draw_matched(axes: Axes, evidence: Evidence) -> None:

@@ -322,6 +322,17 @@ def test_dropout_is_no_reason_against_an_ensemble(model):
     assert why_not_ensemble(tiny(model=model), blobs()) is None
 
 
+def biased_before_batch_norm() -> nn.Module:
+    """The gradient of the first bias is nothing but rounding, of which Adam makes steps of any sign."""
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("optimizer", [adam(), adamw(), sgd(momentum=0.9)], ids=str)
+def test_what_rounding_alone_moves_is_no_reason_against_an_ensemble(optimizer):
+    workload = tiny(model=biased_before_batch_norm, optimizer=optimizer, learning_rate=0.1)
+    assert why_not_ensemble(workload, blobs()) is None
+
+
 def test_convolutions_are_trained_plainly_on_a_cpu():
     layers = [nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 2), nn.Flatten(), nn.Linear(6, 3)]
     one = cell(Protocol(0.1, EqualEpochs(1)), 4)
