@@ -17,8 +17,8 @@ from suite.training.epoch import Batch, epoch, loader_batches, resident_batches
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
-UPDATE_TIME = Measurement("update_time", version=2, timed=True)
-EPOCH_TIME = Measurement("epoch_time", version=3, timed=True)
+UPDATE_TIME = Measurement("update_time", version=3, timed=True)
+EPOCH_TIME = Measurement("epoch_time", version=4, timed=True)
 
 
 DATA_VARIABLE = "SUITE_DATA"

@@ -251,7 +251,7 @@ def _where(compared: pd.DataFrame) -> str:
         if (compared.groupby(column)["safe"].nunique() == 1).all():
             found = compared.groupby(column, sort=False)["safe"].first()
             return f"{_listed(found.rename(phrase.format))}, whatever the {other}"
-    pairs = compared["rate"] + " rate at " + compared["budget"]
+    pairs = "with the " + compared["rate"] + " rate at " + compared["budget"]
     return _listed(pd.Series(compared["safe"].to_numpy(), index=pairs))
 
 

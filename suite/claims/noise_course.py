@@ -189,10 +189,11 @@ def _draw_found(axes: Axes, evidence: Evidence) -> None:
 
 
 def plain_ticks(axis: Axis) -> None:
-    """Of a log axis: numbers written out, two to a power of ten."""
+    """Of a log axis: numbers written out, two to a power of ten, or three where the axis is short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(10, subs=(1, 3)))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(10, subs=(1, 3) if high > 20 * low else (1, 2, 5)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
