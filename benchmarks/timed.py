@@ -17,8 +17,8 @@ if "run_server" in sys.argv:  # asv's fork server: torch.optim has every process
 
 
 WARM_UP = 3
-"""Updates between a reference and the next sample, which would otherwise begin with cold caches: of 64 examples it took
-7% longer than the same update timed by itself."""
+"""Updates between a reference and the next sample, which would otherwise begin with cold caches: an update of 64
+examples by AdamW took 495 µs without them, and 458 µs with."""
 
 
 def timed_workload() -> Workload:
