@@ -266,7 +266,7 @@ def test_the_report_of_an_adamw_workload_says_what_is_true_of_adamw(tmp_path):
     for untrue in ("plain descent", "plain gradient descent", "torch.optim.SGD keeps"):
         assert untrue.lower() not in text.lower()
     assert "until training loss 0.5; AdamW, unless a row says otherwise." in text
-    assert "β1 0.9 a movement, times the root mean square gradient that AdamW divides it by" in text
+    assert "β1 0.9 a movement, once AdamW's division is undone, lies" in text
     rows = pd.read_csv(results / "report" / "table.csv")
     assert set(rows["claim"]) == {"gradient", "optimization", "generalization", "sharpness", "momentum_sum"}
     assert set(rows["status"]) == {"ok"}

@@ -131,7 +131,7 @@ def test_the_sentence_says_what_decides(choose, said):
 def test_the_sentence_lists_what_neither_rate_nor_budget_decides():
     verdicts = everywhere(lambda rate, budget: "fails") | {("tuned", factorial.UPDATES): "holds"}
     said = factorial._drawn(combinations(verdicts))
-    assert "holds tuned rate at equal updates" in said
+    assert "holds with the tuned rate at equal updates" in said
     assert said.count("rate at") == 12
 
 
