@@ -95,6 +95,7 @@ def run(
 ) -> None:
     """Measure every claim's cells that are not stored yet. Killed, the same command goes on from there."""
     from suite import progress
+    from suite.backends import BACKENDS
     from suite.claims import find
     from suite.plan import default_workers, find_backends, find_engine, find_preset, plan_all
     from suite.results import Results
@@ -105,6 +106,9 @@ def run(
             raise UserError(f"{name} {number}: give a number of 1 or more")
     claims = [find(name) for name in claim or []]
     chosen, backends = find_preset(preset), find_backends(backend or [])
+    for name in backend or []:
+        if reason := BACKENDS[name].unavailable():
+            _warn(f"backend {name}: {reason}; its cells are stored as unavailable, and measured once there is one")
     plans = plan_all(workload or ["digits"], claims, chosen, backends, seeds, find_engine(engine))
     stored, workers = Results(results), workers or default_workers(plans)
     if dry_run:

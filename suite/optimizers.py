@@ -393,23 +393,19 @@ class Optimizer:
         return ", ".join(parts)
 
 
-def sgd(
-    momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
-) -> Optimizer:
+def sgd(momentum: float = 0.0, **hyperparameters) -> Optimizer:
     """torch.optim.SGD: θ ← θ − η g, with momentum b ← λ b + g and θ ← θ − η b."""
-    return Optimizer.of(
-        torch.optim.SGD, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
-    )
+    return Optimizer.of(torch.optim.SGD, momentum=momentum, **hyperparameters)
 
 
-def adam(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> Optimizer:
+def adam(betas: tuple[float, float] = (0.9, 0.999), **hyperparameters) -> Optimizer:
     """torch.optim.Adam; its weight decay adds to the gradient."""
-    return Optimizer.of(torch.optim.Adam, betas=betas, eps=eps, weight_decay=weight_decay)
+    return Optimizer.of(torch.optim.Adam, betas=betas, **hyperparameters)
 
 
-def adamw(betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01) -> Optimizer:
+def adamw(betas: tuple[float, float] = (0.9, 0.999), **hyperparameters) -> Optimizer:
     """torch.optim.AdamW; its weight decay multiplies the parameters by 1 − η × weight_decay before the step."""
-    return Optimizer.of(torch.optim.AdamW, betas=betas, eps=eps, weight_decay=weight_decay)
+    return Optimizer.of(torch.optim.AdamW, betas=betas, **hyperparameters)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

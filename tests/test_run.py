@@ -279,7 +279,7 @@ def test_an_optimizer_without_a_stacked_form_trains_plainly_and_the_run_says_so(
     results, said = run_with_optimizer(tmp_path, "rms", adadelta, "--claim", "optimization")
     (warning,) = [line for line in said.splitlines() if "one replica after another" in line]
     assert warning.startswith("suite: warning: rms is trained one replica after another")
-    assert "Adadelta has no stacked form" in warning
+    assert "train in ensembles, not Adadelta" in warning
     for file in Results(results).cells.iterdir():
         rows, metadata = Results(results).read(file.stem)
         assert metadata["key_fields"]["replicas_per_call"] == 1

@@ -17,7 +17,7 @@ from suite.cells import Cell, Scope
 from suite.claims import escapes
 from suite.claims.claim import Claim, Evidence, Illustration, Row, paragraphs, status_of
 from suite.claims.drawing import GREY, new_figure, thousands
-from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, about_a_toy, heavy_ball, plain
+from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, TOY, WITH, about_a_toy, heavy_ball, plain
 from suite.instruments.escape import (
     ENDS,
     PHASES,
@@ -111,7 +111,7 @@ def _compared(evidence: Evidence, size: int, where: str, headline: bool) -> Row:
         **shared,
         value_small=float(without.mean()),
         value_large=float(with_it.mean()),
-        flags=f"from starts {where} the top of the bump" + ("" if headline else f", {BATCHES[size]}"),
+        flags=f"{TOY}, from starts {where} the top of the bump" + ("" if headline else f", {BATCHES[size]}"),
     )
 
 

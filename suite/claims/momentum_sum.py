@@ -184,6 +184,8 @@ def _draw_matched(axes: Axes, evidence: Evidence) -> None:
     compared = {rate: one for rate, one in matched_effects(evidence).items() if isinstance(one, Interval)}
     intervals(axes, compared, compared.values(), fmt="o-")
     axes.set_xscale("log")
+    axes.set_xticks(list(compared), [f"{rate:g}" for rate in compared])
+    axes.set_xticks([], minor=True)
     matching = "the same" if evidence.facts.optimizer.form.averages else "η (1 − λ)"
     axes.set_xlabel(f"learning rate η without momentum\n(with it, {matching})")
     axes.set_ylabel("training loss, with / without momentum")

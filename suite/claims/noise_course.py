@@ -220,8 +220,8 @@ def _comes_to(evidence: Evidence) -> str:
         what: f"{three_digits(one.estimate)} ({bounds(one, three_digits)})" for what, one in found(evidence).items()
     }
     critical = (
-        " The critical batch, from the updates that other batch sizes take to the same loss at their own tuned "
-        f"rates, is {told[CRITICAL]}."
+        f" The critical batch with {evidence.facts.optimizer}, from the updates that other batch sizes take to the "
+        f"same loss at their own tuned rates, is {told[CRITICAL]}."
         if CRITICAL in told
         else ""
     )

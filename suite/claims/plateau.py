@@ -17,7 +17,7 @@ from suite.cells import Cell, Scope
 from suite.claims.claim import Claim, Evidence, Row, status_of
 from suite.claims.drawing import GREY, bounds, new_figure, three_digits
 from suite.claims.trained import trouble
-from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, WITH, about_a_toy, heavy_ball, plain
+from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, TOY, WITH, about_a_toy, heavy_ball, plain
 from suite.instruments.momentum import growth
 from suite.instruments.saddle import CURVATURE, LEAVING, LEFT_AT, updates_to_leave
 from suite.statistics import Interval, mean_interval, value_at_crossing
@@ -86,12 +86,13 @@ def _compared(evidence: Evidence, without: str, headline: bool) -> Row:
         "measure": MEASURE if headline else f"{MEASURE}, at the matched rate",
         "unit": "updates",
         "headline": headline,
+        "flags": TOY,
     }
     for which in (without, WITH):
         rows = looks(evidence, which)
         status, reason = trouble(rows, which) if rows["seed"].notna().any() else status_of(rows)
         if status != "ok":
-            return Row(**shared, status=status, flags=reason)
+            return Row(**shared | {"flags": reason}, status=status)
     one, other = updates(evidence, without), updates(evidence, WITH)
     values = {"value_small": _geometric_mean(one), "value_large": _geometric_mean(other)}
     return Row.judged(mean_interval(np.log(one / other)).map(np.exp), **shared, **values)

@@ -10,6 +10,8 @@ LAMBDA = 0.9
 """The momentum of the lecture, and of a workload's optimizer where its own has none."""
 PLAIN, WITH = "without", "with"
 COLOURS = {PLAIN: SMALL_COLOUR, WITH: LARGE_COLOUR}
+TOY = "a toy, trained with SGD"
+"""The flag of rows that are the same for every workload."""
 COLUMNS = ("Without momentum", "With")
 
 

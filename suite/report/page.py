@@ -171,7 +171,7 @@ def _trained_on(sections: list[Section]) -> str:
     backends = set()
     for section in sections:
         rows = section.evidence.rows
-        trained = rows["measurement"].isin([TRAINING.name, TUNED_TRAINING.name])
+        trained = rows["measurement"].isin([TRAINING.name, TUNED_TRAINING.name]) & (rows["status"] != "unavailable")
         backends |= set(rows.loc[trained, "backend"])
     return " and ".join(sorted(backends))
 

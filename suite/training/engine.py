@@ -15,6 +15,7 @@ from suite import seeds
 from suite.backends import BACKENDS, CPU
 from suite.cells import Cell, Measurement
 from suite.devices import Device
+from suite.optimizers import FORMS
 from suite.training import lockstep, looks, plain
 from suite.training.ensemble import Ensemble
 from suite.training.evaluate import evaluate
@@ -79,7 +80,7 @@ def why_not_ensemble(workload: Workload, data: Data) -> str | None:
     at random, and those that Adam moves by a gradient of nothing but rounding (a bias before batch norm).
     """
     if workload.optimizer.form is None:
-        return f"{workload.optimizer} has no stacked form"
+        return f"only {', '.join(FORMS)} train in ensembles, not {workload.optimizer}"
     with seeds.torch_seeded("trial"):
         return _tried(workload, data)
 

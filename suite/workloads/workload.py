@@ -136,8 +136,9 @@ class Workload:
 
     def __post_init__(self):
         if not isinstance(self.optimizer, Optimizer):
+            given = getattr(self.optimizer, "__name__", repr(self.optimizer))
             raise UserError(
-                f"workload {self.name}: optimizer is {self.optimizer!r}: give one of suite.optimizers, such as "
+                f"workload {self.name}: optimizer is {given}: give one of suite.optimizers, such as "
                 "adamw(weight_decay=0.1) or Optimizer.of(torch.optim.RMSprop)"
             )
         for name in ("learning_rate", "target_loss"):

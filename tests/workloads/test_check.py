@@ -120,7 +120,7 @@ BROKEN = {
     ),
     "an optimizer of torch's own": (
         {"optimizer": torch.optim.AdamW},
-        "optimizer is <class 'torch.optim.adamw.AdamW'>: give one of suite.optimizers",
+        "optimizer is AdamW: give one of suite.optimizers, such as adamw",
     ),
     "a group of no parameter": (
         {"optimizer": adamw().group("*.bias", weight_decay=0).group("norm.*", weight_decay=0)},

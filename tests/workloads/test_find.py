@@ -40,7 +40,11 @@ def test_an_unknown_name_says_what_there_is():
             "from suite.optimizers import sgd\nsgd(nesterov=True)",
             "mine.py: optimizer SGD: Nesterov momentum requires",
         ),
-        ("from suite.optimizers import adam\nadam(decay=0.1)", "does not run: TypeError: .*'decay'"),
+        (
+            "from suite.optimizers import adam\nadam(decay=0.1)",
+            "optimizer Adam: got an unexpected keyword argument 'decay'",
+        ),
+        ("from suite.optimizers import adamw\nadamw(lr=0.1)", "leave out lr; the workload's learning_rate is used"),
     ],
 )
 def test_a_file_that_holds_no_workload_is_named_in_one_line(tmp_path, content, message):
