@@ -39,7 +39,8 @@ def print_plan(plans: list[WorkloadPlan], results: Results, workers: int) -> Non
     everything = {planned.key: planned for plan in plans for planned in plan.planned()}
     left: list[tuple[Planned, float | None]] = []
     for key, planned in everything.items():
-        seconds, reason = durations.get(_alike(planned.key_fields)), BACKENDS[planned.cell.backend].unavailable()
+        seconds_each, reason = durations.get(_alike(planned.key_fields)), BACKENDS[planned.cell.backend].unavailable()
+        seconds = None if seconds_each is None else seconds_each * planned.cell.repeats
         if results.has(key):
             note = "stored"
         elif reason:
@@ -66,11 +67,12 @@ def reference_durations() -> dict[str, float]:
 
 
 def stored_durations(results: Results) -> dict[str, float]:
-    """Seconds that each stored cell took, under what `_alike` makes of it."""
+    """Seconds that each repeat of each stored cell took, under what `_alike` makes of it."""
     metadata = (results.read(file.stem)[1] for file in sorted(results.cells.glob("*.parquet")))
-    return {_alike(facts["key_fields"]): facts["duration_s"] for facts in metadata}
+    return {_alike(facts["key_fields"]): facts["duration_s"] / facts["key_fields"]["repeats"] for facts in metadata}
 
 
 def _alike(key_fields: dict) -> str:
-    """The same for cells that differ in nothing but the machine that measured them."""
-    return key_of({name: value for name, value in key_fields.items() if name != "device"})
+    """The same for cells that differ in nothing but the machine that measures them and their repeats."""
+    other = ("device", "repeats", "replicas_per_call")
+    return key_of({name: value for name, value in key_fields.items() if name not in other})
