@@ -164,7 +164,9 @@ def update_function(workload: Workload, optimizer: Optimizer, varied: tuple[str,
     model = workload.initial_model(0).train()
     names = [name for name, _ in model.named_parameters()]
     buffer_names = [name for name, _ in model.named_buffers()]
-    trained, counts = trained_names(workload), state_counts(workload, optimizer, varied)
+    counts = state_counts(workload, optimizer, varied)
+    settings = {name: optimizer.of_parameter(name) for name in counts}
+    form = optimizer.form
 
     def mean_loss(trained, frozen, buffers, inputs, targets):
         buffers = {name: buffer.clone() for name, buffer in buffers.items()}
@@ -179,17 +181,17 @@ def update_function(workload: Workload, optimizer: Optimizer, varied: tuple[str,
         parameters = dict(zip(names, state, strict=False))
         buffers = dict(zip(buffer_names, state[len(names) :], strict=False))
         kept = iter(state[len(names) + len(buffers) :])
-        moving = {name: parameters.pop(name) for name in trained}
+        moving = {name: parameters.pop(name) for name in counts}
         with layers_that_vmap_knows():
             gradients, moved_buffers = gradients_of(moving, parameters, buffers, inputs, targets)
         updates.add_(1)
         for name, parameter in moving.items():
-            hyperparameters, lr_scale = optimizer.of_parameter(name)
+            shared, lr_scale = settings[name]
             each = (-1, *[1] * (parameter.dim() - 1))
             rate = rates.view(each) if lr_scale == 1 else lr_scale * rates.view(each)
-            hyperparameters |= {own_name: values.view(each) for own_name, values in own.items()}
+            hyperparameters = shared | {own_name: values.view(each) for own_name, values in own.items()}
             state_of = [next(kept) for _ in range(counts[name])]
-            optimizer.form.step(parameter, gradients[name], state_of, rate, hyperparameters, updates)
+            form.step(parameter, gradients[name], state_of, rate, hyperparameters, updates)
         for name, buffer in buffers.items():
             buffer.copy_(moved_buffers[name])
 
