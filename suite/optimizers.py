@@ -344,7 +344,8 @@ class Optimizer:
 
     @property
     def momentum_gain(self) -> float:
-        """By how much momentum lengthens the steps along a constant gradient: SGD's by 1 / (1 - λ), Adam's not."""
+        """By how much momentum lengthens the steps along a constant gradient: SGD's by (1 - dampening) / (1 - λ),
+        Adam's not."""
         return self.form.gain(dict(self.hyperparameters))
 
     @property

@@ -57,8 +57,10 @@ def protocols(of: Facts | Workload) -> dict[str, Protocol]:
 def matched_pair(of: Facts | Workload, learning_rate: float) -> dict[str, Protocol]:
     """The workload's optimizer without and with momentum, in the lecture's form, at rates that go equally far along a
     constant gradient; `learning_rate` is that of the workload's own optimizer."""
-    pair = {which: one.with_momentum(one.momentum) for which, one in optimizers(of).items()}
+    own = optimizers(of)
+    pair = {which: one.with_momentum(one.momentum) for which, one in own.items()}
     at = rates(of, learning_rate)
+    at[WITH] *= own[WITH].momentum_gain / pair[WITH].momentum_gain
     return {which: Protocol(at[which], EqualEpochs(of.epochs), optimizer=one) for which, one in pair.items()}
 
 

@@ -206,6 +206,13 @@ def test_rates_with_and_without_momentum_go_equally_far(claim, optimizer, rates)
     assert {which: protocol.learning_rate for which, protocol in protocols.items()} == pytest.approx(rates)
 
 
+@pytest.mark.parametrize("claim", [momentum_sum, momentum_speed_up], ids=lambda claim: claim.__name__)
+def test_rates_of_dampened_momentum_go_equally_far_too(claim):
+    protocols = claim.protocols(tiny(optimizer=sgd(momentum=0.8, dampening=0.5)))
+    distances = [one.learning_rate * one.optimizer.momentum_gain for one in protocols.values()]
+    assert distances == pytest.approx([0.25, 0.25])
+
+
 @pytest.fixture(scope="module")
 def movements_of_adamw():
     """The updates of an AdamW training taken apart."""
