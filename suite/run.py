@@ -184,7 +184,7 @@ def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, dict]:
 
 
 def provenance(rows: pd.DataFrame, duration_s: float) -> dict:
-    """Of `rows` that this process, on this machine, has measured in so many seconds."""
+    """Of `rows` that this process, on this machine, has measured in `duration_s` seconds."""
     threads = int(rows["threads"].max()) if "threads" in rows else 1
     return machine.provenance(threads, duration_s)
 

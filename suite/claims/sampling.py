@@ -125,8 +125,8 @@ def _compared(found: dict[str, pd.Series]) -> str:
         f"{name} ×{ratio(logs).estimate:.3f} ({bounds(ratio(logs), '{:.3f}'.format)})" for name, logs in found.items()
     )
     return (
-        f"After as many updates the latter end at so many times the training loss: {each}. With Holm's correction, "
-        f"{_found(found)}."
+        "After the same number of updates, the training loss with replacement over that of reshuffled epochs: "
+        f"{each}. With Holm's correction, {_found(found)}."
     )
 
 

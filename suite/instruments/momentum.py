@@ -77,7 +77,7 @@ def followed(
 
 
 def last_weights(optimizer: Optimizer, updates: int) -> Tensor:
-    """The weight of the last gradient in each of the movements of so many `updates` [k]: 1, or Adam's
+    """The weight of the last gradient in the movement of each of the first `updates` updates [k]: 1, or Adam's
     (1 - beta1) / (1 - beta1^i)."""
     if not optimizer.form.averages:
         return torch.ones(updates, dtype=torch.float64)

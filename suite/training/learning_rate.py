@@ -1,8 +1,7 @@
 """Rate rules: how the learning rate, and for Adam other hyperparameters, follow the batch size.
 
-Each starts from one rate, the workload's, and gives the rate of an update of a batch size after so many updates
-before it. A scaling rule assumes that the workload's rate and hyperparameters are right at one batch size,
-`reference`.
+Each starts from one rate, the workload's, and gives the rate of every update of a training with some batch size. A
+scaling rule assumes that the workload's rate and hyperparameters are right at one batch size, `reference`.
 """
 
 import math
@@ -24,7 +23,7 @@ class RateRule:
     """What rules share: a constant rate, and hyperparameters that do not follow the batch size."""
 
     def rate(self, learning_rate: float, batch_size: int, updates: int, updates_per_epoch: int) -> float:
-        """The rate of an update from a batch of `batch_size`, after so many `updates`."""
+        """The rate of an update from a batch of `batch_size` that follows `updates` others."""
         return learning_rate
 
     def moves(self, updates: int, updates_per_epoch: int) -> bool:
@@ -150,7 +149,7 @@ class ConstantHalfLife(RateRule):
 
 @dataclass(frozen=True)
 class Decayed(RateRule):
-    """Divided by `factor` after each of so many epochs, whatever the batch size."""
+    """Divided by `factor` after each of the epochs `after`, whatever the batch size."""
 
     factor: int
     after: tuple[int, ...]

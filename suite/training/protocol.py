@@ -57,13 +57,13 @@ class EqualEpochs:
 
 @dataclass(frozen=True)
 class GrowingBatch(EqualEpochs):
-    """Equal epochs, in which the batch size is multiplied by `factor` after each of so many."""
+    """Equal epochs, in which the batch size is multiplied by `factor` after each of the epochs `after`."""
 
     factor: int
     after: tuple[int, ...]
 
     def batch_size(self, first: int, epoch: int) -> int:
-        """Of the batches after so many epochs."""
+        """Of the batches that follow `epoch` whole epochs."""
         return first * self.factor ** sum(epoch >= one for one in self.after)
 
     def checks(self, examples: int, batch_size: int) -> Iterator[int]:
@@ -247,17 +247,17 @@ class Protocol:
         return self.rate_rule.optimizer(self.optimizer, batch_size)
 
     def batch_size(self, first: int, epoch: int) -> int:
-        """Of the batches after so many epochs, `first` at first."""
+        """Of the batches that follow `epoch` whole epochs; those of the first epoch hold `first` examples."""
         return self.budget.batch_size(first, epoch) if isinstance(self.budget, GrowingBatch) else first
 
     def epochs(self, updates: pd.Series, examples: int, batch_size: int) -> pd.Series:
-        """How many so many updates are."""
+        """The epochs, whole or in part, that each number of `updates` makes."""
         if not isinstance(self.budget, GrowingBatch):
             return updates / updates_per_epoch(examples, batch_size)
         ends = list(self.budget.checks(examples, batch_size))
         return pd.Series(np.interp(updates, ends, range(len(ends))), updates.index)
 
     def rate(self, examples: int, batch_size: int, updates: int) -> float:
-        """The learning rate of an update from a batch of `batch_size` of so many `examples`, after so many
-        `updates`."""
+        """The learning rate of an update from a batch of `batch_size` of the `examples` that follows `updates`
+        others."""
         return self.rate_rule.rate(self.learning_rate, batch_size, updates, updates_per_epoch(examples, batch_size))
