@@ -1,7 +1,7 @@
 """Optimizers as values: torch's own for one model, and a stacked form of the same update for an ensemble.
 
 An `Optimizer` is a class of torch.optim, or of the user's, with its hyperparameters. The learning rate is not among
-them: the protocol of a training gives it. To add a stacked form, write a `Form` and list it in FORMS.
+them: the protocol of a training gives it.
 """
 
 from __future__ import annotations
@@ -9,167 +9,16 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from suite.errors import UserError
-
-Hyperparameters = Mapping[str, Any]
-
-
-class Form:
-    """How one class of torch.optim updates many replicas at once, and what momentum means in it."""
-
-    name: str
-    torch_class: type[torch.optim.Optimizer]
-    defaults: Hyperparameters
-    """Every hyperparameter that the stacked form knows, with torch's default."""
-
-    def states(self, hyperparameters: Hyperparameters) -> int:
-        """How many tensors of the parameter's shape the optimizer keeps for each parameter, zero at first."""
-        raise NotImplementedError
-
-    def step(
-        self,
-        parameter: Tensor,
-        gradient: Tensor,
-        state: Sequence[Tensor],
-        learning_rate: Tensor,
-        hyperparameters: Hyperparameters,
-        updates: Tensor,
-    ) -> None:
-        """Change `parameter` [R, ...] and `state` in place, as torch does for each of R replicas.
-
-        `learning_rate` is [R, 1, ...]; a hyperparameter is a plain value or, where replicas differ, such a tensor;
-        `updates` [] counts the updates, this one included, in the device's widest float.
-        """
-        raise NotImplementedError
-
-    def momentum(self, hyperparameters: Hyperparameters) -> float | None:
-        """λ, by which a past gradient's weight shrinks from update to update; None where there is no such thing."""
-        return None
-
-    def with_momentum(self, hyperparameters: Hyperparameters, momentum: float) -> Hyperparameters:
-        """The same with momentum λ in the lecture's form: neither dampened nor Nesterov's."""
-        raise NotImplementedError
-
-    def scale(self, state: Hyperparameters, hyperparameters: Hyperparameters) -> Tensor | float:
-        """What each coordinate of a step is divided by, from torch's `state` of a parameter after the update."""
-        return 1.0
-
-    def gain(self, hyperparameters: Hyperparameters) -> float:
-        """Sum of the weights of all past gradients: by how much momentum lengthens the steps along a constant one."""
-        return 1.0
-
-    momentum_symbol = "λ"
-    averages = False
-    """Whether a step takes the average of past gradients, whose weights add up to 1, and divides it by `scale`."""
-    decoupled_weight_decay = False
-    """Whether weight decay shrinks the parameters by itself, instead of adding to the gradient."""
-    adam_rules = False
-    """Whether the rate rules for Adam, which change betas and eps, apply."""
-    in_words = ""
-    """How torch makes a step of gradients, as a sentence."""
-
-
-def _zero(hyperparameter: Tensor | float) -> bool:
-    """Whether a hyperparameter is zero for every replica; one given as a tensor is not."""
-    return not isinstance(hyperparameter, Tensor) and hyperparameter == 0
-
-
-class Sgd(Form):
-    name = "sgd"
-    torch_class = torch.optim.SGD
-    defaults = MappingProxyType({"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False})
-    in_words = (
-        "torch.optim.SGD keeps b = λ b + g and steps −η b: the lecture's rule while the rate is constant; where that "
-        "changes, it rescales earlier movements as well."
-    )
-
-    def states(self, hyperparameters):
-        return 0 if _zero(hyperparameters["momentum"]) else 1
-
-    def step(self, parameter, gradient, state, learning_rate, hyperparameters, updates):
-        momentum, dampening = hyperparameters["momentum"], hyperparameters["dampening"]
-        if not _zero(decay := hyperparameters["weight_decay"]):
-            gradient = gradient + decay * parameter
-        if state:
-            (buffer,) = state
-            added = gradient
-            if not _zero(dampening):
-                added = torch.where(updates == 1, gradient, (1 - dampening) * gradient)
-            buffer.mul_(momentum).add_(added)
-            gradient = gradient + momentum * buffer if hyperparameters["nesterov"] else buffer
-        parameter.sub_(learning_rate * gradient)
-
-    def momentum(self, hyperparameters):
-        return hyperparameters["momentum"]
-
-    def with_momentum(self, hyperparameters, momentum):
-        return {**hyperparameters, "momentum": momentum, "dampening": 0.0, "nesterov": False}
-
-    def gain(self, hyperparameters):
-        momentum = hyperparameters["momentum"]
-        return (1 - hyperparameters["dampening"]) / (1 - momentum) if momentum else 1.0
-
-
-class Adam(Form):
-    """Kingma, Ba 2015, algorithm 1."""
-
-    name = "adam"
-    torch_class = torch.optim.Adam
-    defaults = MappingProxyType({"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0})
-    momentum_symbol = "β1"
-    averages = adam_rules = True
-    in_words = (
-        "Adam steps by a running average of the gradients, whose weights add up to 1, over the root of a running "
-        "average of their squares (Kingma, Ba 2015)."
-    )
-
-    def states(self, hyperparameters):
-        return 2
-
-    def step(self, parameter, gradient, state, learning_rate, hyperparameters, updates):
-        mean, square = state
-        beta1, beta2 = hyperparameters["betas"]
-        if not _zero(decay := hyperparameters["weight_decay"]):
-            if self.decoupled_weight_decay:
-                parameter.mul_(1 - learning_rate * decay)
-            else:
-                gradient = gradient + decay * parameter
-        mean.mul_(beta1).add_((1 - beta1) * gradient)
-        square.mul_(beta2).add_((1 - beta2) * gradient.square())
-        mean_bias, square_bias = ((1 - beta**updates).to(mean.dtype) for beta in (beta1, beta2))
-        parameter.sub_(learning_rate * (mean / mean_bias) / ((square / square_bias).sqrt() + hyperparameters["eps"]))
-
-    def momentum(self, hyperparameters):
-        return hyperparameters["betas"][0]
-
-    def with_momentum(self, hyperparameters, momentum):
-        return {**hyperparameters, "betas": (momentum, hyperparameters["betas"][1])}
-
-    def scale(self, state, hyperparameters):
-        beta = hyperparameters["betas"][1]
-        return (state["exp_avg_sq"] / (1 - beta ** float(state["step"]))).sqrt() + hyperparameters["eps"]
-
-
-class AdamW(Adam):
-    """Loshchilov, Hutter 2019, algorithm 2."""
-
-    name = "adamw"
-    torch_class = torch.optim.AdamW
-    defaults = MappingProxyType({"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01})
-    decoupled_weight_decay = True
-    in_words = Adam.in_words.replace("Adam", "AdamW", 1)
-
-
-FORMS: dict[str, Form] = {form.name: form for form in (Sgd(), Adam(), AdamW())}
+from suite.optimizer_forms import FORMS, Form, Hyperparameters
 
 
 @dataclass(frozen=True)

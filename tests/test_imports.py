@@ -46,7 +46,13 @@ def test_a_room_imports_from_none_above_it(room):
 
 
 @pytest.mark.parametrize(
-    ("file", "rooms"), [("devices.py", set()), ("optimizers.py", {"errors"}), ("backends.py", {"devices"})]
+    ("file", "rooms"),
+    [
+        ("devices.py", set()),
+        ("optimizer_forms.py", set()),
+        ("optimizers.py", {"errors", "optimizer_forms"}),
+        ("backends.py", {"devices"}),
+    ],
 )
 def test_what_everything_stands_on_imports_little_of_the_suite(file, rooms):
     assert imported(ROOT / file) == rooms

@@ -15,7 +15,7 @@ from suite import seeds
 from suite.backends import BACKENDS, CPU
 from suite.cells import Cell, Measurement
 from suite.devices import Device
-from suite.optimizers import FORMS
+from suite.optimizer_forms import FORMS
 from suite.training import lockstep, looks, plain
 from suite.training.ensemble import Ensemble
 from suite.training.evaluate import evaluate

@@ -7,7 +7,8 @@ scaling rule assumes that the workload's rate and hyperparameters are right at o
 import math
 from dataclasses import dataclass
 
-from suite.optimizers import Hyperparameters, Optimizer
+from suite.optimizer_forms import Hyperparameters
+from suite.optimizers import Optimizer
 
 LEAST_BETA2 = 0.9
 """A rule never lowers beta2 below this, or below the optimizer's own where that is less."""
