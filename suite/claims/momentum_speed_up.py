@@ -161,7 +161,7 @@ def missing(rows: pd.DataFrame) -> float:
 
 def draw(evidence: Evidence) -> Figure:
     """Updates to the target over the batch size, and what momentum saves."""
-    figure = new_figure(9.6, 4.2)
+    figure = new_figure(9.6, 4.6)
     left, right = figure.subplots(1, 2)
     by_rule = {which: updates(evidence, which) for which in COLOURS}
     for which, found in by_rule.items():
@@ -170,7 +170,7 @@ def draw(evidence: Evidence) -> Figure:
     left.set_yscale("log")
     if fewest := [found.min().min() for found in by_rule.values() if not found.empty]:
         left.set_ylim(bottom=0.6 * min(fewest))
-        left.legend(loc="best")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     left.set_ylabel(f"updates to training loss {evidence.facts.target_loss:g}")
     found = speed_ups(evidence)
     right.axhline(1, color=GREY, linewidth=1)
