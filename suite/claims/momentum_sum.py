@@ -15,30 +15,25 @@ import pandas as pd
 
 from suite.backends import CPU
 from suite.cells import Cell, Scope
+from suite.claims import momentum_arrows
 from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, status_of
-from suite.claims.drawing import GREY, LIGHT_GREY, bounds, intervals, new_figure, thousands, three_digits
+from suite.claims.drawing import GREY, bounds, intervals, new_figure, thousands, three_digits
 from suite.claims.trained import log_loss, trouble
 from suite.claims.with_momentum import (
     COLOURS,
     COLUMNS,
-    LAMBDA,
     PLAIN,
     WITH,
-    heavy_ball,
     momentum_of,
     optimizers,
-    plain,
     rates,
     why_unknown,
 )
-from suite.instruments.landscape import PATH, SURFACE
 from suite.instruments.momentum import WEIGHTED_SUM
 from suite.statistics import Interval, mean_interval
 from suite.training.engine import TRAINING
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.workloads import Workload
-from suite.workloads.ravine import EXAMPLES
-from suite.workloads.ravine import workload as ravine
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +41,6 @@ if TYPE_CHECKING:
 
 MEASURE = "rounding of single precision / distance from the weighted sum"
 MOST_SEEDS = 10
-SHOWN_UPDATES = 24
 
 
 def protocols(of: Facts | Workload) -> dict[str, Protocol]:
@@ -70,11 +64,6 @@ def matched(of: Facts | Workload) -> dict[float, dict[str, Protocol]]:
     return {pair[PLAIN].learning_rate: pair for pair in pairs}
 
 
-def toy_protocols() -> dict[str, Protocol]:
-    budget = EqualEpochs(SHOWN_UPDATES)
-    return {PLAIN: plain(ravine.learning_rate, budget), WITH: heavy_ball(ravine.learning_rate, budget)}
-
-
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Updates with the middle batch size taken apart, trainings with it at matched rates, and the toy's paths."""
     middle, name = workload.middle, workload.name
@@ -88,9 +77,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         for protocol in pair.values()
         if middle in scope.training_batch_sizes
     ]
-    toys = toy_protocols()
-    paths = [Cell(PATH, ravine.name, CPU.name, EXAMPLES, 1, protocol) for protocol in toys.values()]
-    return [*sums, *trainings, *paths, Cell(SURFACE, ravine.name, CPU.name, EXAMPLES, 1, toys[WITH])]
+    return [*sums, *trainings, *momentum_arrows.cells()]
 
 
 def sums(evidence: Evidence, which: str) -> pd.DataFrame:
@@ -193,46 +180,6 @@ def _draw_matched(axes: Axes, evidence: Evidence) -> None:
     axes.set_ylabel("training loss, with / without momentum")
 
 
-def draw_arrows(evidence: Evidence) -> Figure | None:
-    """The lecture's two slides: each update on the toy's surface, without and with momentum."""
-    rows = evidence.ok()
-    surface = rows[rows["measurement"] == SURFACE.name]
-    paths = {which: rows[rows["protocol"] == protocol.key] for which, protocol in toy_protocols().items()}
-    paths = {which: path[path["measurement"] == PATH.name] for which, path in paths.items()}
-    if surface.empty or any(path.empty for path in paths.values()):
-        return None
-    figure = new_figure(9.6, 6.2)
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    grid = surface.pivot(index="second", columns="first", values="train_loss")
-    for axes, (which, path) in zip(panels, paths.items(), strict=True):
-        height = np.sqrt(grid - grid.min().min())
-        axes.contour(grid.columns, grid.index, height, levels=14, colors=LIGHT_GREY, linewidths=0.7)
-        _draw_path(axes, path.sort_values("updates"), LAMBDA if which == WITH else 0.0)
-        axes.set_title(f"{which} momentum")
-        axes.set_xlabel("weight")
-        axes.set_aspect("equal")
-        axes.grid(False)
-    panels[0].set_ylabel("bias")
-    handles, labels = panels[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return figure
-
-
-def _draw_path(axes: Axes, path: pd.DataFrame, momentum: float) -> None:
-    """Each update as what is left of the last movement and the negative gradient, tip to tail from point to point."""
-    at = path[["first", "second"]].to_numpy()
-    movements = np.diff(at, axis=0)
-    pushes = -ravine.learning_rate * path[["first_gradient", "second_gradient"]].to_numpy()[1:]
-    kept = momentum * np.vstack([np.zeros(2), movements[:-1]])
-    arrow = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.007}
-    if momentum:
-        axes.quiver(*at[:-1].T, *kept.T, color=COLOURS[WITH], label="last movement × λ", zorder=2, **arrow)
-    axes.quiver(
-        *(at[:-1] + kept).T, *pushes.T, color=COLOURS[PLAIN], label="negative gradient × η", zorder=3, **arrow
-    )
-    axes.plot(*at.T, "o", color="black", markersize=4, label="the parameters after an update", zorder=4)
-
-
 def explain(evidence: Evidence, rows: list[Row]) -> str:
     facts, row = evidence.facts, rows[0]
     if row.status != "ok":
@@ -316,12 +263,6 @@ def numbers(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-ARROWS_SAY = (
-    "Two slides of the lecture, on twenty examples and two parameters, with SGD. Without momentum each update "
-    "follows the negative gradient; with it, the negative gradient and the last movement together. Both "
-    f"make {SHOWN_UPDATES} updates at the same rate."
-)
-
 claim = Claim(
     name="momentum_sum",
     row=8,
@@ -336,5 +277,5 @@ claim = Claim(
     numbers=numbers,
     columns=COLUMNS,
     unfit=why_unknown,
-    illustrations=(Illustration(draw_arrows, "The lecture's arrows", ARROWS_SAY),),
+    illustrations=(Illustration(momentum_arrows.draw, momentum_arrows.TITLE, momentum_arrows.SAYS),),
 )
