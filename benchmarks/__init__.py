@@ -1,7 +1,7 @@
-"""What asv times and tracks. No tensor is made at import: a fork server must not hold OpenMP threads."""
+"""The benchmarks of asv. No tensor is made at import: a fork server must not hold OpenMP threads."""
 
 import os
 
-# torch.utils.benchmark asks at import whether there is a GPU. Through NVML it asks without initialising CUDA, which a
-# fork would not survive.
+# torch.utils.benchmark asks at import whether there is a GPU: through NVML without initialising CUDA, which a fork
+# would not survive.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")

@@ -1,4 +1,4 @@
-"""How often what is trained further lies in the intervals that `suite advise` predicts: a stage of
+"""Measure how often further trainings lie in the intervals that `suite advise` predicts: a stage of
 `benchmarks.exhaustive`."""
 
 import json
@@ -11,95 +11,106 @@ import pandas as pd
 import torch
 
 from suite.advise.advisor import advise
-from suite.advise.answer import ANSWER
-from suite.advise.measured import Timing, Trained
-from suite.advise.recommendation import neighbours, predicted
-from suite.advise.training import GROWTH, Replicas
+from suite.advise.choice import neighbours
+from suite.advise.measurements import Timing, TrainingRun
+from suite.advise.stored_answer import ANSWER
+from suite.advise.tables import prediction_table
+from suite.advise.training import EVALUATION_GROWTH, Replicas
 from suite.backends import CPU
 from suite.statistics import value_at_crossing
 from suite.training.plain import train_in_turns
 from suite.training.protocol import Protocol, TargetLoss
 from suite.workloads import Data, Workload
 
-MOST = 20
-"""Further trainings are given up after so many times the updates expected."""
-CHECKED, FIRST_FURTHER = 4, 10_000
-"""Seeds of each training of the advisor's, and the number of the further replica that each answer is held against."""
+MAX_OVERRUN = 20
+"""A further training is given up after this many times the expected updates."""
+CHECK_SEEDS, FIRST_FURTHER_REPLICA = 4, 10_000
+"""The seeds of each training of the advisor, and the number of the replica that each prediction is compared with."""
 
 
 class Untimed(Replicas):
-    """Coverage is that of updates: their times are left out."""
+    """Replicas whose trainings are not timed: coverage is that of updates."""
 
-    def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
-        return [math.nan] * len(trained)
+    def update_seconds(self, runs: Sequence[TrainingRun]) -> list[float]:
+        return [math.nan] * len(runs)
 
 
 def cover(workload: Workload, data: Data, folder: Path, base_seeds: Sequence[int]) -> None:
-    """As `covered`, from the times that the advisor is stored with."""
-    known = [one for one in json.loads((folder / ANSWER).read_text())["timings"] if one["status"] == "ok"]
-    covered(workload, data, [Timing(one["batch_size"], (one["update_s"],)) for one in known], folder, base_seeds)
+    """Write `covered.csv` from the update times in the stored answer, and print the coverage."""
+    stored = json.loads((folder / ANSWER).read_text())["timings"]
+    timings = [Timing(timing["batch_size"], (timing["update_s"],)) for timing in stored if timing["status"] == "ok"]
+    write_coverage(workload, data, timings, folder, base_seeds)
     table = pd.concat([pd.read_csv(folder / f"covered_{base_seed}.csv") for base_seed in base_seeds])
     table.to_csv(folder / "covered.csv", index=False)
-    _say_how_many(table)
+    print_coverage(table)
 
 
-def _say_how_many(table: pd.DataFrame) -> None:
+def print_coverage(table: pd.DataFrame) -> None:
     for recommended, rows in table.groupby("recommended"):
-        where = "at the batch size recommended" if recommended else "at its neighbours"
-        for name, what in (("mean", f"the mean of {CHECKED} trainings"), ("one", "one further training")):
+        place = "at the recommended batch size" if recommended else "at its neighbours"
+        for name, quantity in (("mean", f"the mean of {CHECK_SEEDS} trainings"), ("single", "one further training")):
             inside = rows[name].between(rows[f"{name}_low"], rows[f"{name}_high"]).sum()
-            print(f"updates of {what} {where}: {inside} of {len(rows)} within the interval predicted")
+            print(f"updates of {quantity} {place}: {inside} of {len(rows)} within the predicted interval")
 
 
-def covered(
+def write_coverage(
     workload: Workload, data: Data, timings: Sequence[Timing], folder: Path, base_seeds: Sequence[int]
 ) -> None:
-    """A file per base seed, a row for the batch size predicted to be the fastest and one for each of its neighbours:
-    the intervals of the updates predicted for the mean of the trainings that would check it and for one more, and the
-    updates that they took. Where there is no advice the row has no bounds, and counts as not covered."""
+    """Write a file per base seed, with a row for the batch size predicted as the fastest and one for each neighbour.
+
+    A row holds the predicted intervals of the updates, for the `mean` of the trainings of a check and for a `single`
+    further training, and the updates that they took. A base seed without a recommendation has a row without bounds,
+    which counts as not covered.
+    """
     torch.set_num_threads(1)
     for base_seed in base_seeds:
         file = folder / f"covered_{base_seed}.csv"
         if not file.exists():
             seeded = replace(workload, base_seed=base_seed)
-            rows = [{"base_seed": base_seed, **row} for row in _covered(seeded, data, timings)]
+            rows = [{"base_seed": base_seed, **row} for row in _coverage_rows(seeded, data, timings)]
             pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g")
 
 
-def _covered(workload: Workload, data: Data, timings: Sequence[Timing]) -> Iterator[dict]:
-    trainer = Untimed(workload, data, CPU, CHECKED, 1)
-    advice = advise(trainer, timings, False, lambda what: None)
-    if not advice.recommendation:
+def _coverage_rows(workload: Workload, data: Data, timings: Sequence[Timing]) -> Iterator[dict]:
+    trainer = Untimed(workload, data, CPU, CHECK_SEEDS, 1)
+    recommendation = advise(trainer, timings, False, lambda step: None)
+    if not recommendation.choice:
         yield {"recommended": True}
         return
-    fastest = advice.recommendation.fastest
-    of_mean, of_one = (predicted(advice.curve, timings, trainings) for trainings in (CHECKED, 1))
-    for size in neighbours(fastest, list(of_one.index)):
-        mean, one = of_mean.loc[size], of_one.loc[size]
-        trained = trainer.trained(size, *one[["learning_rate", "updates"]])
+    fastest = recommendation.choice.fastest
+    means, singles = (
+        prediction_table(recommendation.prediction, timings, trainings) for trainings in (CHECK_SEEDS, 1)
+    )
+    for size in neighbours(fastest, list(singles.index)):
+        mean, single = means.loc[size], singles.loc[size]
+        run = trainer.tuned_run(size, *single[["learning_rate", "updates"]])
+        max_updates = MAX_OVERRUN * single["updates_high"]
+        (updates,) = updates_to_target(workload, data, size, run.learning_rate, max_updates, [FIRST_FURTHER_REPLICA])
         yield {
             "batch_size": size,
             "recommended": size == fastest,
-            "learning_rate": trained.learning_rate,
+            "learning_rate": run.learning_rate,
             "mean_low": mean["updates_low"],
             "mean_high": mean["updates_high"],
-            "mean": trained.typical_updates,
-            "one_low": one["updates_low"],
-            "one_high": one["updates_high"],
-            "one": updates_to_target(
-                workload, data, size, trained.learning_rate, MOST * one["updates_high"], [FIRST_FURTHER]
-            )[0],
+            "mean": run.typical_updates,
+            "single_low": single["updates_low"],
+            "single_high": single["updates_high"],
+            "single": updates,
         }
 
 
 def updates_to_target(
-    workload: Workload, data: Data, size: int, rate: float, most_updates: float, replicas: Sequence[int]
+    workload: Workload, data: Data, size: int, rate: float, max_updates: float, replicas: Sequence[int]
 ) -> list[float]:
-    """Updates of `replicas` to the target; nan where it was not reached."""
-    budget = TargetLoss(workload.target_loss, round(most_updates), GROWTH)
+    """The updates of each of `replicas` to the target; NaN where it was not reached."""
+    budget = TargetLoss(workload.target_loss, round(max_updates), EVALUATION_GROWTH)
     protocol = Protocol.of(workload, budget, learning_rate=rate)
-    seen = train_in_turns(workload, data, [protocol] * len(replicas), size, replicas)
+    trainings = train_in_turns(workload, data, [protocol] * len(replicas), size, replicas)
     return [
-        value_at_crossing([look[1] for look in looks], [look[0] for look in looks], workload.target_loss)
-        for looks in seen
+        value_at_crossing(
+            [evaluation[1] for evaluation in evaluations],
+            [evaluation[0] for evaluation in evaluations],
+            workload.target_loss,
+        )
+        for evaluations in trainings
     ]

@@ -1,7 +1,7 @@
-"""An update in an ensemble against the same update alone: seconds of each, taken in turns in one process.
+"""An update in an ensemble against the same update by the plain loop: seconds of each, in turns in one process.
 
-On made-up examples in the shapes of digits and MNIST. `python -m benchmarks.ensemble` prints the whole table, beside
-the rates that this machine reaches when it copies and when it multiplies matrices.
+On random examples in the shapes of digits and MNIST. `python -m benchmarks.ensemble` prints the whole table, beside
+the rates at which this machine copies and multiplies matrices.
 """
 
 import os
@@ -18,14 +18,14 @@ from suite.training.update import update
 from suite.workloads import find
 
 SHAPES = {"digits": (1437, 64, 64), "mnist": (60_000, 784, 32)}
-"""Examples, values of each, and how many replicas there are to train."""
+"""Number of examples, values of each, and number of replicas."""
 ROUNDS = 7
 
 
 @cache
 def seconds(network: str, batch_size: int) -> dict[str, float]:
-    """Medians of `plain` and `ensemble`, seconds for one replica's update, of their `ratio`, and how many replicas
-    `together`. The plain loop has the number of threads that is faster for it, one or all; the ensemble has all."""
+    """Medians of `plain` and `ensemble`, seconds of one replica's update, of their `ratio`, and the number of
+    replicas `together`. The plain loop runs on the faster of one thread and all threads, the ensemble on all."""
     examples, values, replicas = SHAPES[network]
     generator = torch.Generator().manual_seed(0)
     inputs = torch.rand(examples, values, generator=generator)
@@ -51,15 +51,18 @@ def seconds(network: str, batch_size: int) -> dict[str, float]:
         "ensemble": [Timer("f()", globals={"f": ensemble_update}, num_threads=cores)],
     }
     rounds = [
-        {name: min(timer.blocked_autorange(min_run_time=0.1).median for timer in of) for name, of in timers.items()}
+        {
+            name: min(timer.blocked_autorange(min_run_time=0.1).median for timer in each)
+            for name, each in timers.items()
+        }
         for _ in range(ROUNDS)
     ]
     plain = np.array([times["plain"] for times in rounds])
-    alone = np.array([times["ensemble"] for times in rounds]) / together
+    per_replica = np.array([times["ensemble"] for times in rounds]) / together
     return {
         "plain": float(np.median(plain)),
-        "ensemble": float(np.median(alone)),
-        "ratio": float(np.median(plain / alone)),
+        "ensemble": float(np.median(per_replica)),
+        "ratio": float(np.median(plain / per_replica)),
         "together": together,
     }
 
@@ -80,7 +83,7 @@ class Update:
 
 
 def copied_bytes_per_second(size: int = 2**24) -> float:
-    """Bytes read and written in a second by a copy of `size` float32 values, on all cores."""
+    """Bytes that a copy of `size` float32 values reads and writes per second, on all cores."""
     source = torch.rand(size)
     target = torch.empty_like(source)
     timer = Timer("target.copy_(source)", globals=locals(), num_threads=os.cpu_count() or 1)
@@ -88,7 +91,7 @@ def copied_bytes_per_second(size: int = 2**24) -> float:
 
 
 def multiplied_operations_per_second(size: int = 2048) -> float:
-    """Additions and multiplications in a second of a float32 matrix product, on all cores."""
+    """Additions and multiplications per second of a float32 matrix product, on all cores."""
     matrix = torch.rand(size, size)
     timer = Timer("matrix @ matrix", globals=locals(), num_threads=os.cpu_count() or 1)
     return 2 * size**3 / timer.blocked_autorange(min_run_time=0.5).median
@@ -104,13 +107,13 @@ def print_table() -> None:
         parameters = parameter_count(find(network))
         first_layer = next(find(network).initial_model(0).parameters()).numel()
         for batch_size in batch_sizes:
-            found = seconds(network, batch_size)
+            medians = seconds(network, batch_size)
             # Forward 2 operations a parameter and example; backward 4, but 2 in the first layer.
-            operations = batch_size * (6 * parameters - 2 * first_layer) / found["ensemble"]
-            moved = 12 * parameters / found["ensemble"]  # read forward; read and written by the step
+            operations = batch_size * (6 * parameters - 2 * first_layer) / medians["ensemble"]
+            moved = 12 * parameters / medians["ensemble"]  # read forward; read and written by the step
             print(
-                f"{network:7} {batch_size:5} {found['together']:8} | {found['plain'] * 1e6:9.1f} "
-                f"{found['ensemble'] * 1e6:12.2f} {found['ratio']:6.2f} | {operations / multiplied:6.0%} "
+                f"{network:7} {batch_size:5} {medians['together']:8} | {medians['plain'] * 1e6:9.1f} "
+                f"{medians['ensemble'] * 1e6:12.2f} {medians['ratio']:6.2f} | {operations / multiplied:6.0%} "
                 f"{moved / 1e9:8.1f}"
             )
 

@@ -1,8 +1,7 @@
 """Seconds of one epoch over batch size, on every backend, with resident data and through a DataLoader."""
 
-from benchmarks.timed import THREADS, _Timed, benchmark_of, measured_threads, timed_workload
+from benchmarks.timed import THREADS, WORKLOAD, _Timed, benchmark_of, measured_threads
 from suite.backends import SEQUENTIAL
-from suite.timings import load
 
 if THREADS is None:
 
@@ -11,7 +10,7 @@ if THREADS is None:
 
 
 class _Epoch(_Timed):
-    """One epoch in each process: processes differ by more than the epochs of one."""
+    """One epoch in each process: processes differ by more than the epochs of one process."""
 
     repeat = 1
     number = 1
@@ -19,13 +18,13 @@ class _Epoch(_Timed):
     reference_run_time_s = 0.02
 
     def examples(self, batch_size):
-        return len(load(self.workload).train_inputs)
+        return len(self.data.train_inputs)
 
     def prepare(self, threads):
         self.timed.updates(20 if self.timed.backend is not SEQUENTIAL else 1)
 
     def teardown(self, *parameters):
-        """The one epoch of a process stands between two long looks at the reference."""
+        """Time the reference for long after the one epoch of a process, as before it."""
         if self.references is not None:
             self.references.take(self.reference_run_time_s)
 
@@ -33,5 +32,4 @@ class _Epoch(_Timed):
         self.timed.epoch()
 
 
-_workload = timed_workload()
-globals()[_workload.name] = benchmark_of(_workload, _Epoch)
+globals()[WORKLOAD.name] = benchmark_of(WORKLOAD, _Epoch)

@@ -1,7 +1,7 @@
-"""What the suite finds, as numbers that do not depend on the machine's speed: on digits, seeded, within seconds.
+"""The suite's findings as numbers that do not depend on the machine's speed: on digits, seeded, within seconds.
 
-Two commits that find the same agree but for rounding, for which RELATIVE allows. One thread: the order of sums is
-then fixed too.
+Two commits with the same findings agree to within rounding, for which RELATIVE allows. One thread, so that the order
+of sums is fixed too.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from benchmarks.ratios import REPLICA_BATCH, REPLICAS
 from suite import seeds
-from suite.cells import Cell
-from suite.instruments.gradient_noise import batch_gradient, sampled_noise
-from suite.instruments.gradient_pass import GradientStatistics, gradient_statistics
+from suite.experiments.cell import Cell
+from suite.experiments.training import TRAINING
+from suite.instruments import GradientStatistics, batch_gradient, gradient_statistics, sampled_noise
 from suite.optimizers import adam, adamw, sgd
 from suite.statistics import value_at_crossing
-from suite.training import engine
 from suite.training.ensemble import Ensemble
 from suite.training.epoch import loader_batches, resident_batches
 from suite.training.lockstep import Examples
@@ -27,10 +26,10 @@ from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from suite.workloads import Data, Workload, find
 
 RELATIVE = 1e-4
-"""Another number of threads, or an ensemble instead of a plain loop, moves none of these by more than 1e-7."""
+"""A different number of threads, or an ensemble instead of a plain loop, moves none of these by more than 1e-7."""
 BATCH_SIZE, FULL_BATCH = 32, 1437
 TOGETHER = 4
-"""How many replicas are trained, and by one call where they are an ensemble."""
+"""The number of replicas, and of those that one call of an ensemble updates."""
 OPTIMIZERS = {
     "sgd": (0.1, sgd()),
     "momentum": (0.02, sgd(momentum=0.9)),
@@ -38,25 +37,25 @@ OPTIMIZERS = {
     "adam": (0.002, adam()),
     "adamw": (0.002, adamw()),
 }
-"""The learning rate with which each optimizer is tried, and the optimizer."""
+"""The learning rate of each optimizer, and the optimizer."""
 
 
 def finding(unit: str, *values: str, absolute: float = 0.0):
-    """Marks a track for asv and for the gate, which call it with each of `values`, where there are some. It may move
-    by `absolute` too, in its own unit."""
+    """Mark a track for asv and for the gate, which call it with each of `values`, where there are any. It may also
+    move by `absolute`, in its own unit."""
 
-    def marked(track: Callable[..., float]) -> Callable[..., float]:
+    def mark(track: Callable[..., float]) -> Callable[..., float]:
         track.unit, track.version, track.timeout = unit, "1", 600
         track.relative, track.absolute = RELATIVE, absolute
         if values:
             track.params, track.param_names = (list(values),), ("of",)
         return track
 
-    return marked
+    return mark
 
 
 def dropout_network() -> nn.Module:
-    """The network of digits, which drops half of what its hidden layer puts out."""
+    """The network of digits with dropout of half of its hidden units."""
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 10))
 
 
@@ -73,17 +72,18 @@ def data() -> Data:
 
 @cache
 def trained(of: str, optimizer: str = "sgd", epochs: int = 1, name: str = "digits") -> pd.DataFrame:
-    """The last look at each replica, trained by the suite's engine: as an `ensemble`, or plainly on a backend."""
-    rate, chosen = OPTIMIZERS[optimizer]
-    protocol = Protocol(rate, EqualEpochs(epochs), optimizer=chosen)
-    return looks(of, protocol, BATCH_SIZE, name).groupby("seed").last()
+    """The last evaluation of each replica, trained by the suite's engine: as an `ensemble`, or plainly on a
+    backend."""
+    rate, stepper = OPTIMIZERS[optimizer]
+    protocol = Protocol(rate, EqualEpochs(epochs), optimizer=stepper)
+    return evaluations(of, protocol, BATCH_SIZE, name).groupby("seed").last()
 
 
-def looks(of: str, protocol: Protocol, batch_size: int, name: str = "digits") -> pd.DataFrame:
+def evaluations(of: str, protocol: Protocol, batch_size: int, name: str = "digits") -> pd.DataFrame:
     backend, together = ("cpu", TOGETHER) if of == "ensemble" else (of, 1)
     replicas = 1 if of == "sequential" else TOGETHER
-    cell = Cell(engine.TRAINING, name, backend, batch_size, replicas, protocol, replicas_per_call=together)
-    return engine.measure(workload(name), data(), cell)
+    cell = Cell(TRAINING, name, backend, batch_size, replicas, protocol, replicas_per_call=together)
+    return TRAINING.measure(workload(name), data(), cell)
 
 
 @finding("nats", "sequential", "cpu", "ensemble")
@@ -113,7 +113,7 @@ def track_training_loss_compiled():
 
 @finding("share", "cpu", "ensemble", absolute=2 / (TOGETHER * 360))
 def track_test_error(of):
-    """After five epochs. One example that rounding sends to the other side moves it by 0.0007: two may."""
+    """After five epochs. One example that rounding moves across a decision boundary changes it by 0.0007: two may."""
     return 1 - trained(of, epochs=5)["test_score"].mean()
 
 
@@ -125,7 +125,7 @@ def track_test_loss(of):
 
 @finding("nats", "cpu", "ensemble")
 def track_test_loss_of_dropout_network(of):
-    """After an epoch; dropout belongs to its training and not to its evaluation."""
+    """After an epoch; dropout acts in training and not in evaluation."""
     return trained(of, name="dropout")["test_loss"].mean()
 
 
@@ -135,13 +135,15 @@ def track_momentum_speed_up():
     updates = {}
     for momentum in (0.0, 0.9):
         protocol = Protocol(0.1, TargetLoss(0.5, 2000), optimizer=sgd(momentum))
-        each = looks("ensemble", protocol, 256).groupby("seed")
-        updates[momentum] = [value_at_crossing(seen["train_loss"], seen["updates"].tolist(), 0.5) for _, seen in each]
+        replicas = evaluations("ensemble", protocol, 256).groupby("seed")
+        updates[momentum] = [
+            value_at_crossing(rows["train_loss"], rows["updates"].tolist(), 0.5) for _, rows in replicas
+        ]
     return sum(updates[0.0]) / sum(updates[0.9])
 
 
 def examples_not_seen_once(batches: list[Tensor]) -> int:
-    """Of the numbers of the examples in each batch of an epoch."""
+    """The number of examples that do not occur exactly once, from the examples' numbers in each batch of an epoch."""
     counts = torch.cat(batches).bincount(minlength=FULL_BATCH)
     return int((counts != 1).sum()) + len(counts) - FULL_BATCH
 
@@ -153,18 +155,18 @@ def track_examples_not_seen_once(of):
     if of == "resident":
         return examples_not_seen_once([batch for batch, _ in resident_batches(numbers, numbers, 32, generator)])
     if of == "dataloader":
-        fed = loader_batches(numbers, numbers, 32, generator, torch.device("cpu"))
-        return examples_not_seen_once([batch for batch, _ in fed])
+        batches = loader_batches(numbers, numbers, 32, generator, torch.device("cpu"))
+        return examples_not_seen_once([batch for batch, _ in batches])
     shared = replace(workload(), resplit=False)
     protocol, replicas = Protocol(OPTIMIZERS["sgd"][0], EqualEpochs(1)), range(TOGETHER)
-    fed = Examples(shared, data(), replicas).batches(protocol, 32, replicas)
-    epoch = torch.cat([next(fed) for _ in range(-(-FULL_BATCH // 32))], dim=1)
+    batches = Examples(shared, data(), replicas).batches(protocol, 32, replicas)
+    epoch = torch.cat([next(batches) for _ in range(-(-FULL_BATCH // 32))], dim=1)
     return sum(examples_not_seen_once([order]) for order in epoch)
 
 
 @cache
 def statistics(name: str) -> GradientStatistics:
-    """Of all gradients at the initial parameters, found while the model is in training mode."""
+    """Of all gradients at the initial parameters, with the model in training mode."""
     with seeds.torch_seeded("findings", "statistics"):
         model = workload(name).initial_model(0).train()
         return gradient_statistics(model, workload().loss, data().train_inputs, data().train_targets)
@@ -172,7 +174,7 @@ def statistics(name: str) -> GradientStatistics:
 
 @finding("nats / parameter", "digits", "dropout")
 def track_gradient_norm(of):
-    """Of the mean over all examples, by the pass over their gradients."""
+    """Of the mean gradient over all examples, by the pass over their gradients."""
     return statistics(of).squared_norm ** 0.5
 
 
@@ -183,7 +185,7 @@ def track_noise_scale(of):
 
 @finding("nats / parameter")
 def track_gradient_norm_of_batch():
-    """Of the first 32 examples, as noise is sampled."""
+    """Of the first 32 examples, by the function that samples noise."""
     inputs, targets = data().train_inputs[:BATCH_SIZE], data().train_targets[:BATCH_SIZE]
     return batch_gradient(workload().initial_model(0), workload().loss, inputs, targets).norm().item()
 

@@ -1,7 +1,7 @@
 """The yardstick of `benchmarks.ratios`: a network's gradient and its plain update, written out with torch alone.
 
 Frozen: it imports nothing of the suite and is never made faster, so that a ratio to it means the same in every
-commit. Whoever must change it bumps the version of what is divided by it.
+commit. A change of it needs a new version of every ratio to it.
 """
 
 import torch
@@ -13,7 +13,7 @@ EXAMPLES = 1437
 
 
 def examples() -> tuple[Tensor, Tensor]:
-    """Made-up inputs float32 [1437, 64] in [0, 1] and targets int64 [1437], in the shapes of digits."""
+    """Random inputs float32 [1437, 64] in [0, 1] and targets int64 [1437], in the shapes of digits."""
     generator = torch.Generator().manual_seed(0)
     return torch.rand(EXAMPLES, VALUES, generator=generator), torch.randint(CLASSES, (EXAMPLES,), generator=generator)
 
@@ -30,7 +30,7 @@ class FrozenNetwork:
         self.learning_rate = learning_rate
 
     def gradient(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        """Of the mean loss over `inputs` [B, 64] and `targets` [B], in the shapes of the parameters."""
+        """The gradient of the mean loss over `inputs` [B, 64] and `targets` [B], in the shapes of the parameters."""
         first, first_bias, second, second_bias = self.parameters
         hidden = functional.relu(functional.linear(inputs, first, first_bias))
         loss = functional.cross_entropy(functional.linear(hidden, second, second_bias), targets)

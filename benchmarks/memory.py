@@ -1,4 +1,4 @@
-"""The most memory that an accelerator holds at once, beside the examples, in bytes: exact counts, not timings."""
+"""Peak memory on an accelerator, without the examples, in bytes: exact counts, not timings."""
 
 import torch
 
@@ -32,16 +32,16 @@ def _gradient_noise(inputs, targets):
     gradient_statistics(workload.initial_model(0).to(inputs.device), workload.loss, inputs, targets)
 
 
-OF = {"update": _update, "ensemble's update": _ensemble, "gradient noise's pass": _gradient_noise}
+PATHS = {"update": _update, "ensemble's update": _ensemble, "gradient noise's pass": _gradient_noise}
 
 
-@finding("bytes", *OF)
+@finding("bytes", *PATHS)
 def track_peak_memory(of):
-    """On made-up examples in the shape of MNIST."""
+    """On random examples in the shape of MNIST."""
     device, generator = fastest().device, torch.Generator().manual_seed(0)
     inputs = torch.rand(EXAMPLES, 784, generator=generator).to(device.torch_device)
     targets = torch.randint(10, (EXAMPLES,), generator=generator).to(device.torch_device)
-    return device.peak_bytes(lambda: OF[of](inputs, targets))
+    return device.peak_bytes(lambda: PATHS[of](inputs, targets))
 
 
 track_peak_memory.version = "2"

@@ -1,5 +1,5 @@
-"""The pass that finds the covariance of all gradients against one that finds the mean gradient alone: seconds of
-each, taken in turns in one process, and memory, on made-up examples in the shapes of MNIST and CIFAR-10.
+"""The pass that computes the covariance of all gradients against one that computes the mean gradient alone: seconds
+of each, in turns in one process, and memory, on random examples in the shapes of MNIST and CIFAR-10.
 
 `python -m benchmarks.noise` prints the table, with `torch.func.vmap(grad)` beside it, and BackPACK where it is
 installed.
@@ -19,9 +19,9 @@ from suite.instruments.gradient_pass import examples_at_once, gradient_statistic
 from suite.workloads import find
 
 SHAPES = {"mnist": (20_000, (784,)), "cifar10": (2_000, (3, 32, 32))}
-"""How many examples, and the shape of one."""
+"""Number of examples, and the shape of one."""
 CHUNKS = (64, 1000)
-"""Of the plain pass, which takes the faster."""
+"""Chunk sizes of the plain pass, of which the faster counts."""
 ROUNDS = 7
 
 
@@ -47,14 +47,14 @@ class Passes:
 
     def examples_at_once(self) -> int:
         """The size of the chunks that the covariance pass takes."""
-        model, loss, few = self.model, self.workload.loss, (self.inputs[:3], self.targets[:3])
-        return examples_at_once(model, trusted_layers(model, loss, *few), self.inputs[:1])
+        model, loss, trial = self.model, self.workload.loss, (self.inputs[:3], self.targets[:3])
+        return examples_at_once(model, trusted_layers(model, loss, *trial), self.inputs[:1])
 
     def vectorised(self) -> None:
         """Every example's gradient by torch.func, of a twentieth of the examples."""
-        few = len(self.inputs) // 20
+        count = len(self.inputs) // 20
         parameters = dict(self.model.named_parameters())
-        vectorised_sums(self.model, parameters, self.workload.loss, self.inputs[:few], self.targets[:few])
+        vectorised_sums(self.model, parameters, self.workload.loss, self.inputs[:count], self.targets[:count])
 
 
 def seconds(function: Callable[[], None]) -> float:
@@ -63,8 +63,8 @@ def seconds(function: Callable[[], None]) -> float:
 
 
 def peak_bytes(function: Callable[[], None]) -> int:
-    """The most bytes of tensors that `function` holds at once, beyond those there before: every allocation and every
-    release that torch's profiler sees, in their order."""
+    """The most bytes that `function` has allocated for tensors at once: the largest sum of allocations and releases
+    in the order of torch's profiler."""
     function()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         function()

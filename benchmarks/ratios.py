@@ -1,8 +1,8 @@
-"""What the suite's fast paths cost against a frozen yardstick: ratios of seconds, taken in turns in one process.
+"""The cost of the suite's fast paths against a frozen yardstick: ratios of seconds, in turns in one process.
 
 Two processes on a shared machine differ by tens of percent in every time, and by two percent in such a ratio. One
-thread each. Whatever is measured, what it is divided by is `benchmarks.frozen` and no part of the suite: a faster
-plain update makes no ensemble look slower.
+thread each. The denominator is always `benchmarks.frozen`, which is no part of the suite: a faster plain update makes
+no ensemble look slower.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,48 +23,49 @@ from suite.training.update import update
 from suite.workloads import find
 
 SLICE_S = 0.004
-"""Seconds of one reading: short beside what a scheduler gives a process."""
+"""Seconds of one reading: short beside a scheduler's time slice."""
 READINGS = 32
 REPLICAS, REPLICA_BATCH = 64, 4
 
 
 @dataclass
 class Pair:
-    """What is timed, and by what it is divided; `share` of the first's time counts."""
+    """Two calls, whose times are divided."""
 
-    measured: Callable[[], None]
+    numerator: Callable[[], None]
     yardstick: Callable[[], None]
     share: float = 1.0
+    """The share of the numerator's time that counts."""
 
 
 def update_pair(batch_size: int) -> Pair:
-    """The suite's update against the frozen one, from the same batch."""
+    """The suite's update against the frozen update, on the same batch."""
     inputs, targets = (part[:batch_size] for part in examples())
     workload = find("digits")
     model = workload.initial_model(0).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    measured = partial(update, CPU, model, workload.loss, optimizer, inputs, targets)
-    return Pair(measured, partial(FrozenNetwork().update, inputs, targets))
+    suite_update = partial(update, CPU, model, workload.loss, optimizer, inputs, targets)
+    return Pair(suite_update, partial(FrozenNetwork().update, inputs, targets))
 
 
 def ensemble_pair(optimizer: Optimizer) -> Pair:
-    """One replica's update in an ensemble against a frozen one alone, from batches of the same size."""
+    """One replica's update in an ensemble against a frozen update, on batches of the same size."""
     inputs, targets = examples()
     generator = torch.Generator().manual_seed(2)
     batches = torch.stack([torch.randperm(len(inputs), generator=generator) for _ in range(REPLICAS)])
     batches = batches[:, :REPLICA_BATCH].contiguous()
     ensemble = Ensemble(find("digits"), range(REPLICAS), 0.01, optimizer)
     ensemble.compile(inputs, targets, REPLICA_BATCH)
-    alone = partial(FrozenNetwork().update, inputs[batches[0]], targets[batches[0]])
-    return Pair(partial(ensemble.update, inputs, targets, batches), alone, 1 / REPLICAS)
+    frozen_update = partial(FrozenNetwork().update, inputs[batches[0]], targets[batches[0]])
+    return Pair(partial(ensemble.update, inputs, targets, batches), frozen_update, 1 / REPLICAS)
 
 
 def noise_pair() -> Pair:
-    """The pass that finds the covariance of gradients against a frozen one that finds their mean alone."""
+    """The pass that computes the covariance of gradients against a frozen one that computes their mean alone."""
     inputs, targets = (part[:512] for part in examples())
     workload = find("digits")
-    measured = partial(gradient_statistics, workload.initial_model(0), workload.loss, inputs, targets)
-    return Pair(measured, partial(FrozenNetwork().gradient, inputs, targets))
+    statistics = partial(gradient_statistics, workload.initial_model(0), workload.loss, inputs, targets)
+    return Pair(statistics, partial(FrozenNetwork().gradient, inputs, targets))
 
 
 PAIRS = {
@@ -77,10 +78,10 @@ PAIRS = {
 
 
 class Readings:
-    """Readings of a pair in turns, in seconds a call."""
+    """Readings of a pair in turns, in seconds per call."""
 
     def __init__(self, pair: Pair):
-        calls = (pair.measured, pair.yardstick)
+        calls = (pair.numerator, pair.yardstick)
         for call in calls:
             call()
         self.timers = [Timer("f()", globals={"f": call}, num_threads=1) for call in calls]
@@ -102,5 +103,5 @@ class Ratio:
     timeout = 600
 
     def track_ratio(self, of):
-        taking = iter(Readings(PAIRS[of]()))
-        return float(np.exp(log_ratio([next(taking) for _ in range(READINGS)])))
+        readings = iter(Readings(PAIRS[of]()))
+        return float(np.exp(log_ratio([next(readings) for _ in range(READINGS)])))

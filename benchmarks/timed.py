@@ -1,4 +1,4 @@
-"""What the update and the epoch benchmarks share: their parameters, and a set-up that is made once."""
+"""The base of the update and the epoch benchmarks: their parameters, and a set-up that is made once."""
 
 import functools
 import os
@@ -7,9 +7,11 @@ import sys
 import torch
 
 from suite.backends import BACKENDS, CPU, SEQUENTIAL
-from suite.quick_timings import fastest_threads, measure_threads, sequential_example_seconds
-from suite.reference import ReferenceTimes
-from suite.timings import Timed, load
+from suite.experiments.cell import DATALOADER, RESIDENT
+from suite.timing.quick_timings import fastest_threads, measure_threads, sequential_example_seconds
+from suite.timing.reference_update import ReferenceTimes
+from suite.timing.settings import TimingSettings
+from suite.timing.timed import Timed, load
 from suite.workloads import Workload, find
 
 if "run_server" in sys.argv:  # asv's fork server: torch.optim has every process import this, for two seconds
@@ -21,32 +23,33 @@ WARM_UP = 3
 examples by AdamW took 495 µs without them, and 458 µs with."""
 
 
-def timed_workload() -> Workload:
-    """The workload that SUITE_WORKLOAD names, by name or path; digits when it is not set."""
-    return find(os.environ.get("SUITE_WORKLOAD", "digits"))
+def settings() -> TimingSettings:
+    """The settings of this process, read from its environment at each call: those of a fork server's children differ
+    from the server's own."""
+    return TimingSettings.of(os.environ)
 
 
-THREADS = os.environ.get("SUITE_THREADS")
-"""How many threads suit the CPU, where `suite run` says so. Else a setup_cache measures it, in a process of its own;
-asv then hands it to every method as a first argument."""
+WORKLOAD, THREADS = find(settings().workload), settings().threads
+"""Where no number of threads is set, a setup_cache measures it in a process of its own; asv then passes it to every
+method as the first argument."""
 
 
 def measured_threads() -> int:
-    workload = timed_workload()
-    return fastest_threads(measure_threads(workload, load(workload)))
+    """The number of threads that suits the CPU."""
+    return fastest_threads(measure_threads(WORKLOAD, WORKLOAD.load()))
 
 
 def setup_once(setup):
-    """asv calls setup before every timed call: let only the first call of a parameter set do anything.
+    """Call `setup` at the first of asv's calls for a parameter set only: asv calls it before every timed call.
 
-    `setup` gets the number of threads first, measured by a setup_cache or told. Two calls for each sample time the
-    reference update, interleaved with what asv times.
+    `setup` gets the number of threads first, measured by a setup_cache or set. Two calls per sample time the
+    reference update, interleaved with asv's own timing.
     """
 
     @functools.wraps(setup)
     def once(self, *parameters):
         if getattr(self, "_set_up_for", None) != parameters:
-            setup(self, *([] if THREADS is None else [int(THREADS)]), *parameters)
+            setup(self, *([] if THREADS is None else [THREADS]), *parameters)
             self._set_up_for, self._calls = parameters, 0
         if self._calls % max(1, self.number // 2) == 0:
             self.references.take(self.reference_run_time_s)
@@ -57,7 +60,7 @@ def setup_once(setup):
 
 
 class _Timed:
-    """One workload's benchmark over batch size, backend and input pipeline; a fresh process for each combination."""
+    """A workload's benchmark over batch size, backend and input pipeline; each combination in a new process."""
 
     version = "2"
     param_names = ("batch_size", "backend", "input_pipeline")
@@ -67,35 +70,38 @@ class _Timed:
     sequential_limit_s = 1.0
     reference_run_time_s = 0
     references = None
-    """Stays None where setup declines: asv calls teardown all the same."""
+    """None where setup declines: asv calls teardown all the same."""
+    expected_s = None
+    """Expected seconds of the timed call, where they are known: on `sequential`."""
 
     @setup_once
     def setup(self, threads, batch_size, backend, input_pipeline):
         chosen = BACKENDS[backend]
         if reason := chosen.unavailable():
             raise NotImplementedError(reason)
+        torch.set_num_threads(threads if chosen is CPU else 1)
+        self.data = load(self.workload, settings().data)
         if chosen is SEQUENTIAL:
-            if input_pipeline == "dataloader":
+            if input_pipeline == DATALOADER:
                 raise NotImplementedError("the DataLoader feeds backends that take the whole batch at once")
             self.expected_s = self.sequential_seconds(batch_size)
             if self.expected_s > self.sequential_limit_s:
                 raise NotImplementedError(f"sequential would take over {self.sequential_limit_s:g} s")
-        self.timed = Timed(self.workload, chosen, input_pipeline, batch_size, threads)
+        self.timed = Timed(self.workload, self.data, chosen, input_pipeline, batch_size)
         self.prepare(threads)
-        self.references = ReferenceTimes(self.workload, chosen, [batch_size, backend, input_pipeline], self.repeat)
-        torch.set_num_threads(threads if chosen is CPU else 1)
-
-    expected_s = None
-    """Of what is timed, where it is known beforehand: on `sequential`."""
+        parameters = [batch_size, backend, input_pipeline]
+        self.references = ReferenceTimes(
+            self.workload, self.data, chosen, parameters, self.repeat, settings().references
+        )
 
     def sequential_seconds(self, batch_size):
-        """Expected time on `sequential`, which takes a fixed time for each example."""
-        return self.examples(batch_size) * sequential_example_seconds(self.workload)
+        """Expected seconds on `sequential`, which takes a fixed time per example."""
+        return self.examples(batch_size) * sequential_example_seconds(self.workload, self.data)
 
 
 def benchmark_of(
-    workload: Workload, base: type, backends=tuple(BACKENDS), input_pipelines=("resident", "dataloader")
+    workload: Workload, base: type, backends=tuple(BACKENDS), input_pipelines=(RESIDENT, DATALOADER)
 ) -> type:
-    """The class that asv times for `workload`: a benchmark name of its own, whose history stays its own."""
+    """The class that asv times for `workload`, with a benchmark name of its own, and so a history of its own."""
     params = [list(workload.batch_sizes), list(backends), list(input_pipelines)]
     return type(workload.name, (base,), {"workload": workload, "params": params, "__module__": base.__module__})

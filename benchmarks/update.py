@@ -1,11 +1,13 @@
 """Seconds of one update over batch size, on every backend, with resident data and through a DataLoader.
 
-On an accelerator also a hundred updates with one wait at the end: throughput, where one update shows latency.
+On an accelerator also a hundred updates with one wait at the end: their time shows throughput, that of one update
+latency.
 """
 
-from benchmarks.timed import THREADS, _Timed, benchmark_of, measured_threads, timed_workload
+from benchmarks.timed import THREADS, WORKLOAD, _Timed, benchmark_of, measured_threads
 from suite.backends import ACCELERATORS
-from suite.quick_timings import update_seconds
+from suite.experiments.cell import RESIDENT
+from suite.timing.quick_timings import update_seconds
 
 if THREADS is None:
 
@@ -14,7 +16,7 @@ if THREADS is None:
 
 
 class _Update(_Timed):
-    """Many short samples, whose median a disturbance hardly moves; few of a slow update."""
+    """Many short samples, so that a disturbance hardly moves their median; few of a slow update."""
 
     def examples(self, batch_size):
         return batch_size
@@ -42,8 +44,7 @@ class _HundredUpdates(_Timed):
         self.timed.updates(100)
 
 
-_workload = timed_workload()
-globals()[_workload.name] = benchmark_of(_workload, _Update)
-globals()[f"{_workload.name}_throughput"] = benchmark_of(
-    _workload, _HundredUpdates, backends=[backend.name for backend in ACCELERATORS], input_pipelines=["resident"]
+globals()[WORKLOAD.name] = benchmark_of(WORKLOAD, _Update)
+globals()[f"{WORKLOAD.name}_throughput"] = benchmark_of(
+    WORKLOAD, _HundredUpdates, backends=[backend.name for backend in ACCELERATORS], input_pipelines=[RESIDENT]
 )

@@ -1,7 +1,7 @@
-"""How often a verdict is drawn where there is no effect, holds and fails together: 5% are meant.
+"""The share of false verdicts, "holds" and "fails" together, where there is no effect: nominally 5%.
 
-Ten thousand null experiments each, of as many values as a default run has. `python -m benchmarks.verdicts` prints the
-shares with their intervals.
+Ten thousand null experiments each, with as many values as a default run has. `python -m benchmarks.verdicts` prints
+the shares with their intervals.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import scipy
 from suite.statistics import mean_interval, median_interval, verdict
 
 EXPERIMENTS = 10_000
-DRAWN = {
+DISTRIBUTIONS = {
     "normal": (lambda generator, shape: generator.normal(size=shape), 0.0, 0.0),
     "skewed differences of pairs": (
         lambda generator, shape: generator.exponential(size=shape) - generator.exponential(size=shape),
@@ -23,9 +23,9 @@ DRAWN = {
 RULES = {"mean of 30 seeds": (mean_interval, 30), "median of 6 processes": (median_interval, 6)}
 
 
-def false_verdicts(drawn: str, rule: str) -> int:
-    """Of so many EXPERIMENTS, those with a verdict other than undecided."""
-    sample, mean, median = DRAWN[drawn]
+def false_verdicts(distribution: str, rule: str) -> int:
+    """The number of EXPERIMENTS whose verdict is not undecided."""
+    sample, mean, median = DISTRIBUTIONS[distribution]
     interval, size = RULES[rule]
     null = mean if interval is mean_interval else median
     values = sample(np.random.default_rng(0), (EXPERIMENTS, size))
@@ -34,20 +34,21 @@ def false_verdicts(drawn: str, rule: str) -> int:
 
 class FalseVerdicts:
     version = "1"
-    params = (list(DRAWN), list(RULES))
+    params = (list(DISTRIBUTIONS), list(RULES))
     param_names = ("values", "rule")
     unit = "share"
 
-    def track_share(self, drawn, rule):
-        return false_verdicts(drawn, rule) / EXPERIMENTS
+    def track_share(self, distribution, rule):
+        return false_verdicts(distribution, rule) / EXPERIMENTS
 
 
 def print_table() -> None:
     for rule in RULES:
-        for drawn in DRAWN:
-            found = false_verdicts(drawn, rule)
-            around = scipy.stats.binomtest(found, EXPERIMENTS).proportion_ci(method="exact")
-            print(f"{rule:21} {drawn:27} {found / EXPERIMENTS:6.1%} ({around.low:.1%} to {around.high:.1%})")
+        for distribution in DISTRIBUTIONS:
+            count = false_verdicts(distribution, rule)
+            interval = scipy.stats.binomtest(count, EXPERIMENTS).proportion_ci(method="exact")
+            share = f"{count / EXPERIMENTS:6.1%} ({interval.low:.1%} to {interval.high:.1%})"
+            print(f"{rule:21} {distribution:27} {share}")
 
 
 if __name__ == "__main__":

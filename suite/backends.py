@@ -1,6 +1,6 @@
-"""Where an update runs: one example at a time, or a whole batch on the CPU or on an accelerator.
+"""Backends: an update runs one example at a time, or on a whole batch on the CPU or on an accelerator.
 
-Every backend computes the same gradient, that of the batch's mean loss; only the way differs.
+Every backend computes the same gradient, that of the mean loss of the batch.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ PerExampleLoss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Backend:
-    """A way to compute the gradient of a batch."""
+    """A device with a function that computes the gradient of a batch on it."""
 
     name: str
     about: str
     gradient: Callable[[nn.Module, PerExampleLoss, Tensor, Tensor], None]
-    """`gradient(model, loss, inputs [B, ...], targets [B, ...])` adds the gradient of the mean of the B
-    losses to each parameter's `.grad`."""
+    """`gradient(model, loss, inputs [B, ...], targets [B, ...])` adds the gradient of the mean of the B losses to the
+    `.grad` of each parameter."""
     device: Device = devices.CPU
 
     @property
     def parallel(self) -> bool:
-        """Whether the examples of a batch are computed at once."""
+        """Whether the examples of a batch are computed in parallel."""
         return self is not SEQUENTIAL
 
     def unavailable(self) -> str | None:
@@ -38,18 +38,18 @@ class Backend:
 
 
 def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor) -> None:
-    """The whole batch at once: one forward and one backward pass."""
+    """Compute the gradient of the whole batch in one forward and one backward pass."""
     loss(model(inputs), targets).mean().backward()
 
 
 def example_by_example_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor) -> None:
-    """One example at a time, the lecture's "no parallel": the gradients add up to that of the mean."""
+    """Compute the gradient one example at a time, the lecture's "no parallel", and add up the shares of the mean."""
     for i in range(len(inputs)):
         (loss(model(inputs[i : i + 1]), targets[i : i + 1]).sum() / len(inputs)).backward()
 
 
 def whole_batch(device: Device) -> Backend:
-    """Return the backend that computes a whole batch at once on an accelerator."""
+    """Return the backend that computes whole batches on an accelerator."""
     return Backend(device.type, f"the whole batch at once on {device.about}", batch_gradient, device)
 
 
@@ -65,13 +65,15 @@ def fastest() -> Backend:
 
 
 def on(device: Device) -> Backend:
-    """Return the backend that takes whole batches on `device`."""
+    """Return the backend that computes whole batches on `device`."""
     return BACKENDS[device.type]
 
 
 def training_backend(names: Sequence[str]) -> Backend:
-    """Return the fastest of the backends called `names` that takes whole batches and is available: one on an
-    accelerator before the CPU. One that is not available only where all are; the CPU where none takes whole batches.
+    """Return the backend for trainings, out of those called `names` that compute whole batches.
+
+    An available backend comes before an unavailable one, and an accelerator before the CPU. Where no name is that of
+    such a backend, the result is the CPU.
     """
     parallel = [BACKENDS[name] for name in names if BACKENDS[name].parallel]
     available = [backend for backend in parallel if backend.unavailable() is None]

@@ -43,11 +43,13 @@ def list_() -> None:
     """Show the workloads, claims, backends and presets."""
     from suite.backends import BACKENDS
     from suite.claims import all_claims
-    from suite.plan import PRESETS
+    from suite.runs.plan import PRESETS
+    from suite.studies import all_studies
     from suite.workloads import find, names
 
     _section("Workloads", {name: find(name).about for name in names()})
     _section("Claims", {claim.name: claim.says for claim in all_claims()})
+    _section("Studies", {study.name: f"{study.title} (under {study.claim})" for study in all_studies()})
     _section(
         "Backends",
         {
@@ -88,28 +90,28 @@ def run(
         str, typer.Option(help="How replicas are trained: ensemble, many in one call, or plain, one after another.")
     ] = "ensemble",
     workers: Annotated[
-        int | None, typer.Option(help="Trainings side by side.", show_default="one a core, one on an accelerator")
+        int | None, typer.Option(help="Trainings side by side.", show_default="one per core, one on an accelerator")
     ] = None,
     results: ResultsOption = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and measure nothing.")] = False,
 ) -> None:
-    """Measure every claim's cells that are not stored yet. Killed, the same command goes on from there."""
-    from suite import progress
+    """Measure the cells of every claim that are not stored yet. After a stop the same command goes on from there."""
     from suite.backends import BACKENDS
     from suite.claims import find
-    from suite.plan import default_workers, find_backends, find_engine, find_preset, plan_all
-    from suite.results import Results
-    from suite.run import run as run_plans
+    from suite.runs import progress
+    from suite.runs.plan import default_workers, find_backends, find_engine, find_preset, plan_all
+    from suite.runs.run import run as run_plans
+    from suite.runs.store import Results
 
     for name, number in (("--seeds", seeds), ("--workers", workers)):
         if number is not None and number < 1:
             raise UserError(f"{name} {number}: give a number of 1 or more")
     claims = [find(name) for name in claim or []]
     chosen, backends = find_preset(preset), find_backends(backend or [])
+    plans = plan_all(workload or ["digits"], claims, chosen, backends, seeds, find_engine(engine))
     for name in backend or []:
         if reason := BACKENDS[name].unavailable():
             _warn(f"backend {name}: {reason}; its cells are stored as unavailable, and measured once there is one")
-    plans = plan_all(workload or ["digits"], claims, chosen, backends, seeds, find_engine(engine))
     stored, workers = Results(results), workers or default_workers(plans)
     if dry_run:
         progress.print_plan(plans, stored, workers)
@@ -124,7 +126,7 @@ def run(
 def report(results: ResultsOption = Path("results")) -> None:
     """Make the page, the table and the figures from stored results."""
     from suite.report import write_report
-    from suite.results import Results
+    from suite.runs.store import Results
 
     print(f"wrote {write_report(Results(results))}")
 
@@ -143,13 +145,14 @@ def advise(
     seeds: Annotated[int, typer.Option(help="Seeds of each training, 2 or more.")] = 4,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Train and time what is recommended, refine its rate.")
+        bool,
+        typer.Option("--verify/--no-verify", help="Train and time the recommended batch sizes; refine the rate."),
     ] = True,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Say which batch size to use here: measured, predicted, and then checked."""
+    """Recommend a batch size for this machine: measured, predicted, and then checked."""
     from suite.advise.command import advise_on
-    from suite.plan import find_backends
+    from suite.runs.plan import find_backends
 
     if seeds < 2:
         raise UserError(f"--seeds {seeds}: give 2 or more, an interval needs them")

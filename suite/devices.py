@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,13 +24,13 @@ from torch.utils._pytree import tree_leaves
 
 @dataclass(frozen=True)
 class Device:
-    """The CPU, and what every device can do."""
+    """The CPU, and the interface of every device."""
 
     type: str
     """torch's name of the device type."""
     about: str
     widest_float: torch.dtype = torch.float64
-    """What sums are taken in."""
+    """The dtype of sums."""
     is_accelerator: ClassVar[bool] = False
 
     @property
@@ -55,42 +55,42 @@ class Device:
         return get_cpu_info() or platform.processor() or platform.machine()
 
     def synchronize(self) -> None:
-        """Wait until the device has done all its work."""
+        """Wait until all work that was queued on the device is done."""
 
     def free_bytes(self) -> int:
-        """Return how much memory is free for more tensors."""
+        """Return the bytes of memory that are free for more tensors."""
         return psutil.virtual_memory().available
 
     def peak_bytes(self, function: Callable[[], object]) -> int:
-        """Call `function`, and return the most bytes that its tensors took at once, beyond those allocated before."""
+        """Call `function`, and return the peak of the bytes that its tensors hold, on top of those held before."""
         with AllocationCounter() as counter:
             function()
         return counter.peak
 
     def random_state(self) -> list[Tensor]:
-        """Return the states of torch's own generators on the device."""
+        """Return the states of torch's global generators on the device."""
         return [torch.get_rng_state()]
 
     def set_random_state(self, states: list[Tensor]) -> None:
-        """Put torch's own generators on the device into `states`."""
+        """Set the states of torch's global generators on the device."""
         torch.set_rng_state(states[0])
 
     def seed(self, seed: int) -> None:
-        """Seed torch's own generators on the device. torch.manual_seed does so on every device, and formats the stack
-        for each that is not in use yet, which takes a millisecond."""
+        """Seed torch's global generators on the device. (torch.manual_seed seeds every device, and formats the stack
+        for each device that is not in use yet, which takes a millisecond.)"""
         torch.default_generator.manual_seed(seed)
 
 
 @dataclass(frozen=True)
 class Accelerator(Device):
-    """A device with a module of its own in torch, such as a GPU."""
+    """A device with its own module in torch, such as a GPU."""
 
     driver_tool: str | None = None
-    """A program that comes with the driver: a machine without it has no such device."""
+    """A program that is installed with the driver: a machine without it has no such device."""
     graph: str | None = None
     """The class of graphs in the device's module; None where they are not supported or not tested."""
     counts_memory: bool = True
-    """Whether torch's allocator counts what it allocates on the device."""
+    """Whether torch's allocator counts the bytes that it allocates on the device."""
     is_accelerator: ClassVar[bool] = True
 
     @property
@@ -148,8 +148,10 @@ class Accelerator(Device):
         getattr(self._module, "manual_seed_all", self._module.manual_seed)(seed)
 
     def capture(self, function: Callable[[], object]) -> Callable[[], None]:
-        """Capture what `function` does on the device as a graph, and return what replays it. `function` is called
-        three times on a side stream before it is captured, as torch's notes on CUDA ask."""
+        """Capture the work of `function` on the device as a graph, and return a function that replays it.
+
+        Before the capture `function` is called three times on a side stream, as torch's notes on CUDA require.
+        """
         module = self._module
         side = module.Stream()
         side.wait_stream(module.current_stream())
@@ -178,13 +180,13 @@ def find(type: str) -> Device:
 
 
 def of(place: Tensor | torch.device | str) -> Device:
-    """Return the device on which a tensor lies, or which torch means by `place`."""
+    """Return the device of a tensor or of a torch device."""
     return find(place.device.type if isinstance(place, Tensor) else torch.device(place).type)
 
 
-def fastest() -> Device:
-    """Return the accelerator of this machine, or the CPU where there is none."""
-    accelerators = (device for device in DEVICES if device.is_accelerator)
+def fastest(among: Sequence[Device] = DEVICES) -> Device:
+    """Return the first available accelerator `among` the devices, or the CPU where there is none."""
+    accelerators = (device for device in among if device.is_accelerator)
     return next((device for device in accelerators if device.unavailable() is None), CPU)
 
 
@@ -194,15 +196,15 @@ def accelerator_name() -> str:
     return device.name() if device.is_accelerator else "none"
 
 
-def in_use() -> list[Device]:
+def in_use(among: Sequence[Device] = DEVICES) -> list[Device]:
     """Return the devices on which this process may have drawn random numbers."""
-    return [device for device in DEVICES if device.in_use()]
+    return [device for device in among if device.in_use()]
 
 
 @contextmanager
-def random_state_restored() -> Iterator[None]:
-    """Put torch's own generators, on every device in use, back into the states in which they were before."""
-    states = [(device, device.random_state()) for device in in_use()]
+def random_state_restored(among: Sequence[Device] = DEVICES) -> Iterator[None]:
+    """Restore the states of torch's global generators on every device in use afterwards."""
+    states = [(device, device.random_state()) for device in in_use(among)]
     try:
         yield
     finally:
@@ -210,15 +212,25 @@ def random_state_restored() -> Iterator[None]:
             device.set_random_state(state)
 
 
-def launch_method() -> str:
-    """Return asv's `forkserver`, or `spawn` where an accelerator may be in use, which a fork would break, or where
-    the system cannot fork."""
-    return "forkserver" if fastest() is CPU and sys.platform != "win32" else "spawn"
+def launch_method(device: Device | None = None) -> str:
+    """Return asv's launch method beside a `device`, by default the fastest: `forkserver`, or `spawn` beside an
+    accelerator, which a fork would break, and where the system cannot fork."""
+    return "forkserver" if (device or fastest()) is CPU and sys.platform != "win32" else "spawn"
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Return whether `error` says that memory ran out. On a CPU torch raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or says_out_of_memory(str(error))
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Return whether an error printed as `text` says that memory ran out."""
+    return any(words in text.lower() for words in ("out of memory", "memoryerror", "can't allocate memory"))
 
 
 class AllocationCounter(TorchDispatchMode):
-    """Inside, counts the bytes of the tensors that are made: of those alive `now`, and at the `peak`. What an
-    operation allocates for itself and frees before it ends is not seen."""
+    """Inside, count the bytes of new tensors: of those alive `now`, and at the `peak`. Memory that an operation
+    allocates and frees internally is not counted."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What this machine is and what it runs: the provenance of every number. Never a host, user or path."""
+"""The provenance of every number: this machine and its software. Never a host, user or path."""
 
 import platform
 import re
@@ -17,7 +17,7 @@ ROOT = Path(suite.__file__).resolve().parent.parent
 
 
 def provenance(threads: int, duration_s: float) -> dict:
-    """What stands beside every stored number: this machine, and how the number was measured on it."""
+    """The provenance that is stored with every number: this machine, the threads, and the seconds it took."""
     return {**describe(), "threads": threads, "duration_s": round(duration_s, 3)}
 
 
@@ -39,7 +39,7 @@ def describe() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the suite's code, with "dirty" where files differ from it, or where there is no git."""
+    """The commit of the suite's code, with "dirty" where files differ from it; "unknown" where there is no git."""
     git = ["git", "-C", str(ROOT)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
-"""What the suite knows of an optimizer of torch's: its update of many replicas at once, and what momentum is in it.
+"""Stacked forms of torch's optimizers: the update of many replicas at once, and the meaning of momentum.
 
-To add one, write a `Form` and list it in FORMS.
+To add an optimizer, write a `Form` and list it in FORMS.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ Hyperparameters = Mapping[str, Any]
 
 
 class Form:
-    """How one class of torch.optim updates many replicas at once, and what momentum means in it."""
+    """A class of torch.optim: its update of many replicas at once, and the meaning of its momentum."""
 
     name: str
     torch_class: type[torch.optim.Optimizer]
     defaults: Hyperparameters
-    """Every hyperparameter that the stacked form knows, with torch's default."""
+    """Every hyperparameter that the stacked form supports, with torch's default."""
 
     def states(self, hyperparameters: Hyperparameters) -> int:
-        """How many tensors of the parameter's shape the optimizer keeps for each parameter, zero at first."""
+        """Number of tensors of a parameter's shape that the optimizer keeps for it, initially zero."""
         raise NotImplementedError
 
     def step(
@@ -38,40 +38,41 @@ class Form:
     ) -> None:
         """Change `parameter` [R, ...] and `state` in place, as torch does for each of R replicas.
 
-        `learning_rate` is [R, 1, ...]; a hyperparameter is a plain value or, where replicas differ, such a tensor;
-        `updates` [] counts the updates, this one included, in the device's widest float.
+        `learning_rate` is [R, 1, ...]; a hyperparameter is a plain value or, where replicas differ, a tensor of that
+        shape. `updates` [] counts the updates including this one, in the widest float of the device.
         """
         raise NotImplementedError
 
     def momentum(self, hyperparameters: Hyperparameters) -> float | None:
-        """λ, by which a past gradient's weight shrinks from update to update; None where there is no such thing."""
+        """λ, the factor by which the weight of a past gradient shrinks at each update; None where there is none."""
         return None
 
     def with_momentum(self, hyperparameters: Hyperparameters, momentum: float) -> Hyperparameters:
-        """The same with momentum λ in the lecture's form: neither dampened nor Nesterov's."""
+        """Set momentum λ in the lecture's form: without dampening, not Nesterov's."""
         raise NotImplementedError
 
     def scale(self, state: Hyperparameters, hyperparameters: Hyperparameters) -> Tensor | float:
-        """What each coordinate of a step is divided by, from torch's `state` of a parameter after the update."""
+        """The divisor of each coordinate of a step, from torch's `state` of a parameter after the update."""
         return 1.0
 
     def gain(self, hyperparameters: Hyperparameters) -> float:
-        """Sum of the weights of all past gradients: by how much momentum lengthens the steps along a constant one."""
+        """Sum of the weights of all past gradients: the factor by which momentum lengthens the steps along a constant
+        gradient."""
         return 1.0
 
     momentum_symbol = "λ"
     averages = False
     """Whether a step takes the average of past gradients, whose weights add up to 1, and divides it by `scale`."""
     decoupled_weight_decay = False
-    """Whether weight decay shrinks the parameters by itself, instead of adding to the gradient."""
+    """Whether weight decay shrinks the parameters directly, instead of adding to the gradient."""
     adam_rules = False
     """Whether the rate rules for Adam, which change betas and eps, apply."""
     in_words = ""
-    """How torch makes a step of gradients, as a sentence."""
+    """A sentence on how torch computes a step from gradients."""
 
 
 def _zero(hyperparameter: Tensor | float) -> bool:
-    """Whether a hyperparameter is zero for every replica; one given as a tensor is not."""
+    """Whether a hyperparameter is zero for every replica; a tensor never counts as zero."""
     return not isinstance(hyperparameter, Tensor) and hyperparameter == 0
 
 
@@ -112,7 +113,7 @@ class Sgd(Form):
 
 
 class Adam(Form):
-    """Kingma, Ba 2015, algorithm 1."""
+    """Adam (Kingma, Ba 2015, algorithm 1)."""
 
     name = "adam"
     torch_class = torch.optim.Adam
@@ -152,7 +153,7 @@ class Adam(Form):
 
 
 class AdamW(Adam):
-    """Loshchilov, Hutter 2019, algorithm 2."""
+    """AdamW (Loshchilov, Hutter 2019, algorithm 2)."""
 
     name = "adamw"
     torch_class = torch.optim.AdamW

@@ -1,20 +1,25 @@
 """Random streams, each derived from one base seed by name.
 
-A stream's seed is the SHA-256 of the base seed and the stream's names. It never depends on another
-stream's state, so no result depends on the order of work or on how much work ran before.
+A stream's seed is the SHA-256 of the base seed and the stream's names. It never depends on the state of another
+stream, so no result depends on the order of the work or on what ran before.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from suite import devices
+from suite.devices import Device
 
 
 def derive(*names: str | int, base_seed: int = 0) -> int:
-    """Seed in [0, 2**63) of the stream called `names`, for example `derive("shuffle", replica)`."""
+    """Seed in [0, 2**63) of the stream called `names`.
+
+    >>> derive("shuffle", 8, 3) == derive("shuffle", 8, 3, base_seed=0) != derive("shuffle", 8, 4)
+    True
+    """
     text = "/".join(str(name) for name in (base_seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -26,23 +31,24 @@ def generator(*names: str | int, base_seed: int = 0) -> torch.Generator:
 
 @contextmanager
 def torch_seeded(*names: str | int, base_seed: int = 0) -> Iterator[None]:
-    """Inside, torch's own generator runs the stream called `names`, for what takes no other: initial
-    parameters, dropout. Afterwards it is as it was."""
+    """Inside, torch's global generators draw from the stream called `names`: initial parameters and dropout accept no
+    other generator. Their previous states are restored afterwards."""
     with TorchStream(*names, base_seed=base_seed).running():
         yield
 
 
 class TorchStream:
-    """The stream called `names`, for torch's own generators to run now and then."""
+    """The stream called `names`, drawn from torch's global generators in several parts."""
 
-    def __init__(self, *names: str | int, base_seed: int = 0):
+    def __init__(self, *names: str | int, base_seed: int = 0, among: Sequence[Device] = devices.DEVICES):
+        """Runs on those devices `among` the given ones that are in use."""
         self.seed, self.states = derive(*names, base_seed=base_seed), None
-        self.devices = devices.in_use()
+        self.among, self.devices = among, devices.in_use(among)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Inside, torch's own generators go on with this stream; afterwards they are as they were."""
-        with devices.random_state_restored():
+        """Inside, torch's global generators continue this stream. Their previous states are restored afterwards."""
+        with devices.random_state_restored(self.among):
             if self.states is None:
                 for device in self.devices:
                     device.seed(self.seed)

@@ -9,12 +9,12 @@ from tests.conftest import blobs, tiny
 
 
 def parameters_after_one_update(inputs, targets, learning_rate):
-    """theta - eta * mean_i grad loss_i, one example after another, in float64."""
+    """theta - eta * mean_i grad loss_i, one example at a time, in float64."""
     model = tiny().initial_model(0).double()
     parameters = list(model.parameters())
     total = [torch.zeros_like(parameter) for parameter in parameters]
-    for one_input, one_target in zip(inputs.double(), targets, strict=True):
-        loss = tiny().loss(model(one_input[None]), one_target[None])[0]
+    for example, target in zip(inputs.double(), targets, strict=True):
+        loss = tiny().loss(model(example[None]), target[None])[0]
         for part, gradient in zip(total, torch.autograd.grad(loss, parameters), strict=True):
             part += gradient
     return [p.detach() - learning_rate * g / len(inputs) for p, g in zip(parameters, total, strict=True)]
@@ -22,7 +22,7 @@ def parameters_after_one_update(inputs, targets, learning_rate):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 40])
 @pytest.mark.parametrize("backend", BACKENDS.values(), ids=list(BACKENDS))
-def test_an_update_is_a_plain_transcription_of_the_rule(backend, batch_size):
+def test_an_update_equals_a_plain_transcription_of_the_formula(backend, batch_size):
     if reason := backend.unavailable():
         pytest.skip(reason)
     data = blobs()
@@ -33,11 +33,11 @@ def test_an_update_is_a_plain_transcription_of_the_rule(backend, batch_size):
     update(backend, model, tiny().loss, optimizer, inputs.to(dtype).to(device), targets.to(device))
     expected = parameters_after_one_update(inputs, targets, 0.3)
     rounding = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-6}
-    for parameter, wanted in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.detach().cpu().double(), wanted, **rounding)
+    for parameter, expected_parameter in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.detach().cpu().double(), expected_parameter, **rounding)
 
 
-def test_a_second_update_starts_from_a_fresh_gradient():
+def test_an_update_does_not_accumulate_the_gradient_of_the_last_one():
     data, model = blobs(), tiny().initial_model(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     norms = []
@@ -47,42 +47,42 @@ def test_a_second_update_starts_from_a_fresh_gradient():
     assert norms[0] == norms[1]
 
 
-def test_only_an_accelerator_can_be_absent():
+def test_only_an_accelerator_can_be_unavailable():
     assert list(BACKENDS)[:2] == ["sequential", "cpu"]
     assert all(BACKENDS[name].device.is_accelerator for name in list(BACKENDS)[2:])
     assert not SEQUENTIAL.unavailable()
     assert not CPU.unavailable()
 
 
-def test_every_accelerator_has_a_backend_that_takes_whole_batches():
+def test_every_device_has_a_backend_that_computes_whole_batches():
     assert {"cuda", "mps", "xpu"} <= set(BACKENDS)
     for device in devices.DEVICES:
         assert backends.on(device).device is device
         assert backends.on(device).parallel
 
 
-ABSENT, PRESENT = "no such device", None
+UNAVAILABLE, AVAILABLE = "no such device", None
 
 
 @pytest.fixture
 def accelerators(monkeypatch):
-    """`accelerators(cuda=..., mps=...)`: why each of them is absent, or None where it is there."""
+    """`accelerators(cuda=..., mps=...)` sets why each of them is unavailable; None means available."""
 
     def set_reasons(**reasons):
-        monkeypatch.setattr(Accelerator, "unavailable", lambda device: reasons.get(device.type, ABSENT))
+        monkeypatch.setattr(Accelerator, "unavailable", lambda device: reasons.get(device.type, UNAVAILABLE))
 
     return set_reasons
 
 
-def test_training_runs_on_the_fastest_backend_where_none_is_named(accelerators):
+def test_training_runs_on_the_fastest_backend_by_default(accelerators):
     accelerators()
     assert backends.fastest() is CPU
-    accelerators(mps=PRESENT)
+    accelerators(mps=AVAILABLE)
     assert backends.fastest() is BACKENDS["mps"]
 
 
 @pytest.mark.parametrize(
-    ("names", "present", "chosen"),
+    ("names", "available", "chosen"),
     [
         (tuple(BACKENDS), (), "cpu"),
         (tuple(BACKENDS), ("xpu",), "xpu"),
@@ -95,8 +95,10 @@ def test_training_runs_on_the_fastest_backend_where_none_is_named(accelerators):
         (("sequential",), ("cuda",), "cpu"),
     ],
 )
-def test_training_runs_on_the_fastest_named_backend_that_takes_whole_batches(accelerators, names, present, chosen):
-    accelerators(**dict.fromkeys(present, PRESENT))
+def test_training_runs_on_the_fastest_named_backend_that_computes_whole_batches(
+    accelerators, names, available, chosen
+):
+    accelerators(**dict.fromkeys(available, AVAILABLE))
     assert backends.training_backend(names) is BACKENDS[chosen]
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from suite.backends import ACCELERATORS
-from suite.results import METADATA_KEY, Results
+from suite.runs.store import METADATA_KEY, Results
 from tests.command import QUICK, ROOT, TRAINED, assert_refused, call, call_here, suite_command, write_workload
 
 
@@ -267,7 +267,7 @@ def test_a_dry_run_names_every_cell_and_writes_nothing(tmp_path, own_workload):
     assert done.returncode == 0
     assert "update_time · tiny · sequential" in done.stdout
     assert "time unknown" in done.stdout
-    assert "left out" not in done.stdout
+    assert "unavailable" not in done.stdout
     assert not (tmp_path / "results").exists()
 
 
@@ -278,7 +278,7 @@ def test_a_dry_run_says_why_a_named_backend_is_left_out(backend, tmp_path, own_w
     lines = [line for line in done.stdout.splitlines() if f"· {backend.name} ·" in line]
     assert lines
     reason = backend.unavailable()
-    assert all((f"left out, {reason}" in line) == bool(reason) for line in lines)
+    assert all((f"unavailable, {reason}" in line) == bool(reason) for line in lines)
 
 
 def test_a_dry_run_knows_what_is_stored_and_how_long_more_of_it_takes(trained, own_workload):

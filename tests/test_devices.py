@@ -1,4 +1,4 @@
-"""Devices: the CPU as it is, and accelerators by stand-ins, since the machine of a test seldom has one."""
+"""Devices: the CPU, and stand-ins for accelerators, which test machines seldom have."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ from tests.conftest import cuda
 
 
 class StandIn(Accelerator):
-    """An accelerator that is always there, with two generators of its own."""
+    """An accelerator that is always available, with two random generators."""
 
     generators = tuple(torch.Generator() for _ in range(2))
 
@@ -37,11 +37,8 @@ class StandIn(Accelerator):
         return True
 
 
-@pytest.fixture
-def stand_in(monkeypatch):
-    device = StandIn("stand_in", "a stand-in")
-    monkeypatch.setattr(devices, "DEVICES", (CPU, device))
-    return device
+STAND_IN = StandIn("stand_in", "a stand-in")
+PAIR = (CPU, STAND_IN)
 
 
 def test_only_one_file_of_the_suite_names_a_vendor():
@@ -60,7 +57,7 @@ main()
 """
 
 
-def test_a_device_that_is_added_is_listed_with_its_reason():
+def test_an_added_device_is_listed_with_the_reason_why_it_is_unavailable():
     done = subprocess.run([sys.executable, "-c", ADDED], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if "pretended" in line)
@@ -78,7 +75,7 @@ def test_a_device_that_is_added_is_listed_with_its_reason():
         ("xpu", True, None, "no CUDA device on this machine"),
     ],
 )
-def test_the_reason_says_whether_the_machine_or_torch_lacks_the_device(monkeypatch, built, available, tool, reason):
+def test_the_reason_tells_whether_the_machine_or_torch_lacks_the_device(monkeypatch, built, available, tool, reason):
     accelerator = torch.device(built) if built else None
     monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: accelerator)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: available)
@@ -86,7 +83,7 @@ def test_the_reason_says_whether_the_machine_or_torch_lacks_the_device(monkeypat
     assert devices.find("cuda").unavailable() == reason
 
 
-def test_the_cpu_is_always_there():
+def test_the_cpu_is_always_available():
     assert CPU.unavailable() is None
     assert CPU.name() not in ("", "none")
     assert 0 < CPU.free_bytes() <= psutil.virtual_memory().total
@@ -94,22 +91,22 @@ def test_the_cpu_is_always_there():
 
 
 @pytest.mark.parametrize("device", devices.DEVICES, ids=lambda device: device.type)
-def test_a_device_that_is_not_there_has_no_name_and_is_not_in_use(device):
+def test_an_unavailable_device_has_no_name_and_is_not_in_use(device):
     assert (device.name() == "none") == bool(device.unavailable())
     assert not (device.unavailable() and device.in_use())
 
 
-def test_a_device_is_found_by_what_lies_on_it():
+def test_the_device_of_a_tensor_or_of_a_torch_device():
     assert devices.of(torch.zeros(1)) is CPU
     assert devices.of("cpu") is CPU
     assert devices.of(torch.device("cuda", 1)) is devices.find("cuda")
 
 
-def test_an_accelerator_that_is_there_is_the_fastest(stand_in):
-    assert devices.fastest() is stand_in
+def test_an_available_accelerator_is_the_fastest():
+    assert devices.fastest(PAIR) is STAND_IN
 
 
-def test_the_cpu_is_the_fastest_where_it_is_alone(monkeypatch):
+def test_the_cpu_is_the_fastest_without_an_accelerator(monkeypatch):
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     assert devices.fastest() is CPU
 
@@ -117,17 +114,17 @@ def test_the_cpu_is_the_fastest_where_it_is_alone(monkeypatch):
 @pytest.mark.parametrize(
     ("platform", "method"), [("linux", "forkserver"), ("darwin", "forkserver"), ("win32", "spawn")]
 )
-def test_asv_forks_where_there_is_only_the_cpu(monkeypatch, platform, method):
+def test_asv_forks_without_an_accelerator(monkeypatch, platform, method):
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     monkeypatch.setattr("sys.platform", platform)
     assert devices.launch_method() == method
 
 
-def test_asv_does_not_fork_beside_an_accelerator(stand_in):
-    assert devices.launch_method() == "spawn"
+def test_asv_does_not_fork_beside_an_accelerator():
+    assert devices.launch_method(STAND_IN) == "spawn"
 
 
-def test_the_peak_counts_what_is_alive_at_once_and_nothing_from_before():
+def test_the_peak_counts_tensors_alive_at_once_and_none_from_before():
     before = torch.zeros(1000)
 
     def function():
@@ -137,59 +134,60 @@ def test_the_peak_counts_what_is_alive_at_once_and_nothing_from_before():
     assert CPU.peak_bytes(function) == 8000
 
 
-def test_memory_that_the_allocator_has_reserved_is_free_for_more(monkeypatch):
+def test_memory_reserved_by_the_allocator_counts_as_free(monkeypatch):
     for name, value in (("get_memory_info", (100, 1000)), ("memory_reserved", 50), ("memory_allocated", 20)):
         monkeypatch.setattr(f"torch.accelerator.{name}", lambda value=value: value)
     assert devices.find("cuda").free_bytes() == 130
     assert devices.find("mps").free_bytes() > 1000  # the memory of the machine, which the CPU shares
 
 
-def test_where_the_allocator_does_not_count_the_peak_is_that_of_tensors():
+def test_the_peak_is_that_of_tensors_where_the_allocator_does_not_count():
     assert devices.find("mps").peak_bytes(lambda: torch.ones(1000)) == 4000
 
 
 def random_states():
-    return [state for device in devices.DEVICES for state in device.random_state()]
+    return [state for device in PAIR for state in device.random_state()]
 
 
-def assert_equal(some, others):
-    for one, other in zip(some, others, strict=True):
-        assert torch.equal(one, other)
+def assert_equal(states, expected_states):
+    for state, expected in zip(states, expected_states, strict=True):
+        assert torch.equal(state, expected)
 
 
-def test_a_stream_runs_the_generators_of_every_device_in_use(stand_in):
-    """What is drawn in two goes is what is drawn in one, on each device, and what others draw is not disturbed."""
+def test_a_stream_runs_the_generators_of_every_device_in_use():
+    """Two parts give the numbers of one whole on each device, and the previous states are restored."""
 
     def draw(count):
-        return torch.stack([torch.rand(count), *(torch.rand(count, generator=one) for one in stand_in.generators)])
+        generators = STAND_IN.generators
+        return torch.stack([torch.rand(count), *(torch.rand(count, generator=each) for each in generators)])
 
-    stream, parts = seeds.TorchStream("a"), []
+    stream, parts = seeds.TorchStream("a", among=PAIR), []
     for _ in range(2):
         draw(1)
         before = random_states()
         with stream.running():
             parts.append(draw(4))
         assert_equal(random_states(), before)
-    with seeds.TorchStream("a").running():
+    with seeds.TorchStream("a", among=PAIR).running():
         whole = draw(8)
     assert torch.equal(torch.cat(parts, dim=1), whole)
 
 
 def failing(device):
-    with devices.random_state_restored():
+    with devices.random_state_restored(PAIR):
         device.seed(7)
         raise ZeroDivisionError
 
 
-def test_random_states_are_restored_after_an_error(stand_in):
-    for device in devices.DEVICES:
+def test_random_states_are_restored_after_an_error():
+    for device in PAIR:
         before = random_states()
         with pytest.raises(ZeroDivisionError):
             failing(device)
         assert_equal(random_states(), before)
 
 
-def test_seeding_a_device_gives_the_numbers_that_torch_gives():
+def test_seeding_a_device_gives_the_same_numbers_as_torch():
     with devices.random_state_restored():
         torch.manual_seed(5)
         expected = torch.rand(3)
@@ -197,7 +195,7 @@ def test_seeding_a_device_gives_the_numbers_that_torch_gives():
         assert torch.equal(torch.rand(3), expected)
 
 
-def test_sums_are_taken_in_float64_where_the_device_has_it():
+def test_sums_are_in_float64_where_the_device_supports_it():
     widest = {"cpu": torch.float64, "cuda": torch.float64, "mps": torch.float32, "xpu": torch.float64}
     assert {name: devices.find(name).widest_float for name in widest} == widest
 
@@ -208,7 +206,7 @@ def test_the_cpu_captures_no_graphs():
 
 
 @cuda
-def test_a_gpu_has_a_name_and_memory_and_waits():
+def test_a_gpu_has_a_name_and_memory_and_can_be_synchronized():
     device = devices.find("cuda")
     assert device.name() == torch.cuda.get_device_name(0)
     device.synchronize()
@@ -217,7 +215,7 @@ def test_a_gpu_has_a_name_and_memory_and_waits():
 
 
 @cuda
-def test_what_a_gpu_captures_is_done_again_at_each_replay():
+def test_a_gpu_repeats_captured_work_at_each_replay():
     count = torch.zeros((), device="cuda")
     replay = devices.find("cuda").capture(lambda: count.add_(1))
     count.zero_()
@@ -227,7 +225,7 @@ def test_what_a_gpu_captures_is_done_again_at_each_replay():
 
 
 @cuda
-def test_a_stream_draws_the_same_on_a_gpu_whatever_was_drawn_before():
+def test_a_stream_on_a_gpu_does_not_depend_on_earlier_draws():
     torch.zeros(1, device="cuda")
 
     def drawn():

@@ -1,5 +1,5 @@
-"""What touches a device, run on torch's `meta` device, whose tensors have shapes and no values: a tensor left on the
-CPU fails there as it would on a GPU. What reads a value cannot be run there."""
+"""Everything that works on a device, run on torch's `meta` device, whose tensors have shapes and no values: a tensor
+left on the CPU fails there as it would on a GPU. Code that reads a value cannot run there."""
 
 import pytest
 import torch
@@ -9,13 +9,12 @@ from suite import devices
 from suite.advise.timing import Updates
 from suite.backends import Backend, batch_gradient
 from suite.devices import Device
-from suite.instruments import gradient_pass
-from suite.instruments.gradient_noise import batch_gradient as whole_gradient
-from suite.instruments.layer_gradients import FORMULAS, own_parameters
-from suite.instruments.sharpness import LossSurface
+from suite.instruments import LossSurface, gradient_pass
+from suite.instruments import batch_gradient as whole_gradient
+from suite.instruments.layer_gradients import FORMULAS, direct_parameters
 from suite.training.ensemble import Ensemble
 from suite.training.epoch import epoch, loader_batches, resident_batches
-from suite.training.evaluate import chunk_sums
+from suite.training.evaluation import chunk_sums
 from suite.training.lockstep import Examples
 from suite.training.plain import endless_batches
 from suite.training.protocol import EqualEpochs, Protocol
@@ -103,13 +102,13 @@ def ensemble_evaluation(workload):
 
 
 def sums_of(sums: gradient_pass.Sums) -> list[torch.Tensor]:
-    return [value for both in sums.values() for value in both]
+    return [value for pair in sums.values() for value in pair]
 
 
 def gradient_pass_by_formula(workload):
     model = model_of(workload).eval()
     layers = {
-        name: layer for name, layer in model.named_modules() if type(layer) in FORMULAS and own_parameters(layer)
+        name: layer for name, layer in model.named_modules() if type(layer) in FORMULAS and direct_parameters(layer)
     }
     return sums_of(gradient_pass.formula_sums(model, layers, workload.loss, *examples()))
 
@@ -131,7 +130,8 @@ def gradient_of_a_batch(workload):
 
 def loss_surface(workload):
     surface = LossSurface(model_of(workload), workload.loss, *examples())
-    return [surface.value(surface.here), surface.gradient(surface.here), surface.curve(surface.here)]
+    point = surface.parameters
+    return [surface.value(point), surface.gradient(point), surface.hvp(point)]
 
 
 def advisors_updates(workload):
@@ -168,14 +168,14 @@ class Layered(nn.Module):
         self.head = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.ReLU(), nn.Dropout(0.1), nn.Linear(4, 3))
 
     def forward(self, inputs):
-        looked_up = self.embedding((inputs > 0).long()).mean(dim=1)
-        return self.head(looked_up + self.convolution(inputs[:, None]).mean(dim=2))
+        embedded = self.embedding((inputs > 0).long()).mean(dim=1)
+        return self.head(embedded + self.convolution(inputs[:, None]).mean(dim=2))
 
 
 @pytest.mark.parametrize("resplit", [True, False], ids=["own splits", "one split"])
 @pytest.mark.parametrize("model", [network, Layered])
 @paths
-def test_all_that_an_update_or_an_instrument_makes_lies_on_the_device(path, model, resplit):
+def test_every_tensor_of_an_update_or_an_instrument_lies_on_the_device(path, model, resplit):
     results = path(tiny(model=model, resplit=resplit))
     assert results
     assert {result.device.type for result in results} == {"meta"}

@@ -1,4 +1,4 @@
-"""Optimizers: every stacked form against torch's own, update for update, and what is refused."""
+"""Optimizers: every stacked form against the torch optimizer, update by update, and rejected settings."""
 
 import json
 import pickle
@@ -43,12 +43,14 @@ MODELS = {"linear": network, "layer norm": normalised, "convolution": convolutio
 
 
 def rate_of(rate: float, changing: bool, update: int) -> float:
-    """A constant rate, or one that falls to a tenth, and rises again."""
+    """A constant learning rate, or one that falls to a tenth and rises again."""
     return rate * (1 - 0.9 * abs(update % 20 - 10) / 10) if changing else rate
 
 
-def plainly(workload, rate: float, changing: bool, indices: torch.Tensor, replica: int) -> dict[str, torch.Tensor]:
-    """The parameters of one replica after its batches `indices` [UPDATES, B], by torch's own optimizer."""
+def plain_parameters(
+    workload, rate: float, changing: bool, indices: torch.Tensor, replica: int
+) -> dict[str, torch.Tensor]:
+    """The parameters of one replica after its batches `indices` [UPDATES, B], with the torch optimizer."""
     data, model = workload.load(), workload.initial_model(replica)
     optimizer = workload.optimizer.make(model, rate)
     for update, batch in enumerate(indices):
@@ -59,7 +61,9 @@ def plainly(workload, rate: float, changing: bool, indices: torch.Tensor, replic
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def together(workload, rate: float, changing: bool, indices: torch.Tensor, compiled: bool = False) -> Ensemble:
+def trained_ensemble(
+    workload, rate: float, changing: bool, indices: torch.Tensor, compiled: bool = False
+) -> Ensemble:
     """The ensemble of all replicas after their batches `indices` [UPDATES, R, B]."""
     data = workload.load()
     ensemble = Ensemble(workload, range(REPLICAS), rate)
@@ -75,34 +79,33 @@ def together(workload, rate: float, changing: bool, indices: torch.Tensor, compi
 def assert_follows_torch(workload, rate: float, changing: bool, compiled: bool = False) -> None:
     generator = torch.Generator().manual_seed(3)
     indices = torch.randint(40, (UPDATES, REPLICAS, BATCH_SIZE), generator=generator)
-    ensemble = together(workload, rate, changing, indices, compiled)
+    ensemble = trained_ensemble(workload, rate, changing, indices, compiled)
     for replica in range(REPLICAS):
-        alone = plainly(workload, rate, changing, indices[:, replica], replica)
-        for name, expected in alone.items():
-            found = ensemble.parameters[name][replica]
-            assert (found - expected).norm() <= 1e-5 * expected.norm(), (name, replica)
+        plain = plain_parameters(workload, rate, changing, indices[:, replica], replica)
+        for name, expected in plain.items():
+            parameter = ensemble.parameters[name][replica]
+            assert (parameter - expected).norm() <= 1e-5 * expected.norm(), (name, replica)
 
 
 @pytest.mark.parametrize("changing", [False, True], ids=["constant rate", "changing rate"])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_fifty_updates_of_an_ensemble_equal_torchs_own(name, model, changing):
+def test_fifty_updates_of_an_ensemble_equal_those_of_torch(name, model, changing):
     rate, optimizer = OPTIMIZERS[name]
     assert_follows_torch(tiny(model=MODELS[model], optimizer=optimizer), rate, changing)
 
 
 @pytest.mark.parametrize("name", ["momentum, dampening", "adam, weight decay", "adamw, groups"])
-def test_so_do_those_of_a_compiled_one(name):
+def test_fifty_updates_of_a_compiled_ensemble_equal_those_of_torch(name):
     rate, optimizer = OPTIMIZERS[name]
     assert_follows_torch(tiny(optimizer=optimizer), rate, changing=True, compiled=True)
 
 
-def test_another_weight_decay_is_seen():
-    """The comparison can fail: the ensemble steps by another weight decay than torch."""
+def test_the_comparison_detects_a_different_weight_decay():
     workload = tiny(optimizer=adamw(weight_decay=0.3))
     indices = torch.randint(40, (UPDATES, REPLICAS, BATCH_SIZE), generator=torch.Generator().manual_seed(3))
-    ensemble = together(tiny(optimizer=adamw(weight_decay=0.299)), 0.01, False, indices)
-    expected = plainly(workload, 0.01, False, indices[:, 0], 0)["0.weight"]
+    ensemble = trained_ensemble(tiny(optimizer=adamw(weight_decay=0.299)), 0.01, False, indices)
+    expected = plain_parameters(workload, 0.01, False, indices[:, 0], 0)["0.weight"]
     assert (ensemble.parameters["0.weight"][0] - expected).norm() > 1e-5 * expected.norm()
 
 
@@ -111,14 +114,14 @@ def test_every_form_is_compared():
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
-def test_names_and_defaults_are_torchs(form):
+def test_names_and_defaults_are_those_of_torch(form):
     optimizer = Optimizer.of(form.torch_class)
     (group,) = optimizer.make(network(), 0.1).param_groups
     assert optimizer.form is form
     assert {name: group[name] for name in form.defaults} == dict(form.defaults)
 
 
-def test_a_class_of_torchs_is_the_same_as_its_short_name():
+def test_a_torch_class_equals_its_short_name():
     assert Optimizer.of(torch.optim.SGD, momentum=0.9) == sgd(momentum=0.9)
     assert Optimizer.of(torch.optim.Adam) == adam()
     assert Optimizer.of(torch.optim.AdamW, weight_decay=0.1) == adamw(weight_decay=0.1)
@@ -131,7 +134,7 @@ def local() -> type[torch.optim.Optimizer]:
     return Own
 
 
-REFUSED = {
+REJECTED = {
     "a beta of 1": (lambda: adamw(betas=(0.9, 1.0)), "optimizer AdamW: Invalid beta parameter at index 1: 1.0"),
     "a negative weight decay": (lambda: adam(weight_decay=-1.0), "Invalid weight_decay value: -1.0"),
     "a negative momentum": (lambda: sgd(momentum=-0.1), "Invalid momentum value: -0.1"),
@@ -140,7 +143,7 @@ REFUSED = {
         "with momentum 1.0 the movement grows without end: give less than 1",
     ),
     "Nesterov without momentum": (lambda: sgd(nesterov=True), "Nesterov momentum requires a momentum"),
-    "no number": (lambda: sgd(momentum=float("nan")), "momentum is nan: give a finite number"),
+    "a momentum that is NaN": (lambda: sgd(momentum=float("nan")), "momentum is nan: give a finite number"),
     "a tensor": (lambda: sgd(weight_decay=torch.tensor(0.1)), "weight_decay is a Tensor: give a number"),
     "an unknown name": (lambda: Optimizer.of(torch.optim.Adagrad, beta=0.9), "unexpected keyword argument 'beta'"),
     "a learning rate": (lambda: Optimizer.of(torch.optim.Adagrad, lr=0.1), "leave out lr"),
@@ -155,23 +158,22 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_torch_refuses_is_refused_in_one_line(what):
-    make, words = REFUSED[what]
-    with pytest.raises(UserError) as refused:
+@pytest.mark.parametrize(("make", "message"), REJECTED.values(), ids=REJECTED)
+def test_wrong_settings_are_rejected_in_one_line(make, message):
+    with pytest.raises(UserError) as error:
         make()
-    assert words in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_it_is_the_same_value_in_another_process_and_from_a_file(name):
+def test_an_optimizer_is_equal_after_pickling_and_from_its_key_fields(name):
     optimizer = OPTIMIZERS[name][1]
     assert pickle.loads(pickle.dumps(optimizer)) == optimizer
     assert Optimizer.from_key_fields(json.loads(json.dumps(optimizer.key_fields()))) == optimizer
 
 
-def test_groups_are_torchs():
+def test_groups_become_parameter_groups_of_torch():
     optimizer = adamw(weight_decay=0.3).group("0.*", lr_scale=0.5).group("*.bias", weight_decay=0)
     rest, first, biases = optimizer.make(network(), 0.1).param_groups
     assert [len(group["params"]) for group in (rest, first, biases)] == [1, 2, 1]
@@ -179,7 +181,7 @@ def test_groups_are_torchs():
     assert [group["weight_decay"] for group in (rest, first, biases)] == [0.3, 0.3, 0.0]
 
 
-def test_any_other_class_is_made_as_given_and_has_no_stacked_form():
+def test_an_unknown_class_is_constructed_as_given_and_has_no_stacked_form():
     optimizer = Optimizer.of(torch.optim.Adadelta, rho=0.8, weight_decay=0.5)
     made = optimizer.make(network(), 0.01)
     assert type(made) is torch.optim.Adadelta
@@ -199,8 +201,9 @@ def test_any_other_class_is_made_as_given_and_has_no_stacked_form():
     ],
     ids=str,
 )
-def test_momentum_and_how_far_it_carries_along_a_constant_gradient(optimizer, momentum, gain):
-    """The last step of a long training with a constant gradient of 1, over the first."""
+def test_the_momentum_gain_is_the_ratio_of_the_last_to_the_first_step_along_a_constant_gradient(
+    optimizer, momentum, gain
+):
     assert optimizer.momentum == momentum
     assert optimizer.momentum_gain == pytest.approx(gain)
     parameter = nn.Linear(1, 1, bias=False).double()
@@ -218,7 +221,7 @@ def test_dampening_shortens_the_steps_that_momentum_lengthens():
     assert sgd(momentum=0.9, dampening=0.5).momentum_gain == pytest.approx(5)
 
 
-def test_the_other_defaults_of_a_class_without_a_stacked_form_are_part_of_its_key():
+def test_the_defaults_of_a_class_without_a_stacked_form_are_part_of_its_key():
     adadelta = Optimizer.of(torch.optim.Adadelta, rho=0.8)
     assert {"eps", "weight_decay"} <= dict(adadelta.defaults).keys()
     assert not {"lr", "rho"} & dict(adadelta.defaults).keys()
@@ -236,7 +239,7 @@ def test_with_momentum_is_the_lectures_form():
     assert adamw().group("*.bias", betas=(0.5, 0.9)).momentum is None
 
 
-def test_it_says_what_differs_from_the_defaults():
+def test_the_text_has_the_hyperparameters_that_differ_from_the_defaults():
     assert str(sgd()) == "SGD"
     assert str(adamw(betas=(0.9, 0.95), weight_decay=0.1)) == "AdamW, betas 0.9 and 0.95, weight_decay 0.1"
     assert (
@@ -245,12 +248,12 @@ def test_it_says_what_differs_from_the_defaults():
     )
 
 
-def test_a_wrong_optimizer_stops_a_run_before_anything_is_measured():
+def test_a_workload_rejects_the_name_of_an_optimizer():
     with pytest.raises(UserError, match="optimizer is 'adam': give one of"):
         tiny(optimizer="adam")
 
 
-def test_plain_values_alone_make_the_key():
+def test_the_key_consists_of_plain_values():
     fields = adamw(weight_decay=0.1).group("*.bias", weight_decay=0).key_fields()
     assert fields == {
         "name": "adamw",

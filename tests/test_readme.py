@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from suite.claims import all_claims
+from suite.report.as_json import write_json
 from suite.report.sections import sections
-from suite.report.table import table, write_tables
-from suite.results import Results
+from suite.report.table import write_tables
+from suite.runs.store import Results
 from tests.command import README, README_WORKLOAD, ROOT, call, call_here
 
 REFERENCE = ROOT / "results" / "reference" / "cpu-2-cores"
@@ -54,8 +55,10 @@ def lines_of(text: str) -> list[list[str]]:
 
 
 def test_the_tables_of_the_reference_results_are_what_comes_of_their_cells(tmp_path):
-    write_tables(table(sections(Results(REFERENCE))), tmp_path)
-    for name in ("table.csv", "table.md"):
+    analysed = sections(Results(REFERENCE))
+    write_tables(analysed, tmp_path)
+    write_json(analysed, tmp_path)
+    for name in ("table.csv", "table.md", "report.json"):
         assert (tmp_path / name).read_text() == (REFERENCE / "report" / name).read_text()
 
 
@@ -66,7 +69,7 @@ def test_the_table_is_that_of_the_reference_results():
         (REFERENCE / "report" / "table.md").read_text()
     ):
         reported.setdefault((title, small, large, backend), {})[workload] = f"{verdict} {effect}"
-    shown = lines_of(README.partition("## Two commands")[0])
+    shown = lines_of(README.partition("## What it measures")[0])
     assert {tuple(line[:4]) for line in shown} == {row for row in reported if row[3] != "cuda"}
     for *row, digits, mnist in (line if len(line) == 6 else [*line, ""] for line in shown):
         assert reported[tuple(row)] == {"digits": digits} | ({"mnist": mnist} if mnist else {})

@@ -1,1 +1,1 @@
-"""The gate: is a commit slower than another, or does it find something else? `python -m benchmarks.gate BASE`."""
+"""The gate: is a commit slower than its base, or do its findings differ? `python -m benchmarks.gate BASE`."""

@@ -1,7 +1,7 @@
 """`python -m benchmarks.gate BASE [HEAD]`: whether HEAD, or the working tree, is worse than the commit where it left
 BASE.
 
-Exit code 0: no regression; 1: a regression; 2: it could not be measured. The last line says which.
+Exit code 0: no regression; 1: a regression; 2: it could not be measured. The last line says so in words.
 """
 
 import argparse
@@ -26,9 +26,9 @@ def compare(base: str, head: str | None, root: Path, scratch: Path) -> list:
     with worktrees(commits, root, scratch) as trees:
         sides = build(trees, scratch)
     print(f"gate: built both after {time.monotonic() - began:.0f} s", flush=True)
-    found = findings(sides, scratch)
+    rows = findings(sides, scratch)
     print(f"gate: findings after {time.monotonic() - began:.0f} s", flush=True)
-    return found + ratios(sides, scratch, began + LIMIT_S)
+    return rows + ratios(sides, scratch, began + LIMIT_S)
 
 
 def gate(base: str, head: str | None, root: Path) -> int:

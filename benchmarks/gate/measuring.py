@@ -16,21 +16,22 @@ from typing import TextIO
 from benchmarks.gate.watched import FINDINGS, PACKAGE, RATIOS
 
 BLOCK = 8
-"""Readings of each ratio between two looks at standard input."""
+"""Readings of each ratio per line of standard input."""
 
 
 def tracks(module: ModuleType) -> Iterator[tuple[str, Callable]]:
-    """Name and function of each number that a module of benchmarks tracks, with its parameters as asv has them."""
+    """Yield the name and the function of each number that a module of benchmarks tracks, with its parameters as in
+    asv."""
     for name, track in vars(module).items():
         if name.startswith("track_"):
-            about = name.removeprefix("track_").replace("_", " ")
+            title = name.removeprefix("track_").replace("_", " ")
             for values in itertools.product(*getattr(track, "params", ())):
-                yield ", ".join([about, *values]), partial(track, *values)
+                yield ", ".join([title, *values]), partial(track, *values)
 
 
-def found(modules: list[ModuleType]) -> Iterator[dict]:
-    """An entry for each track: its `name`, `unit` and tolerances with its `value`, or with why there is none:
-    `skipped` where the track itself declines, `failed` where it raises."""
+def entries(modules: list[ModuleType]) -> Iterator[dict]:
+    """Yield an entry for each track: its `name`, `unit` and tolerances with its `value`, or with the reason why there
+    is none: `skipped` where the track itself declines, `failed` where it raises."""
     for module in modules:
         for name, measure in tracks(module):
             track = measure.func
@@ -45,25 +46,26 @@ def found(modules: list[ModuleType]) -> Iterator[dict]:
 
 
 def findings(answers: TextIO) -> None:
-    print(json.dumps(list(found([import_module(name) for name in FINDINGS]))), file=answers, flush=True)
+    print(json.dumps(list(entries([import_module(name) for name in FINDINGS]))), file=answers, flush=True)
 
 
 def ratios(answers: TextIO) -> None:
-    """Make every pair, answer with their names, and then each line of input with a block of readings of each."""
+    """Make every pair, answer with their names, and then answer each line of input with a block of readings of
+    each."""
     module = import_module(RATIOS)
-    taking = {name: iter(module.Readings(make())) for name, make in module.PAIRS.items()}
-    print(json.dumps(list(taking)), file=answers, flush=True)
+    readings = {name: iter(module.Readings(make())) for name, make in module.PAIRS.items()}
+    print(json.dumps(list(readings)), file=answers, flush=True)
     for _ in sys.stdin:
-        blocks = {name: [] for name in taking}
+        blocks = {name: [] for name in readings}
         for _ in range(BLOCK):
-            for name, readings in taking.items():
-                blocks[name].append(next(readings))
+            for name, of_pair in readings.items():
+                blocks[name].append(next(of_pair))
         print(json.dumps(blocks), file=answers, flush=True)
 
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else is printed goes to the log
+    os.dup2(2, 1)  # all further output goes to the log
     print(json.dumps(os.path.dirname(import_module(PACKAGE).__file__)), file=answers, flush=True)
     {"findings": findings, "ratios": ratios}[sys.argv[1]](answers)
 

@@ -1,7 +1,7 @@
-"""Whether the gate finds what it should: `python -m benchmarks.gate.planted [NAME ...] [--times N] [--burning]`.
+"""Test the gate on planted regressions: `python -m benchmarks.gate.planted [NAME ...] [--times N] [--burning]`.
 
 Plants each change into the working tree's commit, one after another, runs the gate on it, and compares the exit code
-with the one that is due.
+with the expected one.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from benchmarks.gate.sides import snapshot, worktrees
 
 @dataclass(frozen=True)
 class Planted:
-    """A text of a file that is replaced, and the exit code that is due."""
+    """The replacement of a text in a file, and the exit code that the gate should end with."""
 
-    due: int
+    expected_code: int
     file: str
     old: str
     new: str
@@ -43,8 +43,8 @@ SLOWER_UPDATE = f"""\
 COMPILED = "    if no_compiler():\n        return None\n"
 MEAN_GRADIENT = "    loss(model(inputs), targets).mean().backward()\n"
 ENSEMBLES_LOSS = "workload.loss(outputs, targets).mean(), buffers"
-RESIDENT_ORDER = "order = drawn(len(inputs), generator, with_replacement)"
-ENSEMBLES_ORDER = "drawn(self.count, one, protocol.with_replacement)"
+RESIDENT_ORDER = "order = epoch_indices(len(inputs), generator, with_replacement)"
+ENSEMBLES_ORDER = "epoch_indices(self.count, generator, protocol.with_replacement)"
 EVALUATION = "    was_training = model.training\n    model.eval()\n"
 ENSEMBLES_EVALUATION = "    model = workload.initial_model(0).eval()\n"
 
@@ -63,7 +63,7 @@ PLANTED = {
         REGRESSION, "suite/training/lockstep.py", ENSEMBLES_ORDER, f"{ENSEMBLES_ORDER}.clamp(min=1)"
     ),
     "evaluation": Planted(
-        REGRESSION, "suite/training/evaluate.py", EVALUATION, EVALUATION.replace("model.eval()", "model.train()")
+        REGRESSION, "suite/training/evaluation.py", EVALUATION, EVALUATION.replace("model.eval()", "model.train()")
     ),
     "ensemble's evaluation": Planted(
         REGRESSION,
@@ -75,7 +75,7 @@ PLANTED = {
     "import": Planted(NO_VERDICT, "suite/training/update.py", "import torch", "import torch_that_is_not_there"),
 }
 TIMED = ("nothing", "slower update", "eager ensemble")
-"""Worth repeating: the others come out the same every time."""
+"""Worth repeating: the result of every untimed change is the same every time."""
 
 
 def plant(planted: Planted, commit: str, root: Path, scratch: Path) -> str:
@@ -84,7 +84,7 @@ def plant(planted: Planted, commit: str, root: Path, scratch: Path) -> str:
         file = trees["planted"] / planted.file
         text = file.read_text()
         if planted.old and text.count(planted.old) != 1:
-            sys.exit(f"{planted.file} does not hold once what is to be replaced: {planted.old!r}")
+            sys.exit(f"{planted.file} must hold the text to be replaced exactly once: {planted.old!r}")
         file.write_text(text.replace(planted.old, planted.new, 1))
         return snapshot(trees["planted"], scratch)
 
@@ -103,7 +103,7 @@ def burning():
 
 
 def repeat(names: Sequence[str], times: int, burn: bool, root: Path) -> bool:
-    """Whether every gate ended as is due; the last lines say how often."""
+    """Whether every gate ended with the expected code; the last lines count how often."""
     with tempfile.TemporaryDirectory(prefix="planted-") as scratch:
         commit = snapshot(root, Path(scratch))
     codes = {}
@@ -113,10 +113,11 @@ def repeat(names: Sequence[str], times: int, burn: bool, root: Path) -> bool:
                 codes.setdefault(name, []).append(run_gate(name, commit, root))
                 if burner:
                     burner.kill()
-    for name, found in codes.items():
-        due = PLANTED[name].due
-        print(f"planted: {name}: exit code {due} is due, {found.count(due)} of {len(found)} times: {found}")
-    return all(code == PLANTED[name].due for name, found in codes.items() for code in found)
+    expected = {name: PLANTED[name].expected_code for name in codes}
+    for name, ended in codes.items():
+        count = f"{ended.count(expected[name])} of {len(ended)} times"
+        print(f"planted: {name}: exit code {expected[name]} expected, {count}: {ended}")
+    return all(code == expected[name] for name, ended in codes.items() for code in ended)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The processes in which a side is measured, as the gate sees them."""
+"""The processes that measure a side, from the gate's end."""
 
 import json
 import os
@@ -13,18 +13,18 @@ from benchmarks.gate.sides import CouldNotMeasure, Side, last_line
 from benchmarks.gate.watched import PACKAGE
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
-LONGEST_ANSWER_S = 120
-"""After which a process is given up."""
+MAX_ANSWER_S = 120
+"""Seconds after which a process is given up."""
 
 
 class Process:
-    """Measures the findings or the ratios (`what`) of a side: `benchmarks.gate.measuring` beside the side's PACKAGE.
+    """Measures a side by the `task` "findings" or "ratios": `benchmarks.gate.measuring` beside the side's PACKAGE.
 
-    To be used in a `with`, at whose end it ends.
+    A context manager, which ends the process.
     """
 
-    def __init__(self, side: Side, what: str, scratch: Path):
-        self.side, self.what, self.given_up = side, what, False
+    def __init__(self, side: Side, task: str, scratch: Path):
+        self.side, self.task, self.given_up = side, task, False
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         environment = {
             **os.environ,
@@ -32,7 +32,7 @@ class Process:
             "TORCHINDUCTOR_CACHE_DIR": str(scratch / "compiled"),
             "OMP_NUM_THREADS": "1",
         }
-        command = [sys.executable, "-P", "-m", "benchmarks.gate.measuring", what]
+        command = [sys.executable, "-P", "-m", "benchmarks.gate.measuring", task]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log, "text": True}
         self.process = subprocess.Popen(command, **pipes, env=environment, cwd=scratch)
 
@@ -45,27 +45,27 @@ class Process:
         self.log.close()
 
     def ask(self) -> None:
-        """Have it take another block of ratios."""
+        """Request another block of ratios."""
         try:
             print(file=self.process.stdin, flush=True)
         except OSError:
             self._fail()
 
     def answer(self):
-        """Its next answer. Raises CouldNotMeasure where none comes, with the last that it said."""
-        late = threading.Timer(LONGEST_ANSWER_S, self._give_up)
-        late.start()
+        """Its next answer. Raises CouldNotMeasure where none comes, with the last line of its log."""
+        timer = threading.Timer(MAX_ANSWER_S, self._give_up)
+        timer.start()
         line = self.process.stdout.readline()
-        late.cancel()
+        timer.cancel()
         if not line:
             self._fail()
         return json.loads(line)
 
     def ready(self) -> None:
-        """Raises CouldNotMeasure where it measures another PACKAGE than the side's."""
-        measured = Path(self.answer())
-        if measured != self.side.folder / PACKAGE:
-            raise CouldNotMeasure(f"{self.side.name}: {measured} was imported instead of the built {PACKAGE}")
+        """Raise CouldNotMeasure where it measures another PACKAGE than the side's."""
+        imported = Path(self.answer())
+        if imported != self.side.folder / PACKAGE:
+            raise CouldNotMeasure(f"{self.side.name}: {imported} was imported instead of the built {PACKAGE}")
 
     def _give_up(self) -> None:
         self.given_up = True
@@ -74,14 +74,14 @@ class Process:
     def _fail(self) -> None:
         code = self.process.wait()
         self.log.seek(0)
-        said = self.log.read()
-        print(said, file=sys.stderr)
-        why = f"no answer within {LONGEST_ANSWER_S} s" if self.given_up else last_line(said)
-        raise CouldNotMeasure(f"{self.side.name}: {self.what} failed with exit code {code}: {why}")
+        log = self.log.read()
+        print(log, file=sys.stderr)
+        reason = f"no answer within {MAX_ANSWER_S} s" if self.given_up else last_line(log)
+        raise CouldNotMeasure(f"{self.side.name}: {self.task} failed with exit code {code}: {reason}")
 
 
 def yardstick(scratch: Path) -> Path:
-    """A folder that holds this package and nothing else, the same for both sides."""
+    """A folder with this package alone, the same for both sides."""
     folder = scratch / "yardstick"
     if not folder.exists():
         shutil.copytree(BENCHMARKS, folder / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))

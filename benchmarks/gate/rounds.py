@@ -1,4 +1,4 @@
-"""The measuring: findings of both sides side by side, then ratios in rounds."""
+"""Measure both sides: their findings at the same time, then their ratios in rounds."""
 
 import time
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from benchmarks.gate.process import Process
 from benchmarks.gate.sides import Side
 
 BLOCKS = 5
-"""Turns that each process of a round gets."""
-LEAST, ENOUGH, MOST = 3, 5, 12
-"""Rounds: as few where time runs out, as few where every threshold is at its floor, and never more."""
+"""Turns of each process in a round."""
+MIN_ROUNDS, ENOUGH_ROUNDS, MAX_ROUNDS = 3, 5, 12
+"""At least where time runs out, at least where every threshold is at its floor, and at most."""
 
 Rounds = dict[str, list[tuple[float, float, float]]]
-"""By ratio's name: its logarithm in base, head and base again, round after round."""
+"""By the ratio's name: its logarithm in base, head and base again, round after round."""
 
 
 def findings(sides: Sequence[Side], scratch: Path) -> list[Row]:
-    """Each side's findings, at the same time: nothing is timed."""
+    """The findings of both sides, measured at the same time: nothing is timed."""
     with ExitStack() as stack:
         processes = [stack.enter_context(Process(side, "findings", scratch)) for side in sides]
         for process in processes:
@@ -29,41 +29,42 @@ def findings(sides: Sequence[Side], scratch: Path) -> list[Row]:
 
 
 def ratios(sides: Sequence[Side], scratch: Path, until: float) -> list[Row]:
-    """Rounds until every threshold is at its floor, or no other would end before `until` (as time.monotonic). When
-    to stop is seen from the spread alone, never from the change."""
-    taken: Rounds = {}
+    """Measure rounds until every threshold is at its floor, or until another round would end after `until` (as
+    time.monotonic). The stopping rule depends on the spread alone, never on the change."""
+    by_ratio: Rounds = {}
     count = 0
-    while count < MOST:
+    while count < MAX_ROUNDS:
         began = time.monotonic()
         for name, logs in one_round(sides, scratch).items():
-            taken.setdefault(name, []).append(logs)
+            by_ratio.setdefault(name, []).append(logs)
         count += 1
         ended = time.monotonic()
         late = ended + (ended - began) > until
         print(f"gate: round {count} of ratios in {ended - began:.0f} s", flush=True)
-        if count >= LEAST and (late or (count >= ENOUGH and settled(taken))):
+        if count >= MIN_ROUNDS and (late or (count >= ENOUGH_ROUNDS and at_floor(by_ratio))):
             break
-    return [judge_ratio(name, "x frozen", rounds, len(taken)) for name, rounds in taken.items()]
+    return [judge_ratio(name, "x frozen", rounds, len(by_ratio)) for name, rounds in by_ratio.items()]
 
 
-def settled(taken: Rounds) -> bool:
-    return all(change_of(rounds, len(taken)).threshold <= FLOOR for rounds in taken.values())
+def at_floor(by_ratio: Rounds) -> bool:
+    """Whether the threshold of every ratio is at its floor."""
+    return all(change_of(rounds, len(by_ratio)).threshold <= FLOOR for rounds in by_ratio.values())
 
 
 def one_round(sides: Sequence[Side], scratch: Path) -> dict[str, tuple[float, float, float]]:
-    """Fresh processes of base, head and base again, which start side by side and then take turns: the logarithm of
-    each ratio in each."""
+    """The logarithm of each ratio in new processes of base, head and base again, which start together and then take
+    turns."""
     base, head = sides
     with ExitStack() as stack:
-        three = [stack.enter_context(Process(side, "ratios", scratch)) for side in (base, head, base)]
-        for process in three:
+        processes = [stack.enter_context(Process(side, "ratios", scratch)) for side in (base, head, base)]
+        for process in processes:
             process.ready()
-        (names, *_) = [process.answer() for process in three]
-        readings = [{name: [] for name in names} for _ in three]
+        (names, *_) = [process.answer() for process in processes]
+        readings = [{name: [] for name in names} for _ in processes]
         for block in range(BLOCKS):
             for turn in range(3):
-                at = (block + turn) % 3
-                three[at].ask()
-                for name, some in three[at].answer().items():
-                    readings[at][name] += some
-    return {name: tuple(log_ratio(of[name]) for of in readings) for name in names}
+                index = (block + turn) % 3
+                processes[index].ask()
+                for name, of_block in processes[index].answer().items():
+                    readings[index][name] += of_block
+    return {name: tuple(log_ratio(of_process[name]) for of_process in readings) for name in names}

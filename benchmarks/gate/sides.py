@@ -1,4 +1,4 @@
-"""The two sides that are compared: each a commit, checked out as a worktree, and built in the gate's environment."""
+"""The two sides of the comparison: each a commit, checked out as a worktree, and built in the gate's environment."""
 
 import os
 import subprocess
@@ -11,23 +11,24 @@ from pathlib import Path
 
 
 class CouldNotMeasure(Exception):
-    """Why there is no verdict, in one line."""
+    """The reason why there is no verdict, in one line."""
 
 
 @dataclass(frozen=True)
 class Side:
     name: str
     folder: Path
-    """Holds the package as it would be installed."""
+    """Holds the package as pip would install it."""
 
 
-def last_line(said: str) -> str:
-    *_, last = ["it said nothing", *said.strip().splitlines()]
+def last_line(output: str) -> str:
+    """The last line of a process's `output`."""
+    *_, last = ["no message", *output.strip().splitlines()]
     return last
 
 
 def git(*arguments: str, at: Path, **environment: str) -> str:
-    """What git prints. Raises CouldNotMeasure with what it says."""
+    """The output of git. Raises CouldNotMeasure with git's own message."""
     command = ["git", "-C", str(at), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
@@ -39,20 +40,20 @@ def git(*arguments: str, at: Path, **environment: str) -> str:
 
 
 def snapshot(root: Path, scratch: Path) -> str:
-    """The working tree at `root` as a commit of no branch: HEAD itself where nothing differs from it, else one made
-    beside git's own index, with every file that git does not ignore."""
+    """The working tree at `root` as a commit of no branch: HEAD itself where nothing differs from it, else a commit
+    made without touching git's own index, with every file that git does not ignore."""
     if not git("status", "--porcelain", at=root):
         return git("rev-parse", "HEAD", at=root)
     index = {"GIT_INDEX_FILE": str(scratch / "index")}
     git("read-tree", "HEAD", at=root, **index)
     git("add", "--all", at=root, **index)
     tree = git("write-tree", at=root, **index)
-    who = ("-c", "user.name=gate", "-c", "user.email=gate@localhost")
-    return git(*who, "commit-tree", tree, "-p", "HEAD", "-m", "Working tree", at=root)
+    author = ("-c", "user.name=gate", "-c", "user.email=gate@localhost")
+    return git(*author, "commit-tree", tree, "-p", "HEAD", "-m", "Working tree", at=root)
 
 
 def common_commit(base: str, head: str, root: Path) -> str:
-    """The commit at which `head` left `base`: what base did since is not head's doing."""
+    """The commit at which `head` left `base`: later commits of base are not head's doing."""
     for name in (base, head):
         git("rev-parse", "--verify", f"{name}^{{commit}}", at=root)
     try:
@@ -63,7 +64,7 @@ def common_commit(base: str, head: str, root: Path) -> str:
 
 @contextmanager
 def worktrees(commits: dict[str, str], root: Path, scratch: Path) -> Iterator[dict[str, Path]]:
-    """A worktree in `scratch` for each name and commit; gone afterwards."""
+    """A worktree in `scratch` for each name and commit, removed afterwards."""
     trees = {name: scratch / f"{name}-tree" for name in commits}
     try:
         for name, commit in commits.items():
@@ -83,13 +84,13 @@ def build(trees: dict[str, Path], scratch: Path) -> list[Side]:
         name: subprocess.Popen([*pip, "--wheel-dir", str(scratch / f"{name}-wheel"), str(tree)], **pipes)
         for name, tree in trees.items()
     }
-    said = {name: process.communicate()[1] for name, process in building.items()}
+    stderr = {name: process.communicate()[1] for name, process in building.items()}
     sides = []
     for name, process in building.items():
         wheels = list((scratch / f"{name}-wheel").glob("*.whl"))
         if process.returncode or len(wheels) != 1:
-            print(said[name], file=sys.stderr)
-            raise CouldNotMeasure(f"{name} does not build: {last_line(said[name])}")
+            print(stderr[name], file=sys.stderr)
+            raise CouldNotMeasure(f"{name} does not build: {last_line(stderr[name])}")
         with zipfile.ZipFile(wheels[0]) as wheel:
             wheel.extractall(scratch / name)
         sides.append(Side(name, scratch / name))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from benchmarks.gate.judge import FAILURES, FASTER, REGRESSIONS, Row
 
 LOG_COLUMNS = 160
-HEADINGS = ("what", "base", "head", "change", "threshold", "how sure", "verdict")
+HEADINGS = ("number", "base", "head", "change", "threshold", "confidence", "verdict")
 STYLES = dict.fromkeys(REGRESSIONS, "bold red") | dict.fromkeys(FAILURES, "bold yellow") | {FASTER: "green"}
 
 

@@ -1,1 +1,1 @@
-"""Which batch size should be used here: measured, predicted, recommended, and then checked."""
+"""Recommend a batch size for a workload on this machine: measure, predict, choose, then check the choice."""

@@ -1,271 +1,201 @@
-"""An advice in five lines of plain words, and as JSON."""
+"""A recommendation in five lines of plain words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import pandas as pd
 
-from suite.advise.advisor import Advice
-from suite.advise.measured import fit, half_performance, in_trainings, run
-from suite.advise.memory import in_words
-from suite.advise.prediction import Curve
-from suite.advise.verification import Checked
-from suite.claims.drawing import seconds, thousands, three_digits
-
-ANSWER = "advice.json"
-"""The file that holds `to_dict`."""
+from suite.advise.advisor import Recommendation
+from suite.advise.measurements import fit, half_performance, loop_overhead, successful
+from suite.advise.memory import with_unit
+from suite.advise.prediction import Prediction
+from suite.advise.verification import Check
+from suite.formatting import bounds, listed, seconds, thousands, three_digits, with_bounds
 
 
-def lines(advice: Advice, target_loss: float) -> list[str]:
-    """The answer in words: five lines, or fewer where there is nothing to recommend."""
-    if advice.status == "out_of_memory":
-        return [f"No batch size fits into memory, not even one example: {advice.timings[0].reason}."]
-    if advice.status == "reached_at_start":
-        return [f"No advice: the training loss is {target_loss:g} or less before any update: lower `target_loss`."]
-    if advice.status == "target_not_reached":
-        return [_not_reached(advice, target_loss), _limit(advice) or f"{_rests_on_times(advice)}."]
+def lines(recommendation: Recommendation, target_loss: float) -> list[str]:
+    """The answer in words: five lines, or fewer where there is no choice."""
+    if recommendation.status == "out_of_memory":
+        return [f"No batch size fits into memory, not even one example: {recommendation.timings[0].reason}."]
+    if recommendation.status == "reached_at_start":
+        return [
+            f"No recommendation: the training loss is at most {target_loss:g} before the first update. Lower "
+            "`target_loss`."
+        ]
+    if recommendation.status == "target_not_reached":
+        limit = _memory_limit(recommendation) or f"The update time is {_update_times(recommendation)}."
+        return [_not_reached(recommendation, target_loss), limit]
     return [
-        _fastest(advice, target_loss),
-        _cheapest(advice),
-        _range(advice),
-        _rests_on(advice),
-        _verification(advice),
+        _fastest(recommendation, target_loss),
+        _cheapest(recommendation),
+        _range(recommendation),
+        _evidence(recommendation),
+        _verification(recommendation),
     ]
 
 
-def _rate(advice: Advice, size: int) -> float:
-    return learning_rates(advice)[size]
-
-
-def learning_rates(advice: Advice) -> dict[int, float]:
-    """A rate that was run for each batch size: the one it was trained with, or else, of all rates that were tried,
-    the nearest to the one predicted."""
-    rates = {size: trained.learning_rate for size, trained in advice.last_trained.items()}
-    if advice.refined:
-        rates[advice.refined.batch_size] = advice.refined.learning_rate
-    run = {rate for trained in advice.curve.trained for rate in trained.rates}
-    for size, wanted in advice.table["learning_rate"].items():
-        rates.setdefault(size, min(run, key=lambda rate: abs(math.log(rate / wanted))))
+def learning_rates(recommendation: Recommendation) -> dict[int, float]:
+    """A measured learning rate for each batch size: that of its run, or else, of all rates that were tried, the one
+    nearest to the predicted rate."""
+    rates = {size: run.learning_rate for size, run in recommendation.latest_runs.items()}
+    if refined := recommendation.refined_run:
+        rates[refined.batch_size] = refined.learning_rate
+    tried = {rate for run in recommendation.prediction.runs for rate in run.learning_rates}
+    for size, predicted in recommendation.checked_table["learning_rate"].items():
+        rates.setdefault(size, _nearest(tried, predicted))
     return rates
 
 
-def _fastest(advice: Advice, target_loss: float) -> str:
-    size = advice.recommendation.fastest
-    row = advice.final.loc[size]
-    how = "" if advice.verified else ", as predicted"
+def _nearest(rates: set[float], predicted: float) -> float:
+    return min(rates, key=lambda rate: abs(math.log(rate / predicted)))
+
+
+def _fastest(recommendation: Recommendation, target_loss: float) -> str:
+    size = recommendation.choice.fastest
+    row, rate = recommendation.table.loc[size], learning_rates(recommendation)[size]
+    source = "" if recommendation.with_checks else ", as predicted"
     return (
-        f"Fastest: batch size {thousands(size)} at learning rate {_rate(advice, size):.3g} reaches a training loss "
-        f"of {target_loss:g} in {three_digits(row['updates'])} updates and {seconds(row['time_s'])}{how} "
-        f"({_bounds(row, 'time_s', seconds)}); an update takes {in_words(row['peak_bytes'])} of memory."
+        f"Fastest: batch size {thousands(size)} at learning rate {rate:.3g} reaches a training loss of "
+        f"{target_loss:g} in {three_digits(row['updates'])} updates and {seconds(row['time_s'])}{source} "
+        f"({_training_bounds(row, 'time_s', seconds)}). An update takes {with_unit(row['peak_bytes'])} of memory."
     )
 
 
-def _bounds(row: pd.Series, name: str, form) -> str:
+def _training_bounds(row: pd.Series, name: str, form: Callable[[float], str]) -> str:
     """The 95% interval of one further training."""
     if math.isnan(row[f"{name}_low"]):
         return "no interval from one seed"
     return f"95% of trainings: {form(row[f'{name}_low'])} to {form(row[f'{name}_high'])}"
 
 
-def _cheapest(advice: Advice) -> str:
-    size = advice.recommendation.cheapest
-    row, fastest = advice.final.loc[size], advice.final.loc[advice.recommendation.fastest]
+def _cheapest(recommendation: Recommendation) -> str:
+    choice, table = recommendation.choice, recommendation.table
+    row, rate = table.loc[choice.cheapest], learning_rates(recommendation)[choice.cheapest]
+    comparison = "it is also the fastest"
+    if choice.cheapest != choice.fastest:
+        comparison = f"the fastest batch size needs {three_digits(table.loc[choice.fastest, 'examples'])} examples"
     return (
-        f"Cheapest: batch size {thousands(size)} at learning rate {_rate(advice, size):.3g} needs about the "
-        f"fewest examples, {three_digits(row['examples'])} (the fastest {three_digits(fastest['examples'])}), in "
-        f"{seconds(row['time_s'])}."
+        f"Cheapest: batch size {thousands(choice.cheapest)} at learning rate {rate:.3g} needs about the fewest "
+        f"examples, {three_digits(row['examples'])}, and takes {seconds(row['time_s'])}; {comparison}."
     )
 
 
-def _range(advice: Advice) -> str:
-    low, high = advice.recommendation.low, advice.recommendation.high
-    which = (
+def _range(recommendation: Recommendation) -> str:
+    low, high = recommendation.choice.low, recommendation.choice.high
+    sizes = (
         f"batch sizes {thousands(low)} to {thousands(high)}" if low < high else f"batch size {thousands(low)} alone"
     )
-    of = "that were trained" if advice.verified else "that were timed"
-    limit = f" {beyond}" if (beyond := _limit(advice)) else ""
-    return f"{within_range(advice).capitalize()}, of those {of}: {which}.{limit}"
+    candidates = "trained" if recommendation.with_checks else "timed"
+    limit = f" {text}" if (text := _memory_limit(recommendation)) else ""
+    return f"{range_label(recommendation).capitalize()}: {sizes}, of the {candidates} batch sizes.{limit}"
 
 
-def within_range(advice: Advice) -> str:
-    """What the range of batch sizes is within."""
-    return "within 10% of the fastest" + (" before its rate was refined" if advice.refined else "")
+def range_label(recommendation: Recommendation) -> str:
+    """The criterion of `Choice.low` and `Choice.high`."""
+    return "within 10% of the fastest" + (" before its rate was refined" if recommendation.refined_run else "")
 
 
-def _limit(advice: Advice) -> str:
-    """What memory had no room for; empty where it had room for all."""
-    beyond = [timing for timing in advice.timings if timing.status != "ok"]
-    if not beyond:
+def _memory_limit(recommendation: Recommendation) -> str:
+    """The batch sizes that do not fit into memory; empty where all fit."""
+    failed = [timing for timing in recommendation.timings if timing.status != "ok"]
+    if not failed:
         return ""
-    largest = max(timing.batch_size for timing in run(advice.timings))
-    return f"Batch sizes above {thousands(largest)} do not fit into memory ({beyond[0].reason})."
+    largest = max(timing.batch_size for timing in successful(recommendation.timings))
+    return f"Batch sizes above {thousands(largest)} do not fit into memory ({failed[0].reason})."
 
 
-def _rests_on(advice: Advice) -> str:
-    curve = advice.curve
-    trained = " and ".join(
-        f"{len(one.updates)} trainings at batch size {thousands(one.batch_size)} (rate {one.learning_rate:.3g})"
-        for one in curve.trained
+def _evidence(recommendation: Recommendation) -> str:
+    prediction = recommendation.prediction
+    runs = listed(
+        [
+            f"{len(run.updates)} trainings at batch size {thousands(run.batch_size)} (rate {run.learning_rate:.3g})"
+            for run in prediction.runs
+        ]
     )
-    times = f"{_rests_on_times(advice)}, {_in_trainings(advice):.3g} times as long in a training"
-    return f"Rests on: {trained}{_failed(advice)}; {_noise_scale(curve)}; {times}."
-
-
-def _failed(advice: Advice) -> str:
-    return "".join(
-        f" (at batch size {thousands(one.batch_size)} some never reached the target)" for one in advice.failed
+    failed = "".join(
+        f" (some trainings at batch size {thousands(run.batch_size)} never reached the target)"
+        for run in recommendation.failed_runs
+    )
+    overhead, _ = loop_overhead(recommendation.timings, prediction.runs)
+    return (
+        f"Based on: {runs}{failed}; {_noise_scale(prediction)}; an update time of "
+        f"{_update_times(recommendation)}, "
+        f"and {overhead:.3g} times as long in a training."
     )
 
 
-def _noise_scale(curve: Curve) -> str:
-    interval = curve.noise_scale
-    if curve.determined:
-        bounds = f"{three_digits(interval.low)} to {three_digits(interval.high)}"
+def _noise_scale(prediction: Prediction) -> str:
+    interval, pilot = prediction.noise_scale, f"batch size {thousands(prediction.pilot.batch_size)}"
+    if prediction.is_determined:
         return (
-            f"a critical batch of {three_digits(interval.estimate)} ({bounds}) from the noise scale along the first"
+            f"a critical batch size of {with_bounds(interval)}, from the gradient noise scale along the trainings at "
+            f"{pilot}"
         )
     if math.isinf(interval.low):
-        bounds = "has no bounds"
+        text = "its interval has no bounds"
     elif math.isnan(interval.low):
-        bounds = "from one seed has no interval"
+        text = "one seed gives no interval"
     else:
-        bounds = f"reaches from {three_digits(interval.low)} to {three_digits(interval.high)}"
-    return f"a noise scale that these seeds do not determine (it {bounds}), so that only what was trained counts"
+        text = f"its interval is {bounds(interval)}"
+    return (
+        f"a gradient noise scale that the trainings at {pilot} do not determine ({text}), so that only the updates "
+        "measured count"
+    )
 
 
-def _rests_on_times(advice: Advice) -> str:
-    a, b = fit(advice.timings)
-    size = half_performance(advice.timings)
-    half = f"a half-performance batch of {three_digits(size)}" if math.isfinite(size) else "no growth was seen"
-    return f"updates of {seconds(a)} and {seconds(b)} more an example ({half})"
+def _update_times(recommendation: Recommendation) -> str:
+    update_s, example_s = fit(recommendation.timings)
+    size = half_performance(recommendation.timings)
+    knee = f"half-performance batch {three_digits(size)}" if math.isfinite(size) else "no growth with the batch size"
+    return f"{seconds(update_s)} plus {seconds(example_s)} per example ({knee})"
 
 
-def _in_trainings(advice: Advice) -> float:
-    return in_trainings(advice.timings, advice.curve.trained)[0]
-
-
-def _verification(advice: Advice) -> str:
-    if not advice.verified:
-        return "Not checked: leave out --no-verify to train and time what is recommended."
-    found = "; ".join(map(_checked, sorted(advice.checked, key=lambda one: one.trained.batch_size)))
-    if advice.missed:
+def _verification(recommendation: Recommendation) -> str:
+    if not recommendation.with_checks:
+        return "Not checked: omit --no-verify to train and time the recommended batch sizes."
+    checks = "; ".join(map(_check, sorted(recommendation.checks, key=lambda check: check.run.batch_size)))
+    if recommendation.missed:
         return (
-            "Checked: not everything lies in the interval predicted of it, so this is recommended from what was "
-            f"measured: {found}.{_refined(advice)}"
+            "Checked: some measurements lie outside their predicted intervals, and the recommendation follows the "
+            f"measurements: {checks}.{_refinement(recommendation)}"
         )
-    return f"Checked, all as predicted: {found}.{_refined(advice)}"
+    return f"Checked, all as predicted: {checks}.{_refinement(recommendation)}"
 
 
-def _refined(advice: Advice) -> str:
-    if not advice.refined:
+def _refinement(recommendation: Recommendation) -> str:
+    if not recommendation.refined_run:
         return ""
-    before, after = advice.last_trained[advice.refined.batch_size], advice.refined
+    refined = recommendation.refined_run
+    before = recommendation.latest_runs[refined.batch_size]
     return (
-        f" With its rate refined from {before.learning_rate:.3g} to {after.learning_rate:.3g}, batch size "
-        f"{thousands(after.batch_size)} took {three_digits(after.typical_updates)} updates."
+        f" With its learning rate refined from {before.learning_rate:.3g} to {refined.learning_rate:.3g}, batch size "
+        f"{thousands(refined.batch_size)} took {three_digits(refined.typical_updates)} updates."
     )
 
 
-def _checked(one: Checked) -> str:
-    row, trained = one.predicted, one.trained
-    size = f"batch size {thousands(trained.batch_size)}"
-    if not trained.reached:
-        return f"{size} never reached the target"
+def _check(check: Check) -> str:
+    run, predicted = check.run, check.predicted
+    if not run.reached:
+        return f"some trainings at batch size {thousands(run.batch_size)} never reached the target"
     return (
-        f"{size} predicted {three_digits(row['updates'])} updates and {seconds(row['time_s'])}, measured "
-        f"{three_digits(trained.typical_updates)} and {seconds(trained.time_s)}"
-        + ("" if one.as_predicted else " (outside its interval)")
+        f"batch size {thousands(run.batch_size)} took {three_digits(run.typical_updates)} updates and "
+        f"{seconds(run.time_s)} (predicted: {three_digits(predicted['updates'])} and {seconds(predicted['time_s'])}"
+        f"{'' if check.as_predicted else '; outside its interval'})"
     )
 
 
-def _not_reached(advice: Advice, target_loss: float) -> str:
-    tried = advice.tried
-    if not tried.lowest_loss > target_loss:
+def _not_reached(recommendation: Recommendation, target_loss: float) -> str:
+    run = recommendation.failed_check or recommendation.pilot
+    if not run.lowest_loss > target_loss:
         return (
-            f"No advice: at batch size {thousands(tried.batch_size)} some seeds never reached a training loss of "
-            f"{target_loss:g}, down to a learning rate of {tried.learning_rate:.3g}: raise `target_loss`."
+            f"No recommendation: at batch size {thousands(run.batch_size)} some seeds never reached a training loss "
+            f"of {target_loss:g}, down to a learning rate of {run.learning_rate:.3g}. Raise `target_loss`."
         )
-    rates = f"{tried.rates[0]:.3g} to {tried.rates[-1]:.3g}"
+    rates = f"{run.learning_rates[0]:.3g} to {run.learning_rates[-1]:.3g}"
     return (
-        f"No advice: at batch size {thousands(tried.batch_size)} no learning rate from {rates} reached a training "
-        f"loss of {target_loss:g} with every seed (the lowest seen was {three_digits(tried.lowest_loss)}): raise "
-        "`target_loss` or `max_updates` of the workload."
+        f"No recommendation: at batch size {thousands(run.batch_size)} no learning rate from {rates} reached a "
+        f"training loss of {target_loss:g} with every seed (the lowest loss was {three_digits(run.lowest_loss)}). "
+        "Raise `target_loss` or `max_updates` of the workload."
     )
-
-
-def to_dict(advice: Advice, workload: str, backend: str, threads: int, target_loss: float, spent_s: float) -> dict:
-    """Everything above in plain values; what is no number is null."""
-    answer = {
-        "status": advice.status,
-        "workload": workload,
-        "backend": backend,
-        "threads": threads,
-        "target_loss": target_loss,
-        "advisor_s": spent_s,
-        "in_words": lines(advice, target_loss),
-        "timings": [_timing(timing) for timing in advice.timings],
-    }
-    if run(advice.timings):
-        answer["update_s"], answer["example_s"] = fit(advice.timings)
-    if advice.recommendation:
-        answer |= _recommended(advice)
-    return _plain(answer)
-
-
-def _timing(timing) -> dict:
-    return {
-        "batch_size": timing.batch_size,
-        "status": timing.status,
-        "reason": timing.reason,
-        "update_s": timing.update_s,
-        "peak_bytes": timing.peak_bytes,
-    }
-
-
-def _recommended(advice: Advice) -> dict:
-    curve, chosen, rates = advice.curve, advice.recommendation, learning_rates(advice)
-    return {
-        "recommended": {
-            name: {"batch_size": size, "learning_rate": rates[size], **advice.final.loc[size].drop("learning_rate")}
-            for name, size in (("fastest", chosen.fastest), ("cheapest", chosen.cheapest))
-        },
-        "within_10_percent": [chosen.low, chosen.high],
-        "noise_scale": {
-            "status": "determined" if curve.determined else "undetermined",
-            "estimate": curve.noise_scale.estimate,
-            "low": curve.noise_scale.low,
-            "high": curve.noise_scale.high,
-        },
-        "in_trainings": _in_trainings(advice),
-        "trained": [_trained(trained) for trained in curve.trained],
-        "failed": [_trained(trained) for trained in advice.failed],
-        "predicted": advice.before.reset_index().to_dict("records"),
-        "after_checks": advice.table.reset_index().to_dict("records"),
-        "checked": [_trained(one.trained) | {"as_predicted": one.as_predicted} for one in advice.checked],
-        "refined": _trained(advice.refined) if advice.refined else None,
-        "verification": "none" if not advice.verified else "missed" if advice.missed else "as predicted",
-    }
-
-
-def _trained(trained) -> dict:
-    return {
-        "batch_size": trained.batch_size,
-        "learning_rate": trained.learning_rate,
-        "learning_rates": list(trained.rates),
-        "updates": list(trained.updates),
-        "update_s": trained.update_s,
-        "time_s": trained.time_s,
-    }
-
-
-def _plain(value):
-    """`value` with built-in types only: numpy's numbers as Python's, and none that is not finite."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(each) for each in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

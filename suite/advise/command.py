@@ -6,83 +6,101 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from suite import machine
-from suite.advise.advisor import Advice, advise
-from suite.advise.answer import ANSWER, to_dict
+from suite.advise.advisor import Recommendation, advise
 from suite.advise.figure import draw
+from suite.advise.stored_answer import ANSWER, to_dict
 from suite.advise.timing import batch_sizes, threads_for, time_updates
 from suite.advise.training import Replicas
 from suite.backends import BACKENDS, Backend, fastest
 from suite.errors import UserError
-from suite.report.style import save, style
-from suite.results import SCHEMA_VERSION, Results
+from suite.report.figure_style import save, style
+from suite.runs.store import SCHEMA_VERSION, Results
 from suite.workloads import Data, Workload, find, fingerprint, names
 from suite.workloads.check import load_checked
 
 FIGURE = "advice"
+"""The figure's file name, without its ending."""
 
 
-def advise_on(source: str, backend_name: str | None, seeds: int, check: bool, folder: Path, as_json: bool) -> None:
-    """Print the advice on the workload `source`, and store it with its figure below `folder`/advise/. Raises
-    UserError where the workload, the backend or the folder cannot be used."""
-    workload, data, backend = usable(source, backend_name)
+def advise_on(
+    source: str, backend_name: str | None, seeds: int, with_checks: bool, folder: Path, as_json: bool
+) -> None:
+    """Print the recommendation for the workload `source`, and store it with its figure in `folder`/advise/.
+
+    Raises UserError where the workload, the backend or the folder cannot be used.
+    """
+    workload, data, backend = load_inputs(source, backend_name)
     place, results = folder / "advise" / workload.name, Results(folder)
     with results.locked():
-        advice, facts = asked(workload, data, backend, seeds, check)
+        recommendation, answer = recommend(workload, data, backend, seeds, with_checks)
         with results.writing():
-            store(advice, facts, place)
-    print(json.dumps(facts, indent=1) if as_json else "\n".join(facts["in_words"]))
-    say(f"{facts['advisor_s']:.0f} s; written to {place}")
+            store(recommendation, answer, place)
+    print(json.dumps(answer, indent=1) if as_json else "\n".join(answer["in_words"]))
+    notify(f"{answer['advisor_s']:.0f} s; written to {place}")
 
 
-def usable(source: str, backend_name: str | None) -> tuple[Workload, Data, Backend]:
-    """What is asked about, on the fastest backend unless one is named; raises UserError where there is no answer."""
+def load_inputs(source: str, backend_name: str | None) -> tuple[Workload, Data, Backend]:
+    """Load the workload `source`, its data and the backend, the fastest available unless it is named.
+
+    Raises UserError where there is no recommendation for the workload, or the backend is not available.
+    """
     backend, workload = BACKENDS[backend_name] if backend_name else fastest(), find(source)
     if not workload.optimizer.plain_sgd:
-        others = ", ".join(name for name in names() if find(name).optimizer.plain_sgd)
+        supported = ", ".join(name for name in names() if find(name).optimizer.plain_sgd)
         raise UserError(
-            f"workload {workload.name} is trained with {workload.optimizer}, and recommendations are known for SGD "
-            f"without momentum alone: type `suite advise NAME` with one of {others}, or with the path of a Python "
-            "file whose workload has optimizer=sgd()"
+            f"workload {workload.name} is trained with {workload.optimizer}, but `suite advise` supports only SGD "
+            f"without momentum: type `suite advise NAME` with one of {supported}, or with the path of a Python file "
+            "whose workload has optimizer=sgd()"
         )
     if reason := backend.unavailable():
         raise UserError(f"backend {backend.name}: {reason}; choose another with --backend")
     return workload, load_checked(workload), backend
 
 
-def asked(workload: Workload, data: Data, backend: Backend, seeds: int, check: bool) -> tuple[Advice, dict]:
-    """The advice, and as JSON has it, with the seconds that it took and what it was measured by and on."""
+def recommend(
+    workload: Workload, data: Data, backend: Backend, seeds: int, with_checks: bool
+) -> tuple[Recommendation, dict]:
+    """Return the recommendation, and its plain values with their provenance.
+
+    Sets torch's number of threads to the one that suits the backend.
+    """
     started = time.monotonic()
     sizes = batch_sizes(len(data.train_inputs))
-    say(f"timing updates of {len(sizes)} batch sizes of {workload.name} on {backend.name}")
+    notify(f"timing updates of {workload.name} at {len(sizes)} batch sizes on {backend.name}")
     threads = threads_for(workload, data, backend)
+    torch.set_num_threads(threads)
     timings = time_updates(workload, data, backend, threads, sizes)
-    advice = advise(Replicas(workload, data, backend, seeds, threads), timings, check, say)
+    recommendation = advise(Replicas(workload, data, backend, seeds, threads), timings, with_checks, notify)
     spent_s = time.monotonic() - started
-    facts = to_dict(advice, workload.name, backend.name, threads, workload.target_loss, spent_s)
+    answer = to_dict(recommendation, workload.name, backend.name, threads, workload.target_loss, spent_s)
     provenance = {
         **machine.provenance(threads, spent_s),
         "fingerprint": fingerprint(workload, data),
         "base_seed": workload.base_seed,
     }
-    return advice, {"schema_version": SCHEMA_VERSION, **facts, "provenance": provenance}
+    return recommendation, {"schema_version": SCHEMA_VERSION, **answer, "provenance": provenance}
 
 
-def say(what: str) -> None:
-    """What is being done, on stderr."""
-    print(what, file=sys.stderr, flush=True)
+def notify(step: str) -> None:
+    """Print the current step on stderr."""
+    print(step, file=sys.stderr, flush=True)
 
 
-def store(advice: Advice, facts: dict, place: Path) -> None:
-    """Write an advice into the folder `place`: as a figure where there is one, that of an earlier advice removed
-    where there is none, and then as JSON, whole or not at all."""
+def store(recommendation: Recommendation, answer: dict, place: Path) -> None:
+    """Write the figure and then, whole or not at all, the JSON file into the folder `place`.
+
+    Where there is no choice there is no figure, and the figure of an earlier recommendation is removed.
+    """
     place.mkdir(parents=True, exist_ok=True)
-    if advice.recommendation:
+    if recommendation.choice:
         with style():
-            save(draw(advice, facts["workload"], facts["backend"], facts["target_loss"]), place, FIGURE)
+            save(draw(recommendation, answer["workload"], answer["backend"], answer["target_loss"]), place, FIGURE)
     else:
-        for kind in ("svg", "png"):
-            (place / f"{FIGURE}.{kind}").unlink(missing_ok=True)
+        for suffix in ("svg", "png"):
+            (place / f"{FIGURE}.{suffix}").unlink(missing_ok=True)
     temporary = (place / ANSWER).with_suffix(".tmp")
-    temporary.write_text(json.dumps(facts, indent=1) + "\n")
+    temporary.write_text(json.dumps(answer, indent=1) + "\n")
     os.replace(temporary, place / ANSWER)

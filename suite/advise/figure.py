@@ -1,40 +1,39 @@
-"""An advice as a figure: time and examples to the target over the batch size, predicted and measured."""
-
-from __future__ import annotations
+"""The figure of a recommendation: time and examples to the target over the batch size, predicted and measured."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from suite.advise.advisor import Advice
-from suite.advise.answer import within_range
-from suite.advise.measured import Trained, half_performance
-from suite.claims.drawing import GREY, new_figure, seconds_axis, thousands, three_digits
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from suite.advise.advisor import Recommendation
+from suite.advise.answer import range_label
+from suite.advise.measurements import TrainingRun, half_performance
+from suite.figures import GREY, new_figure, seconds_axis
+from suite.formatting import thousands, three_digits
 
-PREDICTED, MEASURED, RECOMMENDED = "C0", "C1", "C2"
-"""Of the style's palette."""
+PREDICTED_COLOUR, MEASURED_COLOUR, RECOMMENDED_COLOUR = "C0", "C1", "C2"
+"""Colours of the style's palette."""
 
 
-def draw(advice: Advice, workload: str, backend: str, target_loss: float) -> Figure:
-    """Two panels over one axis of batch sizes: seconds, and examples, to the target."""
+def draw(recommendation: Recommendation, workload: str, backend: str, target_loss: float) -> Figure:
+    """Draw the seconds and the examples to the target in two panels over the batch size."""
     figure = new_figure(9.5, 4.8)
     time, examples = figure.subplots(1, 2)
-    for axes, name in ((time, "time_s"), (examples, "examples")):
-        _curve(axes, advice, name)
-        _sizes_axis(axes, advice)
-        _knees(axes, advice)
+    for axes, column in ((time, "time_s"), (examples, "examples")):
+        _draw_prediction(axes, recommendation, column)
+        _draw_runs(axes, recommendation, column)
+        _batch_size_axis(axes)
+        _draw_knees(axes, recommendation)
     seconds_axis(time, f"time to a training loss of {target_loss:g}")
     examples.set_yscale("log")
     examples.yaxis.set_major_formatter(lambda value, _: thousands(value))
     examples.set_ylabel(f"examples to a training loss of {target_loss:g}")
-    chosen = advice.recommendation
-    _range(time, chosen.low, chosen.high, within_range(advice))
-    _mark(time, advice, chosen.fastest, "time_s", "fastest")
-    _mark(examples, advice, chosen.cheapest, "examples", "cheapest")
+    choice = recommendation.choice
+    _draw_range(time, choice.low, choice.high, range_label(recommendation))
+    _mark(time, recommendation, choice.fastest, "time_s", "fastest")
+    _mark(examples, recommendation, choice.cheapest, "examples", "cheapest")
     time.set_title(f"{workload} on {backend}: time", loc="left", pad=32)
     examples.set_title("examples", loc="left", pad=32)
     handles, labels = time.get_legend_handles_labels()
@@ -42,36 +41,39 @@ def draw(advice: Advice, workload: str, backend: str, target_loss: float) -> Fig
     return figure
 
 
-def _curve(axes: Axes, advice: Advice, name: str) -> None:
-    before = advice.before
+def _draw_prediction(axes: Axes, recommendation: Recommendation, column: str) -> None:
+    table = recommendation.predicted_table
     axes.fill_between(
-        before.index,
-        before[f"{name}_low"],
-        before[f"{name}_high"],
-        color=PREDICTED,
+        table.index,
+        table[f"{column}_low"],
+        table[f"{column}_high"],
+        color=PREDICTED_COLOUR,
         alpha=0.18,
         linewidth=0,
-        label="95% of single trainings, as predicted",
+        label="predicted, 95% of trainings",
     )
-    axes.plot(before.index, before[name], color=PREDICTED, marker=".", label="predicted")
-    anchors = {"marker": "D", "color": "black", "markerfacecolor": "white", "label": "trained for the prediction"}
-    _points(axes, advice.curve.trained, name, **anchors)
-    measured = [one.trained for one in advice.checked if one.trained.reached]
-    if measured:
-        _points(axes, measured, name, marker="o", color=MEASURED, markersize=7, label="measured as a check")
-    if advice.refined:
-        refined = {"marker": "v", "color": MEASURED, "markerfacecolor": "white", "label": "at a refined rate"}
-        _points(axes, [advice.refined], name, markersize=7, **refined)
+    axes.plot(table.index, table[column], color=PREDICTED_COLOUR, marker=".", label="predicted")
 
 
-def _points(axes: Axes, trained: Sequence[Trained], name: str, **style) -> None:
-    values = [one.time_s if name == "time_s" else one.batch_size * one.typical_updates for one in trained]
-    axes.plot([one.batch_size for one in trained], values, linestyle="none", **style)
+def _draw_runs(axes: Axes, recommendation: Recommendation, column: str) -> None:
+    pilot = {"marker": "D", "color": "black", "markerfacecolor": "white"}
+    _draw_points(axes, recommendation.prediction.runs, column, label="measured for the prediction", **pilot)
+    checks = [check.run for check in recommendation.checks if check.run.reached]
+    if checks:
+        _draw_points(
+            axes, checks, column, label="measured as a check", marker="o", color=MEASURED_COLOUR, markersize=7
+        )
+    if recommendation.refined_run:
+        refined = {"marker": "v", "color": MEASURED_COLOUR, "markerfacecolor": "white", "markersize": 7}
+        _draw_points(axes, [recommendation.refined_run], column, label="at a refined rate", **refined)
 
 
-def _sizes_axis(axes: Axes, advice: Advice) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+def _draw_points(axes: Axes, runs: Sequence[TrainingRun], column: str, **style) -> None:
+    values = [run.time_s if column == "time_s" else run.batch_size * run.typical_updates for run in runs]
+    axes.plot([run.batch_size for run in runs], values, linestyle="none", **style)
 
+
+def _batch_size_axis(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("batch size (examples)")
     axes.xaxis.set_major_locator(LogLocator(10))
@@ -79,13 +81,14 @@ def _sizes_axis(axes: Axes, advice: Advice) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
 
 
-def _knees(axes: Axes, advice: Advice) -> None:
-    """The critical batch and the half-performance batch as dotted lines, named above the panel in a row each."""
-    knees = {"half-performance batch": half_performance(advice.timings)}
-    knees["critical batch"] = advice.curve.b if advice.curve.determined else math.inf
-    low, high = advice.before.index[0], advice.before.index[-1]
+def _draw_knees(axes: Axes, recommendation: Recommendation) -> None:
+    """Draw the critical batch size and the half-performance batch as dotted lines, each named in a row above."""
+    prediction, table = recommendation.prediction, recommendation.predicted_table
+    knees = {"half-performance batch": half_performance(recommendation.timings)}
+    if prediction.is_determined:
+        knees["critical batch size"] = prediction.critical_batch_size
     for row, (name, size) in enumerate(knees.items()):
-        if low <= size <= high:
+        if table.index[0] <= size <= table.index[-1]:
             axes.axvline(size, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
             axes.annotate(
                 f"{name} {three_digits(size)}",
@@ -99,19 +102,21 @@ def _knees(axes: Axes, advice: Advice) -> None:
             )
 
 
-def _range(axes: Axes, low: int, high: int, label: str) -> None:
-    """Half a factor of two further on either side, so that one batch size alone is seen too."""
+def _draw_range(axes: Axes, low: int, high: int, label: str) -> None:
+    """Shade the range, with a margin of half a factor of two that keeps a single batch size visible."""
     edges = (low / math.sqrt(2), high * math.sqrt(2))
-    axes.axvspan(*edges, color=RECOMMENDED, alpha=0.12, linewidth=0, zorder=0, label=label)
+    axes.axvspan(*edges, color=RECOMMENDED_COLOUR, alpha=0.12, linewidth=0, zorder=0, label=label)
 
 
-def _mark(axes: Axes, advice: Advice, size: int, name: str, word: str) -> None:
-    """A ring around what is recommended, and room for its name below."""
+def _mark(axes: Axes, recommendation: Recommendation, size: int, column: str, name: str) -> None:
+    """Draw a ring around the chosen batch size, with its name below."""
     axes.margins(y=0.14)
-    value = advice.final.loc[size, name]
-    axes.plot([size], [value], "o", color=RECOMMENDED, markersize=13, markerfacecolor="none", markeredgewidth=2)
+    value = recommendation.table.loc[size, column]
+    axes.plot(
+        [size], [value], "o", color=RECOMMENDED_COLOUR, markersize=13, markerfacecolor="none", markeredgewidth=2
+    )
     axes.annotate(
-        f"{word}: {thousands(size)}",
+        f"{name}: {thousands(size)}",
         (size, value),
         xytext=(0, -18),
         textcoords="offset points",

@@ -1,39 +1,41 @@
-"""How long an update takes, batch size after batch size, up to the limit of memory."""
+"""Time an update and count its memory at every batch size, up to the limit of memory."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch.utils.benchmark import Timer
 
-from suite.advise.measured import Timing, Trained
-from suite.advise.memory import in_words, peak_bytes
+from suite.advise.measurements import Timing, TrainingRun
+from suite.advise.memory import with_unit
 from suite.backends import CPU, Backend
+from suite.devices import out_of_memory
 from suite.machine import without_paths
-from suite.out_of_memory import out_of_memory
-from suite.quick_timings import fastest_threads, measure_threads
+from suite.timing.quick_timings import fastest_threads, measure_threads
 from suite.training.plain import endless_batches
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.training.update import update
 from suite.workloads import Data, Workload
 
-ROUNDS, TRAINING_ROUNDS, FEWEST = 5, 3, 2
-MIN_RUN_TIME_S = 0.005
-"""Of a batch size in a round, but for the first, of a few updates."""
+ROUNDS, TRAINING_ROUNDS = 5, 3
+"""Rounds of timed updates, and of timed trainings."""
+MIN_UPDATES, MIN_RUN_TIME_S = 2, 0.005
+"""Updates of a batch size in a round, at least, and their total time after the first round."""
 SLOW_S, SLOW_TRAINING_S = 0.5, 0.3
 """An update, and a training, that takes longer is timed in one round only."""
 
 
 def batch_sizes(examples: int) -> list[int]:
-    """1, 2, 4, ... and all examples."""
+    """The powers of two up to `examples`, and `examples`."""
     return sorted({*(2**power for power in range(examples.bit_length())), examples})
 
 
 class Updates:
-    """The updates of a training from its start, each of which fetches its own batch from `data`, which lies on the
-    backend's device and is already split."""
+    """The updates of a training from its start, each with its own batch of `data`.
+
+    `data` is already split, and on the backend's device.
+    """
 
     def __init__(self, workload: Workload, data: Data, backend: Backend, batch_size: int, learning_rate: float):
         self.backend, self.loss = backend, workload.loss
@@ -43,24 +45,41 @@ class Updates:
         self.batches = endless_batches(workload, data, protocol, batch_size, replica=0)
 
     def updates(self, count: int) -> None:
-        """`count` of them, then one wait for the device."""
+        """Make `count` updates, then wait for the device once."""
         for _ in range(count):
             update(self.backend, self.model, self.loss, self.optimizer, *next(self.batches))
         self.backend.device.synchronize()
 
+    def peak_bytes(self) -> int:
+        """Return the peak memory of parameters, gradients and everything else that an update allocates, in bytes."""
+        parameters = sum(parameter.nbytes for parameter in self.model.parameters())
+        return parameters + self.backend.device.peak_bytes(lambda: self.updates(1))
+
+    def mean_seconds(self, threads: int, count: int) -> float:
+        """Return the mean seconds of an update over `count` updates, after a few that are not timed."""
+        return Timer("timed.updates(1)", globals={"timed": self}, num_threads=threads).timeit(count).mean
+
 
 def threads_for(workload: Workload, data: Data, backend: Backend) -> int:
-    """How many threads suit the backend: on `cpu` the number that is fastest for Small and Large, else one."""
-    few = tuple(sorted({workload.small, workload.middle, workload.large}))  # every other one is timed
-    return fastest_threads(measure_threads(replace(workload, batch_sizes=few), data)) if backend is CPU else 1
+    """The number of threads for the backend: on `cpu` the fastest for Small, middle and Large, else one."""
+    sizes = tuple(sorted({workload.small, workload.middle, workload.large}))  # measure_threads takes every second one
+    return fastest_threads(measure_threads(replace(workload, batch_sizes=sizes), data)) if backend is CPU else 1
 
 
 def time_updates(
-    workload: Workload, data: Data, backend: Backend, threads: int, sizes: Sequence[int]
+    workload: Workload,
+    data: Data,
+    backend: Backend,
+    threads: int,
+    sizes: Sequence[int],
+    rounds: int = ROUNDS,
+    min_run_time_s: float = MIN_RUN_TIME_S,
 ) -> list[Timing]:
-    """Time an update of each of `sizes`, ascending, in rounds, so that a slow moment of the machine meets all of
-    them. From the first on that does not fit into memory, none is run. One model at a time lies in memory."""
-    torch.set_num_threads(threads)
+    """Time an update of each batch size in `sizes`, ascending, with `threads` threads.
+
+    The batch sizes take turns in `rounds`, so that a slow moment of the machine affects all of them. From the first
+    one that does not fit into memory on, none is run. One model at a time is in memory.
+    """
     data = workload.replica_data(data, 0).to(backend.device.torch_device)
 
     def updates(size: int) -> Updates:
@@ -68,21 +87,25 @@ def time_updates(
 
     timings: list[Timing] = []
     for size in sizes:
-        found = _tried(updates, backend, size, timings)
-        if found.status != "ok":
-            return [*_timed(updates, threads, timings), *_never_run(sizes, found)]
-        timings.append(found)
-    return _timed(updates, threads, timings)
+        timing = _memory_of(updates, backend, size, timings)
+        if timing.status != "ok":
+            failed = [replace(timing, batch_size=larger) for larger in sizes if larger >= size]
+            return [*_timed(updates, threads, timings, rounds, min_run_time_s), *failed]
+        timings.append(timing)
+    return _timed(updates, threads, timings, rounds, min_run_time_s)
 
 
-def _tried(updates: Callable[[int], Updates], backend: Backend, size: int, before: Sequence[Timing]) -> Timing:
-    """The bytes that an update of `size` took, or why it does not fit. One that would need more than is free, going
-    by the two sizes `before`, is not tried."""
-    needed, free = _expected_bytes(before, size), backend.device.free_bytes()
-    if needed > free:
-        return Timing(size, status="out_of_memory", reason=f"needs {in_words(needed)}, {in_words(free)} are free")
+def _memory_of(updates: Callable[[int], Updates], backend: Backend, size: int, smaller: Sequence[Timing]) -> Timing:
+    """The memory of an update of `size`, or the reason why it does not fit.
+
+    An update that is expected to need more than the free memory, by extrapolation from `smaller`, is not run.
+    """
+    expected, free = _expected_bytes(smaller, size), backend.device.free_bytes()
+    if expected > free:
+        reason = f"an update needs {with_unit(expected)}, {with_unit(free)} are free"
+        return Timing(size, status="out_of_memory", reason=reason)
     try:
-        return Timing(size, peak_bytes=peak_bytes(updates(size)))
+        return Timing(size, peak_bytes=updates(size).peak_bytes())
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -90,44 +113,40 @@ def _tried(updates: Callable[[int], Updates], backend: Backend, size: int, befor
         return Timing(size, status="out_of_memory", reason=reason)
 
 
-def _expected_bytes(before: Sequence[Timing], size: int) -> float:
-    """What an update of `size` takes if it goes on growing as from the last but one to the last."""
-    if len(before) < 2:
+def _expected_bytes(smaller: Sequence[Timing], size: int) -> float:
+    """Extrapolate the memory of an update of `size` linearly from the last two of `smaller`; 0 from fewer."""
+    if len(smaller) < 2:
         return 0
-    less, more = before[-2:]
-    growth = (more.peak_bytes - less.peak_bytes) / (more.batch_size - less.batch_size)
-    return more.peak_bytes + growth * (size - more.batch_size)
+    first, second = smaller[-2:]
+    slope = (second.peak_bytes - first.peak_bytes) / (second.batch_size - first.batch_size)
+    return second.peak_bytes + slope * (size - second.batch_size)
 
 
-def _timed(updates: Callable[[int], Updates], threads: int, timings: Sequence[Timing]) -> list[Timing]:
+def _timed(
+    updates: Callable[[int], Updates], threads: int, timings: Sequence[Timing], rounds: int, min_run_time_s: float
+) -> list[Timing]:
+    """`timings` with their times."""
     seconds: dict[int, list[float]] = {timing.batch_size: [] for timing in timings}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for size, times_s in seconds.items():
             if not times_s or times_s[0] < SLOW_S:
-                count = math.ceil(MIN_RUN_TIME_S / times_s[0]) if times_s else 1
-                times_s.append(_mean_seconds(updates(size), threads, max(FEWEST, count)))
+                count = math.ceil(min_run_time_s / times_s[0]) if times_s else 1
+                times_s.append(updates(size).mean_seconds(threads, max(MIN_UPDATES, count)))
     return [replace(timing, times_s=tuple(seconds[timing.batch_size])) for timing in timings]
 
 
-def _mean_seconds(updates: Updates, threads: int, count: int) -> float:
-    """Of an update, over `count` of them after a few that are not timed."""
-    return Timer("timed.updates(1)", globals={"timed": updates}, num_threads=threads).timeit(count).mean
-
-
-def _never_run(sizes: Sequence[int], first: Timing) -> list[Timing]:
-    return [Timing(size, status=first.status, reason=first.reason) for size in sizes if size >= first.batch_size]
-
-
-def training_times(
-    workload: Workload, data: Data, backend: Backend, threads: int, trained: Sequence[Trained]
+def training_update_seconds(
+    workload: Workload, data: Data, backend: Backend, threads: int, runs: Sequence[TrainingRun]
 ) -> list[float]:
-    """Seconds of an update over a whole training at the rate and to the updates of each of `trained`, on one split:
-    medians over rounds in which they take turns, one round where a training is slow."""
-    rounds: list[list[float]] = [[] for _ in trained]
+    """Mean seconds of an update over a whole training, at the learning rate and with the updates of each of `runs`.
+
+    Medians over rounds in which the runs take turns; one round where a training is slow. `data` is already split.
+    """
+    seconds: list[list[float]] = [[] for _ in runs]
     for _ in range(TRAINING_ROUNDS):
-        for one, seconds in zip(trained, rounds, strict=True):
-            count = math.ceil(one.typical_updates)
-            if not seconds or seconds[0] * count < SLOW_TRAINING_S:
-                updates = Updates(workload, data, backend, one.batch_size, one.learning_rate)
-                seconds.append(_mean_seconds(updates, threads, count))
-    return [float(np.median(seconds)) for seconds in rounds]
+        for run, times_s in zip(runs, seconds, strict=True):
+            count = math.ceil(run.typical_updates)
+            if not times_s or times_s[0] * count < SLOW_TRAINING_S:
+                updates = Updates(workload, data, backend, run.batch_size, run.learning_rate)
+                times_s.append(updates.mean_seconds(threads, count))
+    return [float(np.median(times_s)) for times_s in seconds]

@@ -1,4 +1,4 @@
-"""The trainings behind an advice: rates tuned, replicas trained to the target, the noise scale along them."""
+"""The trainings for a recommendation: tune the rate, train replicas to the target, measure the gradient noise."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,211 +10,235 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from suite.advise.measured import Trained
-from suite.advise.timing import training_times
+from suite.advise.measurements import TrainingRun
+from suite.advise.timing import training_update_seconds
 from suite.backends import Backend, on
-from suite.cells import Cell
+from suite.devices import out_of_memory
 from suite.instruments.gradient_pass import gradient_statistics
 from suite.instruments.noise_scale import Effective, effective
-from suite.out_of_memory import out_of_memory
 from suite.statistics import value_at_crossing
-from suite.training import engine, looks
+from suite.training import evaluations
+from suite.training.compile_policy import CompilePolicy
+from suite.training.engine import Engine, best_replicas_per_call, why_not_ensemble
 from suite.training.learning_rate import Tuned
-from suite.training.plain import looks_at
+from suite.training.plain import train_and_evaluate
 from suite.training.protocol import ExpectedTarget, Protocol
-from suite.training.repaid import Compiling
-from suite.training.tuning import TUNED_TRAINING, best_rate, compiling_trials, tune
+from suite.training.tuning import Tuning, best_rate
 from suite.workloads import Data, Workload
 
 Result = TypeVar("Result")
 
-GROWTH = 1.2
-"""A training is looked at after every so many times as many updates."""
-EXAMPLES = 10_000
-"""How many training examples, drawn once for each replica, a look at the noise scale takes at most."""
+EVALUATION_GROWTH = 1.2
+"""Ratio of the updates at one evaluation to those at the evaluation before."""
+FIRST_EVALUATION = 1 / 20
+"""Share of the expected updates, where these are known, before the first evaluation: evaluations are expensive."""
+NOISE_EXAMPLES = 10_000
+"""Training examples, drawn once for each replica, that a measurement of the gradient noise takes at most."""
 WIDE = Tuned(each_way=4, growths=2, seeds=2)
 """Rates from 1/16 to 16 times the workload's."""
 NARROW = Tuned(each_way=1, growths=2, seeds=2)
 """A rate, its half and its double."""
 FINE = Tuned(factor=math.sqrt(2), each_way=1, growths=0, seeds=2)
-"""A rate, and what lies halfway to its half and to its double."""
-WORTH_A_CALL = 8
-"""Fewer trainings are done sooner one after another: an ensemble's call costs, not compiled, some six updates."""
-EARLY = 1 / 20
-"""Where it is known how many updates to expect, the first look is after this part of them: looks are dear."""
-GIVEN_UP, PATIENCE = 10, 100
-"""A training is given up after so many times the updates that were expected; not before so many."""
-HALVED = 2
-"""How often a rate is halved at which some replicas never reach the target."""
+"""A rate, √2 times the rate, and 1/√2 of it."""
+MIN_REPLICAS_PER_CALL = 8
+"""Fewer trainings are faster one after another: an ensemble's call, not compiled, costs about six updates."""
+MAX_OVERRUN, MIN_LIMIT = 10, 100
+"""A training is given up after MAX_OVERRUN times the expected updates, but not before MIN_LIMIT updates."""
+MAX_HALVINGS = 2
+"""How often to halve a rate at which some replicas do not reach the target."""
 
 
 class Replicas:
-    """`replicas` of `workload` on `backend`, with as many threads as torch has been given.
+    """Trains `replicas` of `workload` on the device of `backend`, with the number of threads that torch is set to.
 
-    Rates are tried with replicas that are trained in no other way; the anchor's replicas are 0 ... replicas - 1, and
-    fresh ones those after them.
+    Trials use seeds of their own. The pilot run trains replicas 0 ... replicas - 1, and runs with held-out seeds the
+    following ones. `threads` is the number for timed trainings.
     """
 
-    def __init__(self, workload: Workload, data: Data, backend: Backend, replicas: int, threads: int):
-        self.workload, self.replicas, self.threads, self.timed_on = workload, replicas, threads, backend
+    def __init__(
+        self,
+        workload: Workload,
+        data: Data,
+        backend: Backend,
+        replicas: int,
+        threads: int,
+        noise_examples: int = NOISE_EXAMPLES,
+        min_replicas_per_call: int = MIN_REPLICAS_PER_CALL,
+    ):
+        self.workload, self.replicas, self.threads, self.timed_backend = workload, replicas, threads, backend
+        self.noise_examples, self.min_replicas_per_call = noise_examples, min_replicas_per_call
         self.backend = on(backend.device)
         self.data = data.to(self.backend.device.torch_device)
-        self.as_timed = backend is self.backend
-        self.as_ensemble = engine.why_not_ensemble(workload, data) is None
+        self.trains_as_timed = backend is self.backend
+        self.as_ensemble = why_not_ensemble(workload, data) is None
 
-    def noise_scale_at_start(self) -> float:
+    def initial_noise_scale(self) -> float:
         """The median over the replicas."""
-        return float(np.median([self._at_start(replica) for replica in range(self.replicas)]))
+        return float(np.median([self._initial_noise_scale(replica) for replica in range(self.replicas)]))
 
-    def anchored(self, batch_size: int) -> Trained:
-        tried = self._tried(batch_size, self.workload.learning_rate, WIDE, math.inf)
+    def pilot_run(self, batch_size: int) -> TrainingRun:
+        trials = self._tune(batch_size, self.workload.learning_rate, WIDE, math.inf)
 
-        def finally_trained(rate: float, budget: ExpectedTarget) -> Trained:
-            found = [self._along(batch_size, rate, budget, replica) for replica in range(self.replicas)]
-            updates, along = zip(*found, strict=True)
-            return replace(tried, learning_rate=rate, updates=updates, along=along)
+        def train(rate: float, budget: ExpectedTarget) -> TrainingRun:
+            replicas = [self._train_with_noise(batch_size, rate, budget, replica) for replica in range(self.replicas)]
+            updates, noise = zip(*replicas, strict=True)
+            return replace(trials, learning_rate=rate, updates=updates, noise=noise)
 
-        return self._halved(tried, finally_trained)
+        return self._train_or_halve(trials, train)
 
-    def trained(self, batch_size: int, learning_rate: float, expected_updates: float, fresh: bool = True) -> Trained:
-        return self._finally(self._tried(batch_size, learning_rate, NARROW, expected_updates), fresh)
+    def tuned_run(
+        self, batch_size: int, learning_rate: float, expected_updates: float, held_out: bool = True
+    ) -> TrainingRun:
+        return self._final_run(self._tune(batch_size, learning_rate, NARROW, expected_updates), held_out)
 
-    def at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> Trained:
-        return self._finally(Trained(batch_size, learning_rate, (expected_updates,), rates=(learning_rate,)), True)
+    def run_at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> TrainingRun:
+        trials = TrainingRun(batch_size, learning_rate, (expected_updates,), learning_rates=(learning_rate,))
+        return self._final_run(trials, held_out=True)
 
-    def refined(self, trained: Trained) -> Trained:
-        tried = self._tried(trained.batch_size, trained.learning_rate, FINE, trained.typical_updates)
-        rate, rates = tried.learning_rate, tuple(sorted({*trained.rates, *tried.rates}))
-        if rate == trained.learning_rate or not tried.reached:
-            return trained
-        updates = self._updates(trained.batch_size, rate, self._budget(trained.typical_updates), fresh=True)
-        return replace(tried, updates=updates, rates=rates)
+    def refined_run(self, run: TrainingRun) -> TrainingRun:
+        trials = self._tune(run.batch_size, run.learning_rate, FINE, run.typical_updates)
+        rate, rates = trials.learning_rate, tuple(sorted({*run.learning_rates, *trials.learning_rates}))
+        if rate == run.learning_rate or not trials.reached:
+            return run
+        updates = self._updates(run.batch_size, rate, self._budget(run.typical_updates), held_out=True)
+        return replace(trials, updates=updates, learning_rates=rates)
 
-    def _finally(self, tried: Trained, fresh: bool) -> Trained:
-        """The anchor's replicas, or fresh ones, at the rate that was `tried`."""
-
-        def finally_trained(rate: float, budget: ExpectedTarget) -> Trained:
-            updates = self._updates(tried.batch_size, rate, budget, fresh)
-            return replace(tried, learning_rate=rate, updates=updates)
-
-        return self._halved(tried, finally_trained)
-
-    def _updates(self, batch_size: int, rate: float, budget: ExpectedTarget, fresh: bool) -> tuple[float, ...]:
-        """To the target, of the anchor's replicas or of fresh ones."""
-        replicas = range(self.replicas * fresh, self.replicas * (1 + fresh))
-        return tuple(
-            map(
-                self._crossing,
-                self._train(batch_size, Protocol.of(self.workload, budget, learning_rate=rate), replicas),
-            )
-        )
-
-    def update_seconds(self, trained: Sequence[Trained]) -> list[float]:
+    def update_seconds(self, runs: Sequence[TrainingRun]) -> list[float]:
         data = self.workload.replica_data(self.data, 0)
-        return training_times(self.workload, data, self.timed_on, self.threads, trained)
+        return training_update_seconds(self.workload, data, self.timed_backend, self.threads, runs)
 
-    def _halved(self, tried: Trained, finally_trained) -> Trained:
-        """What is trained at the rate that won among those `tried`; at its half, and so on, where some of the
-        replicas do not reach the target at it."""
-        if not tried.reached or tried.at_start:
-            return tried
-        rate, budget = tried.learning_rate, self._budget(tried.typical_updates)
-        found = finally_trained(rate, budget)
-        for _ in range(HALVED):
-            if found.reached:
+    def _final_run(self, trials: TrainingRun, held_out: bool) -> TrainingRun:
+        """Train the replicas of the pilot run, or held-out ones, at the best rate of `trials`."""
+
+        def train(rate: float, budget: ExpectedTarget) -> TrainingRun:
+            return replace(
+                trials, learning_rate=rate, updates=self._updates(trials.batch_size, rate, budget, held_out)
+            )
+
+        return self._train_or_halve(trials, train)
+
+    def _train_or_halve(
+        self, trials: TrainingRun, train: Callable[[float, ExpectedTarget], TrainingRun]
+    ) -> TrainingRun:
+        """Train at the best rate of `trials`, and at its half, and so on, until every replica reaches the target.
+
+        Return `trials` where they did not reach the target, or were at it from the start.
+        """
+        if not trials.reached or trials.reached_at_start:
+            return trials
+        rate, budget = trials.learning_rate, self._budget(trials.typical_updates)
+        run = train(rate, budget)
+        for _ in range(MAX_HALVINGS):
+            if run.reached:
                 break
             rate /= 2
-            found = finally_trained(rate, budget)
-        return replace(found, rates=tuple(sorted({*found.rates, rate})))
+            run = train(rate, budget)
+        return replace(run, learning_rates=tuple(sorted({*run.learning_rates, rate})))
 
     def _budget(self, expected_updates: float) -> ExpectedTarget:
-        most = math.ceil(min(self.workload.max_updates, max(PATIENCE, GIVEN_UP * expected_updates)))
-        first = round(EARLY * expected_updates) if math.isfinite(expected_updates) else 0
-        return ExpectedTarget(self.workload.target_loss, most, GROWTH, first)
+        limit = math.ceil(min(self.workload.max_updates, max(MIN_LIMIT, MAX_OVERRUN * expected_updates)))
+        first = round(FIRST_EVALUATION * expected_updates) if math.isfinite(expected_updates) else 0
+        return ExpectedTarget(self.workload.target_loss, limit, EVALUATION_GROWTH, first)
 
-    def _cell(self, batch_size: int, protocol: Protocol, trainings: int) -> Cell:
-        cell = Cell(TUNED_TRAINING, self.workload.name, self.backend.name, batch_size, trainings, protocol)
-        return engine.packed(cell, self.workload) if self.as_ensemble and trainings >= WORTH_A_CALL else cell
-
-    def _tried(self, batch_size: int, learning_rate: float, rule: Tuned, expected_updates: float) -> Trained:
-        """The best of the rates, with the updates of each replica that it was tried with."""
+    def _tune(self, batch_size: int, learning_rate: float, rule: Tuned, expected_updates: float) -> TrainingRun:
+        """Return the trials at the best rate of `rule`."""
         protocol = Protocol.of(self.workload, self._budget(expected_updates), rule, learning_rate)
 
-        def tuned(cell: Cell) -> pd.DataFrame:
-            return tune(self.workload, self.data, cell, compiling_trials(self.workload, self.data, cell))
+        def tune(engine: Engine) -> pd.DataFrame:
+            return Tuning.of(self.workload, self.data, protocol, batch_size, engine).trials()
 
-        rows = self._where_there_is_room(batch_size, protocol, rule.seeds * (2 * rule.each_way + 1), tuned)
-        rate = best_rate(rows)
-        return Trained(
+        trials = self._within_memory(batch_size, rule.seeds * (2 * rule.each_way + 1), tune)
+        rate = best_rate(trials)
+        return TrainingRun(
             batch_size,
             rate,
-            tuple(rows.loc[rows["learning_rate"] == rate, "cost_updates"]),
-            rates=tuple(sorted(rows["learning_rate"].unique())),
-            lowest_loss=float(rows["train_loss"].min()),
+            tuple(trials.loc[trials["learning_rate"] == rate, "cost_updates"]),
+            learning_rates=tuple(sorted(trials["learning_rate"].unique())),
+            lowest_loss=float(trials["train_loss"].min()),
         )
 
-    def _train(self, batch_size: int, protocol: Protocol, replicas: Sequence[int]) -> list[list[looks.Look]]:
-        expected = protocol.budget.max_updates // GIVEN_UP
+    def _updates(self, batch_size: int, rate: float, budget: ExpectedTarget, held_out: bool) -> tuple[float, ...]:
+        """The updates to the target of each replica of the pilot run, or of each held-out replica."""
+        protocol = Protocol.of(self.workload, budget, learning_rate=rate)
+        replicas = range(self.replicas * held_out, self.replicas * (1 + held_out))
+        return tuple(map(self._updates_to_target, self._train(batch_size, protocol, replicas)))
 
-        def trained(cell: Cell) -> list[list[looks.Look]]:
-            compiling = Compiling(self.workload, len(self.data.train_inputs), cell, len(replicas), expected)
-            return engine.train(self.workload, self.data, cell, [protocol] * len(replicas), replicas, compiling)
+    def _train(
+        self, batch_size: int, protocol: Protocol, replicas: Sequence[int]
+    ) -> list[list[evaluations.Evaluation]]:
+        expected_updates, count = protocol.budget.max_updates // MAX_OVERRUN, len(replicas)
 
-        return self._where_there_is_room(batch_size, protocol, len(replicas), trained)
+        def train(engine: Engine) -> list[list[evaluations.Evaluation]]:
+            examples, per_call = len(self.data.train_inputs), engine.replicas_per_call
+            policy = CompilePolicy.for_trainings(
+                self.workload, protocol, batch_size, examples, count, per_call, expected_updates
+            )
+            return engine.train(self.workload, self.data, [protocol] * count, batch_size, replicas, policy)
 
-    def _where_there_is_room(
-        self, batch_size: int, protocol: Protocol, trainings: int, train: Callable[[Cell], Result]
-    ) -> Result:
-        """What `train` makes of the cell: where memory has no room for its ensemble, and from then on, of one replica
+        return self._within_memory(batch_size, count, train)
+
+    def _within_memory(self, batch_size: int, trainings: int, train: Callable[[Engine], Result]) -> Result:
+        """Call `train` with an ensemble; where memory does not suffice for it, and from then on, with one replica
         after another."""
-        cell = self._cell(batch_size, protocol, trainings)
+        engine = self._engine(batch_size, trainings)
         try:
-            return train(cell)
+            return train(engine)
         except (MemoryError, RuntimeError) as error:
-            if cell.replicas_per_call == 1 or not out_of_memory(error):
+            if engine.replicas_per_call == 1 or not out_of_memory(error):
                 raise
         self.as_ensemble = False
-        return train(self._cell(batch_size, protocol, trainings))
+        return train(self._engine(batch_size, trainings))
 
-    def _crossing(self, seen: Sequence[looks.Look]) -> float:
-        """Updates to the target, infinite where it was not reached."""
-        updates = value_at_crossing([look[1] for look in seen], [look[0] for look in seen], self.workload.target_loss)
-        return updates if math.isfinite(updates) else math.inf
+    def _engine(self, batch_size: int, trainings: int) -> Engine:
+        if not (self.as_ensemble and trainings >= self.min_replicas_per_call):
+            return Engine(self.backend)
+        device = self.backend.device
+        return Engine(self.backend, best_replicas_per_call(self.workload, device, trainings, batch_size))
 
-    def _along(
+    def _updates_to_target(self, seen: Sequence[evaluations.Evaluation]) -> float:
+        """The updates at which the training loss crosses the target; infinite where it does not."""
+        updates, losses = zip(*((evaluation[0], evaluation[1]) for evaluation in seen), strict=True)
+        crossing = value_at_crossing(losses, updates, self.workload.target_loss)
+        return crossing if math.isfinite(crossing) else math.inf
+
+    def _train_with_noise(
         self, batch_size: int, learning_rate: float, budget: ExpectedTarget, replica: int
     ) -> tuple[float, Effective]:
-        """Updates of one replica to the target, and what the noise scale along it, from its start, comes to."""
+        """Train one replica; return its updates to the target, and the gradient noise along them from the start."""
         protocol = Protocol.of(self.workload, replace(budget, first=0), learning_rate=learning_rate)
         data = self.workload.replica_data(self.data, replica)
         seen, scales = [], []
-        for model, look in looks_at(self.workload, data, protocol, batch_size, replica, self.backend):
-            seen.append(look)
-            if not math.isfinite(look[1]):
+        for model, evaluation in train_and_evaluate(self.workload, data, protocol, batch_size, replica, self.backend):
+            seen.append(evaluation)
+            if not math.isfinite(evaluation[1]):
                 break
             scales.append(self._noise_scale(model, data, replica))
-            if looks.ends(0, protocol, seen):
+            if evaluations.ends(0, protocol, seen):
                 break
-        until = self._crossing(seen)
-        if not math.isfinite(until):
-            return until, Effective(math.nan, math.nan)
-        return until, effective([look[0] for look in seen], scales, batch_size, until)
+        updates = self._updates_to_target(seen)
+        if not math.isfinite(updates):
+            return updates, Effective(math.nan, math.nan)
+        return updates, effective([evaluation[0] for evaluation in seen], scales, batch_size, updates)
 
-    def _at_start(self, replica: int) -> float:
+    def _initial_noise_scale(self, replica: int) -> float:
         model = self.workload.initial_model(replica).to(self.backend.device.torch_device)
         return self._noise_scale(model, self.workload.replica_data(self.data, replica), replica)
 
     def _noise_scale(self, model: nn.Module, data: Data, replica: int) -> float:
-        """tr(Sigma) / |G|^2 over the training set, exact where all of it is looked at. From n of N examples |G|^2
-        comes out too large by (1/n - 1/N) tr(Sigma), which is taken off: what is left may lie below zero. Infinite
-        where there is no gradient."""
-        few = self._few(replica)
-        found = gradient_statistics(model, self.workload.loss, data.train_inputs[few], data.train_targets[few])
-        too_large = found.variance * (1 / len(few) - 1 / len(data.train_inputs))
-        signal = found.squared_norm - too_large
-        return found.variance / signal if signal else math.inf
+        """The gradient noise scale tr(Σ) / |G|² in examples, exact where all training examples are used.
 
-    def _few(self, replica: int) -> Tensor:
-        generator = self.workload.generator("looked at", replica)
+        From n of N examples |G|² is too large by (1/n - 1/N) tr(Σ), which is subtracted; the difference may be
+        negative. Infinite where there is no gradient.
+        """
+        indices = self._noise_indices(replica)
+        statistics = gradient_statistics(
+            model, self.workload.loss, data.train_inputs[indices], data.train_targets[indices]
+        )
+        bias = statistics.variance * (1 / len(indices) - 1 / len(data.train_inputs))
+        signal = statistics.squared_norm - bias
+        return statistics.variance / signal if signal else math.inf
+
+    def _noise_indices(self, replica: int) -> Tensor:
+        generator = self.workload.generator("noise scale examples", replica)
         order = torch.randperm(len(self.data.train_inputs), generator=generator)
-        return order[:EXAMPLES].to(self.data.train_inputs.device)
+        return order[: self.noise_examples].to(self.data.train_inputs.device)

@@ -1,4 +1,4 @@
-"""Checking an answer: what it recommends and what lies beside that is trained to the target, and timed."""
+"""Check a choice: train the chosen batch sizes and their neighbours to the target, and time these trainings."""
 
 from __future__ import annotations
 
@@ -7,86 +7,92 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from suite.advise.measured import Timing, Trained, Trainer
-from suite.advise.prediction import Curve
-from suite.advise.recommendation import cheapest, neighbours, predicted, recommend, with_measured
+from suite.advise.choice import cheapest, choose, neighbours
+from suite.advise.measurements import Timing, Trainer, TrainingRun
+from suite.advise.prediction import Prediction
+from suite.advise.tables import prediction_table, with_measurements
 
-MOST = 6
-"""Batch sizes that are checked at most: one that turns out to be faster has neighbours of its own."""
+MAX_CHECKS = 6
+"""Batch sizes to check at most: a batch size that turns out to be faster has further neighbours."""
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A batch size, as predicted before any check and as measured."""
+class Check:
+    """A run at a batch size, and its prediction from before any check."""
 
-    trained: Trained
+    run: TrainingRun
     predicted: pd.Series
-    """The row of `recommendation.predicted` for as many trainings."""
+    """The row of `tables.prediction_table` for as many trainings as `run` has replicas."""
 
     @property
     def as_predicted(self) -> bool:
         """Whether both updates and seconds lie in the predicted intervals."""
-        values = {"updates": self.trained.typical_updates, "time_s": self.trained.time_s}
+        values = {"updates": self.run.typical_updates, "time_s": self.run.time_s}
         return all(
             not (value < self.predicted[f"{name}_low"] or value > self.predicted[f"{name}_high"])
             for name, value in values.items()
         )
 
 
-def verify(curve: Curve, timings: Sequence[Timing], trainer: Trainer, say: Callable[[str], None]) -> list[Checked]:
-    """Train and time the recommended batch size, its neighbours and the cheapest; then whichever turns out to be the
-    fastest, with its neighbours. What the curve rests on was trained and timed before: of that only the fastest is
-    trained afresh."""
-    table = predicted(curve, timings)
-    sizes, known, checked, before = list(table.index), curve, [], {one.batch_size for one in curve.trained}
-    fastest = recommend(table, sizes).fastest
-    beside = set(neighbours(fastest, sizes))
-    untuned = {cheapest(table, sizes)} - beside
-    wanted = {fastest} | (beside | untuned) - before
-    while missing := sorted(wanted - {one.trained.batch_size for one in checked})[: MOST - len(checked)]:
-        trained = []
+def verify(
+    prediction: Prediction, timings: Sequence[Timing], trainer: Trainer, notify: Callable[[str], None]
+) -> list[Check]:
+    """Train and time the fastest batch size, its neighbours and the cheapest; then the measured fastest and its
+    neighbours, until these are known or MAX_CHECKS batch sizes are checked.
+
+    The runs of `prediction` are not repeated, except where their batch size is the fastest.
+    """
+    table = prediction_table(prediction, timings)
+    sizes, informed, checks = list(table.index), prediction, []
+    known_sizes = {run.batch_size for run in prediction.runs}
+    fastest = choose(table, sizes).fastest
+    tuned = set(neighbours(fastest, sizes))
+    untuned = {cheapest(table, sizes)} - tuned
+    wanted = {fastest} | (tuned | untuned) - known_sizes
+    while missing := sorted(wanted - {check.run.batch_size for check in checks})[: MAX_CHECKS - len(checks)]:
+        runs = []
         for size in missing:
-            say(f"checking batch size {size}")
-            how = (size, *predicted(known, timings).loc[size, ["learning_rate", "updates"]])
-            trained.append(trainer.at_rate(*how) if size in untuned else trainer.trained(*how))
-            known = informed(known, trained[-1:])
-        trained = timed(trainer, trained)
-        checked += [Checked(one, _expected(curve, timings, one)) for one in trained]
-        times_s = {one.batch_size: one.time_s for one in (*curve.trained, *(one.trained for one in checked))}
+            notify(f"checking batch size {size}")
+            train = trainer.run_at_rate if size in untuned else trainer.tuned_run
+            runs.append(train(size, *prediction_table(informed, timings).loc[size, ["learning_rate", "updates"]]))
+            informed = informed.with_runs(runs[-1:])
+        checks += [Check(run, _predicted_row(prediction, timings, run)) for run in with_update_times(trainer, runs)]
+        times_s = {run.batch_size: run.time_s for run in (*prediction.runs, *(check.run for check in checks))}
         fastest = min(times_s, key=times_s.get)
-        wanted |= {fastest} | set(neighbours(fastest, sizes)) - before
-    return checked
+        wanted |= {fastest} | set(neighbours(fastest, sizes)) - known_sizes
+    return checks
 
 
-def refine(trained: Trained, trainer: Trainer, say: Callable[[str], None]) -> Trained | None:
-    """What was `trained`, at a rate that takes its replicas fewer updates; None where none was found. It is not timed
-    again: an update takes as long at any rate."""
-    say(f"refining the rate at batch size {trained.batch_size}")
-    found = trainer.refined(trained)
-    return replace(found, update_s=trained.update_s) if found.typical_updates < trained.typical_updates else None
+def _predicted_row(prediction: Prediction, timings: Sequence[Timing], run: TrainingRun) -> pd.Series:
+    """The row of `prediction`, which does not contain `run`, to compare `run` with."""
+    return prediction_table(prediction, timings, len(run.updates)).loc[run.batch_size]
 
 
-def _expected(curve: Curve, timings: Sequence[Timing], trained: Trained) -> pd.Series:
-    """What `curve`, which does not know of it, predicts of what was `trained`."""
-    return predicted(curve, timings, len(trained.updates)).loc[trained.batch_size]
+def refine(run: TrainingRun, trainer: Trainer, notify: Callable[[str], None]) -> TrainingRun | None:
+    """Return a run at a better rate, with fewer updates than `run`; None where there is none.
+
+    It keeps the update time of `run`, which does not depend on the rate.
+    """
+    notify(f"refining the learning rate at batch size {run.batch_size}")
+    refined = trainer.refined_run(run)
+    return replace(refined, update_s=run.update_s) if refined.typical_updates < run.typical_updates else None
 
 
-def timed(trainer: Trainer, trained: Sequence[Trained]) -> list[Trained]:
-    """The same with the seconds of their updates, where they reached the target."""
-    seconds = iter(trainer.update_seconds([one for one in trained if one.reached]))
-    return [replace(one, update_s=next(seconds)) if one.reached else one for one in trained]
+def with_update_times(trainer: Trainer, runs: Sequence[TrainingRun]) -> list[TrainingRun]:
+    """`runs` with the seconds of an update, where they reached the target."""
+    seconds = iter(trainer.update_seconds([run for run in runs if run.reached]))
+    return [replace(run, update_s=next(seconds)) if run.reached else run for run in runs]
 
 
-def informed(curve: Curve, further: Sequence[Trained]) -> Curve:
-    """The curve that knows of what was trained besides."""
-    return replace(curve, others=(*curve.others, *(one for one in further if one.reached)))
+def table_after_checks(
+    prediction: Prediction, checks: Sequence[Check], timings: Sequence[Timing]
+) -> tuple[pd.DataFrame, set[int]]:
+    """Return the table after `checks`, and the batch sizes that may be chosen.
 
-
-def settled(curve: Curve, checked: Sequence[Checked], timings: Sequence[Timing]) -> tuple[pd.DataFrame, set[int]]:
-    """`recommendation.predicted` after the check, and the batch sizes that may be recommended: those that were
-    trained and always reached the target. What was measured of them stands instead of what any curve says; of the
-    others, what the curve says that knows of it."""
-    trained = [one.trained for one in checked]
-    known, failed = informed(curve, trained), {one.batch_size for one in trained if not one.reached}
-    table = with_measured(predicted(known, timings), known.trained, timings)
-    return table, {one.batch_size for one in known.trained} - failed
+    Measured batch sizes have their measured values, all others the prediction that contains the checks. Only batch
+    sizes of which every replica of every run reached the target may be chosen.
+    """
+    runs = [check.run for check in checks]
+    informed, failed = prediction.with_runs(runs), {run.batch_size for run in runs if not run.reached}
+    table = with_measurements(prediction_table(informed, timings), informed.runs, timings)
+    return table, {run.batch_size for run in informed.runs} - failed

@@ -1,21 +1,21 @@
-"""The rows of the lecture's table, one file each. A file here that holds `claim = Claim(...)` is a row."""
+"""The rows of the lecture's table, one file each: a file that holds `claim = Claim(...)` is found."""
 
 import importlib
 import pkgutil
 from functools import cache
 
-from suite.claims.claim import Claim, Evidence, Facts, Row
+from suite.claims.claim import Claim, Comparison, Row
 from suite.errors import UserError
 
-__all__ = ["Claim", "Evidence", "Facts", "Row", "all_claims", "find"]
+__all__ = ["Claim", "Comparison", "Row", "all_claims", "find"]
 
 
 @cache
 def all_claims() -> tuple[Claim, ...]:
-    """Every claim, in the order of the lecture's table."""
+    """Every claim, in the order of the table."""
     modules = (importlib.import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__))
-    found = [module.claim for module in modules if isinstance(getattr(module, "claim", None), Claim)]
-    return tuple(sorted(found, key=lambda claim: claim.row))
+    claims = [module.claim for module in modules if isinstance(getattr(module, "claim", None), Claim)]
+    return tuple(sorted(claims, key=lambda claim: claim.row))
 
 
 def find(name: str) -> Claim:

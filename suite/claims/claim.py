@@ -1,111 +1,36 @@
-"""What a claim is: a row of the lecture's table that can be measured, judged, drawn and put into words."""
+"""What a claim is: a row of the lecture's table that can be measured, analysed, judged, drawn and explained."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from suite.cells import Cell, Scope
-from suite.optimizers import Optimizer, sgd
-from suite.statistics import Interval, verdict
-from suite.workloads import Data, Workload
+from suite.evidence import Evidence, Problem
+from suite.experiments.cell import Cell, Scope
+from suite.statistics import Interval, Verdict, verdict
+from suite.status import Status
+from suite.training.protocol import Protocol
+from suite.workloads import Workload
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a claim must know of a workload to judge stored rows without loading it."""
-
-    name: str
-    about: str
-    small: int
-    large: int
-    train_examples: int
-    test_examples: int
-    middle: int
-    learning_rate: float
-    learning_rates: tuple[float, ...]
-    epochs: int
-    target_loss: float
-    max_updates: int
-    score_name: str
-    resplit: bool
-    published: dict[str, dict[str, float]]
-    """Numbers that others published, by what was measured and batch size; empty where there are none."""
-    published_by: str
-    optimizer: Optimizer = field(default_factory=sgd)
-    published_noise: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Of the `noise scale` and the `critical batch` in examples, each at the `start` and its `average`."""
-    published_noise_by: str = ""
-
-    @classmethod
-    def of(cls, workload: Workload, data: Data) -> Facts:
-        return cls(
-            name=workload.name,
-            about=workload.about,
-            small=workload.small,
-            large=workload.large,
-            train_examples=len(data.train_inputs),
-            test_examples=len(data.test_inputs),
-            middle=workload.middle,
-            learning_rate=workload.learning_rate,
-            learning_rates=workload.learning_rates,
-            epochs=workload.epochs,
-            target_loss=workload.target_loss,
-            max_updates=workload.max_updates,
-            score_name=workload.score_name,
-            resplit=workload.resplit,
-            published={
-                what: {str(size): value for size, value in values.items()}
-                for what, values in (workload.published.values.items() if workload.published else ())
-            },
-            published_by=workload.published.source if workload.published else "",
-            optimizer=workload.optimizer,
-            **_noise_that_others_found(workload),
-        )
-
-    def to_dict(self) -> dict:
-        """As JSON has it."""
-        return json.loads(json.dumps(asdict(self) | {"optimizer": self.optimizer.key_fields()}))
-
-    @classmethod
-    def from_dict(cls, stored: dict) -> Facts:
-        """Restore what `to_dict` wrote; raise TypeError or KeyError for anything else."""
-        restored = {
-            "optimizer": Optimizer.from_key_fields(stored["optimizer"]),
-            "learning_rates": tuple(stored["learning_rates"]),
-        }
-        return cls(**stored | restored)
+Findings = TypeVar("Findings")
+"""A frozen dataclass of plain numbers and intervals."""
 
 
-def _noise_that_others_found(workload: Workload) -> dict:
-    """What Facts say of it; nothing where there is none."""
-    if (published := workload.published_noise) is None:
-        return {}
-    found = {"noise scale": published.noise_scale, "critical batch": published.critical_batch}
-    values = {what: dict(zip(("start", "average"), both, strict=True)) for what, both in found.items()}
-    return {"published_noise": values, "published_noise_by": published.source}
+NO_EFFECT = Interval(math.nan, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The stored rows of the cells that a claim reads, with the facts of their workload.
+class Comparison:
+    """An effect with its interval, and the two values that it compares."""
 
-    A cell that could not be measured is a row with its `status` and `reason`, and nothing else.
-    """
-
-    facts: Facts
-    rows: pd.DataFrame
-
-    def ok(self) -> pd.DataFrame:
-        return self.rows[self.rows["status"] == "ok"]
+    effect: Interval
+    small: float
+    large: float
 
 
 @dataclass(frozen=True)
@@ -113,7 +38,7 @@ class Row:
     """One line of the table: what was measured, and the verdict."""
 
     backend: str
-    protocol: str
+    protocol: Protocol | str
     small: int
     large: int
     measure: str
@@ -122,52 +47,40 @@ class Row:
     """Unit of `value_small` and `value_large`."""
     value_small: float = math.nan
     value_large: float = math.nan
-    effect: float = math.nan
-    effect_low: float = math.nan
-    effect_high: float = math.nan
-    seeds: int = 0
-    """Independent values behind the interval: seeds of a training, processes of a timing."""
-    verdict: str = ""
-    status: str = "ok"
-    flags: str = ""
+    effect: Interval = NO_EFFECT
+    """`effect.n` is the number of seeds of a training, or of processes of a timing."""
+    verdict: Verdict | None = None
+    status: Status = Status.OK
+    flags: tuple[Any, ...] = ()
+    """What else a reader must know, as values: a `Problem`, or any frozen dataclass whose `str` is its text."""
     null: float = 1
     """The claim holds where the effect lies above this, and fails below."""
     kind: str = "ratio"
     """Whether the effect is a `ratio` or a `difference`."""
     headline: bool = True
     """Whether the row stands in the table on the page; table.csv has every row."""
+    effect_text: str = ""
+    """The effect as a lecturer would say it, where a bare ratio says little."""
 
     @classmethod
-    def judged(cls, interval: Interval, null: float = 1, **fields) -> Row:
-        """A row with the effect of `interval` and its verdict against `null`."""
+    def of(cls, outcome: Comparison | Problem, *, flags: tuple[Any, ...] = (), null: float = 1, **fields) -> Row:
+        """The row of a comparison with its verdict against `null`, or of the problem that stands against it."""
+        if isinstance(outcome, Problem):
+            return cls(status=outcome.status, flags=(outcome, *flags), null=null, **fields)
         return cls(
-            effect=interval.estimate,
-            effect_low=interval.low,
-            effect_high=interval.high,
-            seeds=interval.n,
-            verdict=verdict(interval, null),
+            value_small=outcome.small,
+            value_large=outcome.large,
+            effect=outcome.effect,
+            verdict=verdict(outcome.effect, null),
+            flags=flags,
             null=null,
             **fields,
         )
 
 
 @dataclass(frozen=True)
-class Illustration:
-    """A further figure that shows what a claim means, or where it holds."""
-
-    draw: Callable[[Evidence], Figure | None]
-    """None where its cells are not stored."""
-    title: str
-    says: str | Callable[[Facts], str]
-    """In words; from the facts where they depend on the workload."""
-
-    def sentence(self, facts: Facts) -> str:
-        return self.says if isinstance(self.says, str) else self.says(facts)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A row of the lecture's table. Everything about running and storing is elsewhere."""
+class Claim(Generic[Findings]):
+    """A row of the lecture's table. `analyse` computes; the views of its findings only judge, draw and phrase."""
 
     name: str
     row: int
@@ -178,68 +91,21 @@ class Claim:
     large: str
     says: str
     """The lecture's claim as a sentence."""
+    rule: str
+    """The rule of the verdict, in one sentence."""
     cells: Callable[[Workload, Scope], list[Cell]]
-    judge: Callable[[Evidence], list[Row]]
-    """The first sentence of its docstring is the rule for the verdict, printed on the page."""
-    draw: Callable[[Evidence], Figure]
-    explain: Callable[[Evidence, list[Row]], str]
-    """In plain words: `paragraphs`."""
-    numbers: Callable[[Evidence], pd.DataFrame]
-    """The table under the figure."""
-    illustrations: tuple[Illustration, ...] = ()
+    """What it reads."""
+    analyse: Callable[[Evidence], Findings]
+    judge: Callable[[Findings], list[Row]]
+    answer: Callable[[Findings], str]
+    """One sentence that answers the row's question for a lecturer."""
+    figure: Callable[[Findings], Figure | None]
+    """None where there is nothing to draw."""
+    explain: Callable[[Findings], str]
+    """One short paragraph: the evidence, then its limits."""
+    numbers: Callable[[Findings], pd.DataFrame]
+    """The table below the figure, as text."""
     columns: tuple[str, str] = ("Small", "Large")
-    """What `small` and `large` stand under."""
+    """The headings above `small` and `large`."""
     unfit: Callable[[Workload], str | None] = lambda workload: None
     """Why the claim cannot be measured of a workload; None where it can."""
-
-    @property
-    def rule(self) -> str:
-        """The rule for the verdict, in one sentence."""
-        return " ".join(self.judge.__doc__.split("\n\n")[0].split())
-
-
-def backend_of(rows: pd.DataFrame) -> str:
-    """The backend on which `rows`, all of one, were measured."""
-    (backend,) = rows["backend"].unique()
-    return backend
-
-
-def process_medians(rows: pd.DataFrame) -> pd.DataFrame:
-    """Median seconds of each process (index) at each batch size (columns)."""
-    medians = rows.pivot_table(index="process", columns="batch_size", values="time_s", aggfunc="median")
-    return medians.sort_index(axis="columns")
-
-
-def relative_times(rows: pd.DataFrame) -> pd.DataFrame:
-    """Median time of each process (index) at each batch size (columns), over its reference update's.
-
-    Each batch size has processes of its own: they are compared only through the reference update that each
-    of them timed as well, since processes differ more than what they time.
-    """
-    rows = rows.assign(relative=rows["time_s"] / rows["reference_s"])
-    medians = rows.pivot_table(index="process", columns="batch_size", values="relative", aggfunc="median")
-    return medians.sort_index(axis="columns")
-
-
-def status_of(rows: pd.DataFrame) -> tuple[str, str]:
-    """The status that stands for `rows` of which none can be judged, and its reason."""
-    troubled = rows[rows["status"] != "ok"]
-    if troubled.empty:
-        return "unavailable", "not measured"
-    reasons = troubled["reason"].dropna() if "reason" in troubled else pd.Series(dtype=str)
-    return troubled["status"].iloc[0], reasons.iloc[0] if len(reasons) else ""
-
-
-def measured_large(facts: Facts, rows: pd.DataFrame) -> tuple[int, str]:
-    """The largest batch size measured in `rows` up to Large, and when that is not Large itself, a flag with the
-    reason."""
-    sizes = rows.loc[rows["status"] == "ok", "batch_size"]
-    large = int(sizes[sizes <= facts.large].max())
-    if large == facts.large:
-        return large, ""
-    return large, f"Large capped at {large}: {status_of(rows[rows['batch_size'] == facts.large])[1]}"
-
-
-def paragraphs(*texts: str) -> str:
-    """Those that say something, an empty line between them."""
-    return "\n\n".join(text.strip() for text in texts if text.strip())

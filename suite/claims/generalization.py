@@ -1,209 +1,291 @@
 """Generalization: better for Small, worse for Large.
 
-Keskar et al. (2017) train a small and a large batch to the same training accuracy, and the large one tests
-worse. Here both train to the same training loss, and the test score is read off at the crossing. The
+Keskar et al. (2017) train a small and a large batch to the same training accuracy, and the large one tests worse.
+Here both train to the same training loss, and the test score is interpolated where the loss crosses that target. The
 lecture's own figure, test and training score after equal epochs, stands beside it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from suite.cells import Cell, Scope
-from suite.claims import factorial
-from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, backend_of, paragraphs
-from suite.claims.drawing import GREY, batch_size_axis, bounds, new_figure, published, thousands
-from suite.claims.trained import at_target, at_the_end, paired, troubles
-from suite.statistics import mean_interval, probability_above_zero
-from suite.training.engine import TRAINING
+from suite.claims.claim import Claim, Comparison, Row
+from suite.evidence import Evidence, Facts, Problem, backend_of
+from suite.evidence.trainings import at_target, comparison_problem, final_values, last_evaluations
+from suite.experiments.cell import Cell, Scope
+from suite.experiments.training import TRAINING
+from suite.figures import (
+    GREY,
+    LARGE_COLOUR,
+    SMALL_COLOUR,
+    batch_size_axis,
+    draw_intervals,
+    draw_published,
+    new_figure,
+)
+from suite.formatting import bounds, decimals, percent, sentences, signed, thousands, with_bounds
+from suite.statistics import Interval, Verdict, mean_interval, probability_above_zero, verdict
+from suite.status import Status
 from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
 from suite.workloads import Workload
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-MEASURE = "test {score} at equal training loss, Small − Large"
+# What it reads
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Every batch size trained for equal epochs, and a coarse choice of them to the target loss; Small and Large by
-    every protocol."""
+    """Every batch size trained for equal epochs, and a coarse choice of them to the target loss."""
     to_target = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
-    protocols = {
-        target_protocol(workload): to_target,
-        Protocol.of(workload, EqualEpochs(workload.epochs)): scope.training_batch_sizes,
-    }
-    at_one_rate = [
+    protocols = {target_protocol(workload): to_target, epochs_protocol(workload): scope.training_batch_sizes}
+    return [
         Cell(TRAINING, workload.name, scope.training_backend, batch_size, scope.seeds, protocol)
         for protocol, batch_sizes in protocols.items()
         for batch_size in batch_sizes
     ]
-    return [*at_one_rate, *factorial.cells(workload, scope)]
 
 
-def to_target(evidence: Evidence) -> pd.DataFrame:
-    """The trainings to the target loss, at the workload's rate."""
-    return _by(evidence, target_protocol(evidence.facts))
+def target_protocol(workload: Facts | Workload) -> Protocol:
+    """To the target loss, at the workload's rate."""
+    return Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates))
 
 
-def target_protocol(of: Facts | Workload) -> Protocol:
-    return Protocol.of(of, TargetLoss(of.target_loss, of.max_updates))
+def epochs_protocol(workload: Facts | Workload) -> Protocol:
+    """Equal epochs, at the workload's rate."""
+    return Protocol.of(workload, EqualEpochs(workload.epochs))
 
 
-def for_equal_epochs(evidence: Evidence) -> pd.DataFrame:
-    """The trainings for equal epochs, at the workload's rate."""
-    return _by(evidence, Protocol.of(evidence.facts, EqualEpochs(evidence.facts.epochs)))
+# What it computes
 
 
-def _by(evidence: Evidence, protocol: Protocol) -> pd.DataFrame:
-    return evidence.rows[evidence.rows["protocol"] == protocol.key]
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one batch size, or their differences from those of another."""
+
+    seeds: tuple[float, ...]
+    mean: Interval
 
 
-def outcome(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
-    """Test score at the end, or where the training loss crosses the target: a column per batch size."""
-    if budget == factorial.TO_TARGET:
-        return at_target(rows, facts, "test_score")
-    return pd.DataFrame({size: paired(rows, size, "test_score") for size in (facts.small, facts.large)})
+@dataclass(frozen=True)
+class AtTarget:
+    """One batch size where its training loss crosses the target."""
+
+    updates: float
+    """Mean over seeds."""
+    test: Scores
 
 
-OUTCOME = factorial.Outcome(of_seeds=outcome, what={"": "test score"}, ratio=False)
+@dataclass(frozen=True)
+class AfterEpochs:
+    """One batch size after equal epochs."""
+
+    train: Scores
+    test: Scores
 
 
-def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the test score of Small minus that of Large, both read where the training loss crosses the
-    same target, lies above 0 with its whole interval.
+@dataclass(frozen=True)
+class Findings:
+    facts: Facts
+    backend: str
+    comparison: Comparison | Problem
+    """Test score of Small minus that of Large at the target loss, mean over seeds."""
+    verdict: Verdict | None
+    """None where the two could not be compared."""
+    small_tests_better: Interval | None
+    """Probability over seeds; None where the two could not be compared."""
+    at_target: dict[int, AtTarget]
+    """By batch size."""
+    gaps: dict[int, Scores]
+    """Test score there minus that of Large, by batch size but Large; empty where Large does not reach the target."""
+    after_epochs: dict[int, AfterEpochs]
+    """By batch size, over the seeds that did not diverge."""
+    epochs_problem: Problem | None
+    """Why the two cannot be compared after equal epochs; None where they can."""
 
-    Student's t on the differences, paired by initial parameters and split.
-    """
+
+def analyse(evidence: Evidence) -> Findings:
     facts = evidence.facts
-    rows = to_target(evidence)
-    shared = {
-        "backend": backend_of(evidence.rows),
-        "protocol": str(target_protocol(facts)),
-        "small": facts.small,
-        "large": facts.large,
-        "measure": MEASURE.format(score=facts.score_name),
-        "unit": facts.score_name,
-        "kind": "difference",
-        "null": 0,
-    }
-    status, reason = troubles(rows, facts)
-    if status != "ok":
-        row = Row(**shared, status=status, flags=reason)
-        return [row, *factorial.rows(evidence, OUTCOME, {target_protocol(facts).key})]
-    scores = at_target(rows, facts, "test_score")
-    row = Row.judged(
-        mean_interval(scores[facts.small] - scores[facts.large]),
-        **shared,
-        value_small=float(scores[facts.small].mean()),
-        value_large=float(scores[facts.large].mean()),
+    to_target, for_epochs = (
+        evidence.rows[evidence.rows["protocol"] == protocol.key]
+        for protocol in (target_protocol(facts), epochs_protocol(facts))
     )
-    return [row, *factorial.rows(evidence, OUTCOME, {target_protocol(facts).key})]
+    comparison, verdict_, probability = comparison_problem(to_target, facts), None, None
+    if comparison is None:
+        scores = at_target(to_target, facts, "test_score")
+        small, large = scores[facts.small], scores[facts.large]
+        effect = mean_interval(small - large)
+        comparison = Comparison(effect, float(small.mean()), float(large.mean()))
+        verdict_, probability = verdict(effect, 0), probability_above_zero(small - large)
+    sizes, gaps = _at_target(to_target, facts)
+    return Findings(
+        facts=facts,
+        backend=backend_of(evidence.rows),
+        comparison=comparison,
+        verdict=verdict_,
+        small_tests_better=probability,
+        at_target=sizes,
+        gaps=gaps,
+        after_epochs=_after_epochs(for_epochs),
+        epochs_problem=comparison_problem(for_epochs, facts),
+    )
 
 
-def draw(evidence: Evidence) -> Figure:
+def _at_target(rows: pd.DataFrame, facts: Facts) -> tuple[dict[int, AtTarget], dict[int, Scores]]:
+    """`at_target` and `gaps` of the findings."""
+    rows = rows[rows["status"] == Status.OK]
+    if rows.empty:
+        return {}, {}
+    scores, updates = at_target(rows, facts, "test_score"), at_target(rows, facts, "updates")
+    sizes = {int(size): AtTarget(float(updates[size].mean()), _scores(scores[size])) for size in scores}
+    if facts.large not in scores:
+        return sizes, {}
+    return sizes, {size: _scores(scores[size] - scores[facts.large]) for size in sizes if size != facts.large}
+
+
+def _after_epochs(rows: pd.DataFrame) -> dict[int, AfterEpochs]:
+    rows = rows[rows["status"] == Status.OK]
+    return {
+        int(size): AfterEpochs(*(_scores(final_values(rows, size, f"{split}_score")) for split in ("train", "test")))
+        for size in sorted(last_evaluations(rows)["batch_size"].unique())
+    }
+
+
+def _scores(seeds: pd.Series) -> Scores:
+    seeds = seeds.dropna()
+    return Scores(tuple(map(float, seeds)), mean_interval(seeds))
+
+
+# How it is judged
+
+
+def judge(findings: Findings) -> list[Row]:
+    facts = findings.facts
+    return [
+        Row.of(
+            findings.comparison,
+            backend=findings.backend,
+            protocol=target_protocol(facts),
+            small=facts.small,
+            large=facts.large,
+            measure=f"test {facts.score_name} at equal training loss, Small − Large",
+            unit=facts.score_name,
+            kind="difference",
+            null=0,
+        )
+    ]
+
+
+# How it is shown
+
+
+def answer(findings: Findings) -> str:
+    comparison, score_name = findings.comparison, findings.facts.score_name
+    if isinstance(comparison, Problem):
+        return f"Trained to the same loss, the batch sizes cannot be compared: {comparison}."
+    small, large = decimals(4)(comparison.small), decimals(4)(comparison.large)
+    if findings.verdict is Verdict.UNDECIDED:
+        return (
+            "Trained to the same loss, neither batch size tests better for certain: the test "
+            f"{score_name} is {small} with the small batch and {large} with the large one."
+        )
+    better, scores = "small", f"{small} against {large}"
+    if findings.verdict is Verdict.FAILS:
+        better, scores = ("large", f"{large} against {small}")
+    return f"Trained to the same loss, the {better} batch tests better{_points(findings)}: {score_name} {scores}."
+
+
+def _points(findings: Findings) -> str:
+    """How much better; empty where the score is no share."""
+    if findings.facts.score_name != "accuracy":
+        return ""
+    return f" by {decimals(1)(100 * abs(findings.comparison.effect.estimate))} points"
+
+
+def figure(findings: Findings) -> Figure:
     """The paired gap at equal training loss, and the lecture's figure: both scores after equal epochs."""
-    facts = evidence.facts
+    facts, after_epochs = findings.facts, findings.after_epochs
     figure = new_figure(9.6, 4.2)
     left, right = figure.subplots(1, 2)
-    scores = at_target(to_target(evidence), facts, "test_score")
-    if facts.large in scores:
-        gaps = scores.sub(scores[facts.large], axis="index").drop(columns=facts.large)
-        _draw_scores(left, gaps, "mean over seeds, 95% interval", "C3")
+    _draw_scores(left, findings.gaps, "mean over seeds, 95% interval", LARGE_COLOUR)
     left.axhline(0, color="black", linewidth=1)
     left.set_title(f"at training loss {facts.target_loss:g}", pad=18)
     left.set_ylabel(f"test {facts.score_name} minus that of Large")
-    equal_epochs = for_equal_epochs(evidence)
-    end = at_the_end(equal_epochs[equal_epochs["status"] == "ok"])
-    for column, name, colour in (("train_score", "training", "C0"), ("test_score", "test", "C3")):
-        scores = end.pivot(index="seed", columns="batch_size", values=column)
-        _draw_scores(right, scores, f"{name} {facts.score_name}", colour)
-    published(right, replace(facts, published_by=f"{facts.published_by}, training"), "train_score")
-    published(right, replace(facts, published_by=f"{facts.published_by}, test"), "test_score", marker="^")
+    train = {size: scores.train for size, scores in after_epochs.items()}
+    test = {size: scores.test for size, scores in after_epochs.items()}
+    _draw_scores(right, train, f"training {facts.score_name}", SMALL_COLOUR)
+    _draw_scores(right, test, f"test {facts.score_name}", LARGE_COLOUR)
+    draw_published(right, facts, "train_score", label=", training")
+    draw_published(right, facts, "test_score", marker="^", label=", test")
     right.set_title(f"after {facts.epochs} epochs, learning rate {facts.learning_rate:g}", pad=18)
     right.set_ylabel(facts.score_name)
     for axes in (left, right):
         batch_size_axis(axes, facts)
-        axes.legend(loc="best")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="best")
     return figure
 
 
-def _draw_scores(axes, scores: pd.DataFrame, label: str, colour: str) -> None:
-    """Mean over seeds with its interval, and every seed as a dot."""
-    intervals = [mean_interval(scores[size].dropna()) for size in scores]
-    means = [interval.estimate for interval in intervals]
-    bars = [[i.estimate - i.low for i in intervals], [i.high - i.estimate for i in intervals]]
-    for _, seed in scores.iterrows():
-        axes.plot(seed.index, seed, ".", color=GREY, alpha=0.25, markersize=4, zorder=1)
-    axes.errorbar(scores.columns, means, yerr=bars, fmt="o-", color=colour, capsize=3, markersize=4, label=label)
+def _draw_scores(axes: Axes, scores: Mapping[int, Scores], label: str, colour: str) -> None:
+    """Draw the mean over seeds with its interval at each batch size, and every seed as a dot."""
+    if not scores:
+        return
+    for batch_size, of_size in scores.items():
+        places = [batch_size] * len(of_size.seeds)
+        axes.plot(places, of_size.seeds, ".", color=GREY, alpha=0.25, markersize=4, zorder=1)
+    means = [of_size.mean for of_size in scores.values()]
+    draw_intervals(axes, list(scores), means, fmt="o-", color=colour, markersize=4, label=label)
 
 
-def explain(evidence: Evidence, rows: list[Row]) -> str:
-    facts, row = evidence.facts, rows[0]
-    if row.status != "ok":
-        return paragraphs(
-            f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {row.flags}.",
-            _after_equal_epochs(evidence),
-        )
-    scores = at_target(to_target(evidence), facts, "test_score")
-    difference = scores[facts.small] - scores[facts.large]
-    wins, difference_interval = probability_above_zero(difference), mean_interval(difference)
-    told = {
-        "holds": "so the small batch generalizes better here",
-        "fails": "so the large batch generalizes better here",
-        "undecided": "which cannot be told from zero",
-    }[row.verdict]
-    split = "Each seed has a train/test split of its own. " if facts.resplit else ""
-    return paragraphs(
-        f"Trained to the same training loss of {facts.target_loss:g}, the test {facts.score_name} is "
-        f"{row.value_small:.4f} with batch size {thousands(row.small)} and {row.value_large:.4f} with "
-        f"{thousands(row.large)}. The gap, Small minus Large, is {row.effect:+.4f} "
-        f"({bounds(difference_interval, '{:+.4f}'.format)}), {told}. The small batch tested better in "
-        f"{wins.estimate:.0%} of {row.seeds} seeds, a tie counting half (interval of the probability "
-        f"{wins.low:.0%} to {wins.high:.0%}). {split}",
-        f"{_after_equal_epochs(evidence)} {factorial.sentence(evidence, OUTCOME)}",
-    )
+def explain(findings: Findings) -> str:
+    split = "Each seed has its own train/test split." if findings.facts.resplit else ""
+    return sentences(_gap_sentence(findings), split, _epochs_sentence(findings))
 
 
-def _after_equal_epochs(evidence: Evidence) -> str:
-    facts = evidence.facts
-    equal_epochs = for_equal_epochs(evidence)
-    status, reason = troubles(equal_epochs, facts)
-    if status != "ok":
-        return f"After equal epochs (right panel) the two cannot be compared: {reason}."
-    train_small, train_large, test_small, test_large = (
-        paired(equal_epochs, size, f"{split}_score").mean()
-        for split in ("train", "test")
-        for size in (facts.small, facts.large)
-    )
-    behind = train_large < train_small and test_large < test_small
+def _gap_sentence(findings: Findings) -> str:
+    if isinstance(findings.comparison, Problem):
+        return ""
+    facts, effect, probability = findings.facts, findings.comparison.effect, findings.small_tests_better
     return (
-        f"After equal epochs (right panel) the large batch scores {train_large:.3f} in training and "
-        f"{test_large:.3f} in testing, against {train_small:.3f} and {test_small:.3f}"
-        + (": behind in both, so it is under-trained, not overfitted." if behind else ".")
+        f"At a training loss of {facts.target_loss:g} the difference in test {facts.score_name}, batch size "
+        f"{thousands(facts.small)} minus {thousands(facts.large)}, is {with_bounds(effect, signed(4))}. The small "
+        f"batch tests better in {percent(probability.estimate)} of {effect.n} seeds, a tie counting half (interval "
+        f"of the probability {bounds(probability, percent)})."
     )
 
 
-def numbers(evidence: Evidence) -> pd.DataFrame:
-    facts = evidence.facts
-    rows = to_target(evidence)
-    table = []
-    scores, updates = at_target(rows, facts, "test_score"), at_target(rows, facts, "updates")
-    for batch_size in scores:
-        score = mean_interval(scores[batch_size].dropna())
-        table.append(
-            {
-                "batch size": thousands(batch_size),
-                "updates to the target": thousands(updates[batch_size].mean()),
-                f"test {facts.score_name} there": f"{score.estimate:.4f}",
-                "95% interval": bounds(score, "{:.4f}".format),
-                "seeds that reached it": f"{score.n}",
-            }
-        )
-    return pd.DataFrame(table)
+def _epochs_sentence(findings: Findings) -> str:
+    if findings.epochs_problem is not None:
+        return f"After equal epochs (right panel) the two cannot be compared: {findings.epochs_problem}."
+    small, large = (findings.after_epochs[size] for size in (findings.facts.small, findings.facts.large))
+    behind = (
+        large.train.mean.estimate < small.train.mean.estimate and large.test.mean.estimate < small.test.mean.estimate
+    )
+    return (
+        f"After equal epochs (right panel) the large batch scores {_train_and_test(large)}, the small one "
+        f"{_train_and_test(small)}"
+        + (": the large batch is behind in both, so it is under-trained, not overfitted." if behind else ".")
+    )
+
+
+def _train_and_test(scores: AfterEpochs) -> str:
+    train, test = (decimals(3)(of_split.mean.estimate) for of_split in (scores.train, scores.test))
+    return f"{train} in training and {test} in testing"
+
+
+def numbers(findings: Findings) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "batch size": thousands(batch_size),
+            "updates to the target": thousands(at.updates),
+            f"test {findings.facts.score_name} there": decimals(4)(at.test.mean.estimate),
+            "95% interval": bounds(at.test.mean, decimals(4)),
+            "seeds that reached it": f"{at.test.mean.n}",
+        }
+        for batch_size, at in findings.at_target.items()
+    )
 
 
 claim = Claim(
@@ -213,12 +295,15 @@ claim = Claim(
     small="Better",
     large="Worse",
     says="Trained to the same training loss, a small batch tests better than a large one.",
+    rule=(
+        "Holds when the test score of Small minus that of Large, both where the training loss crosses the same "
+        "target, lies above 0 with its whole interval (mean over seeds, paired by initial parameters and split)."
+    ),
     cells=cells,
+    analyse=analyse,
     judge=judge,
-    draw=draw,
+    answer=answer,
+    figure=figure,
     explain=explain,
     numbers=numbers,
-    illustrations=(
-        Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.TITLE, factorial.says),
-    ),
 )

@@ -1,194 +1,243 @@
 """Gradient: noisy for Small, stable for Large.
 
-At the same parameters, the gradient of a batch scatters about that of the whole training set. Its mean
-square distance is (S2 / B) (1 - B / N) for batches drawn without replacement, so that the relative noise
-falls like 1 / sqrt(B), and faster near the full batch.
+At the same parameters, the gradient of a batch scatters about that of the whole training set. For batches drawn
+without replacement its mean squared distance is (S2 / B) (1 − B / N), so that the relative noise falls like 1 / √B,
+and faster near the full batch.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from suite.cells import NO_BATCH_SIZE, Cell, Scope
-from suite.claims import noise_course, toy
-from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, backend_of, paragraphs, status_of
-from suite.claims.drawing import SMALL_COLOUR, batch_size_axis, bounds, new_figure, thousands, three_digits
-from suite.claims.trained import without_value
-from suite.instruments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES, theoretical_noise
+from suite.claims.claim import Claim, Comparison, Row
+from suite.evidence import Evidence, Facts, Problem, backend_of, why_none
+from suite.evidence.trainings import problems_in_words, seeds_without_value
+from suite.experiments.cell import NO_BATCH_SIZE, Cell, Scope
+from suite.experiments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES
+from suite.figures import SMALL_COLOUR, batch_size_axis, new_figure
+from suite.formatting import ratio, sentences, thousands, three_digits, with_bounds
+from suite.instruments.gradient_noise import theoretical_noise
 from suite.statistics import Interval, mean_interval
 from suite.training.protocol import Protocol, TenthOfTraining
 from suite.workloads import Workload
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-MEASURE = "relative gradient noise, Small / Large"
-
-
-MOST_SEEDS = 10
+MAX_SEEDS = 10
 """The relative noise hardly differs from seed to seed."""
 
 
+# What it reads
+
+
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """At every batch size the same parameters: trained at the workload's middle batch size. And the noise scale over
-    the course of a training."""
-    protocol, seeds = trained_protocol(workload), min(MOST_SEEDS, scope.seeds)
+    """The noise of every batch size at the same parameters, and the variance of all per-example gradients there."""
+    protocol, seeds = stage_protocol(workload), min(MAX_SEEDS, scope.seeds)
     variance = Cell(GRADIENT_VARIANCE, workload.name, scope.training_backend, NO_BATCH_SIZE, seeds, protocol)
     sampled = [
         Cell(GRADIENT_NOISE, workload.name, scope.training_backend, batch_size, seeds, protocol)
         for batch_size in scope.coarse_batch_sizes
     ]
-    return [variance, *sampled, *noise_course.cells(workload, scope, seeds), *toy.cells()]
+    return [variance, *sampled]
 
 
-def trained_protocol(of: Facts | Workload) -> Protocol:
-    """How the second stage is reached."""
-    return Protocol.of(of, TenthOfTraining(of.epochs, of.middle))
+def stage_protocol(workload: Facts | Workload) -> Protocol:
+    """The training that leads to the second stage."""
+    return Protocol.of(workload, TenthOfTraining(workload.epochs, workload.middle))
 
 
-def noise(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
-    """Sampled relative noise of each seed (index) at each batch size (columns)."""
-    sampled = rows[(rows["measurement"] == GRADIENT_NOISE.name) & (rows["stage"] == stage)]
-    return sampled.pivot(index="seed", columns="batch_size", values="relative_noise")
+# What it computes
 
 
-def deviations(rows: pd.DataFrame, stage: str) -> pd.Series:
-    """Root of tr(Sigma) over |G| of each seed; empty where no per-example gradients were taken."""
-    exact = rows[(rows["measurement"] == GRADIENT_VARIANCE.name) & (rows["stage"] == stage)].set_index("seed")
-    return pd.Series(dtype=float) if exact.empty else np.sqrt(exact["variance"]) / exact["gradient_norm"]
+@dataclass(frozen=True)
+class Stage:
+    """The relative noise at one stage of training."""
+
+    sampled: dict[int, tuple[float, ...]]
+    """Of every seed, by batch size."""
+    deviation: float
+    """√tr(Σ) / |G|, mean over seeds; NaN where no per-example gradients were taken."""
+    theory: dict[int, float]
+    """By batch size, from the per-example gradients, mean over seeds."""
+    sampled_over_theory: float
+    """Mean over seeds and batch sizes; NaN where there is no theory."""
+    noise_scale: Interval | None
+    """tr(Σ) / |G|² in examples, geometric mean over seeds."""
+    comparison: Comparison | None
+    """Small over Large, paired by seed; None where one of them is missing."""
 
 
-def theory(rows: pd.DataFrame, stage: str, batch_size: float, examples: int) -> pd.Series:
-    """Relative noise that follows from each seed's per-example gradients; empty where these were not taken."""
-    return theoretical_noise(1.0, batch_size, examples) * deviations(rows, stage)
+@dataclass(frozen=True)
+class Findings:
+    facts: Facts
+    backend: str
+    comparison: Comparison | Problem
+    """Relative noise at Small over that at Large, at the stage where the ratio is lower."""
+    stage: str
+    """That stage."""
+    stages: dict[str, Stage]
+    no_variance: tuple[Problem, ...]
+    """Why the per-example gradients have no value; empty where they have one."""
 
 
-def geometric_mean(values: pd.Series) -> Interval:
+def analyse(evidence: Evidence) -> Findings:
+    planned = evidence.of(GRADIENT_NOISE.name)
+    stages = {stage: _stage(evidence, stage) for stage in STAGES}
+    lower, comparison = STAGES[0], why_none(planned)
+    if all(stage.comparison for stage in stages.values()):
+        lower = min(STAGES, key=lambda name: _lower_bound(stages[name].comparison.effect))
+        comparison = stages[lower].comparison
+    no_variance = seeds_without_value(evidence.of(GRADIENT_VARIANCE.name))
+    return Findings(evidence.facts, backend_of(planned), comparison, lower, stages, no_variance)
+
+
+def _stage(evidence: Evidence, stage: str) -> Stage:
+    rows, examples = evidence.ok(), evidence.facts.train_examples
+    rows = rows[rows["stage"] == stage]
+    noise = rows[rows["measurement"] == GRADIENT_NOISE.name].pivot(
+        index="seed", columns="batch_size", values="relative_noise"
+    )
+    exact = rows[rows["measurement"] == GRADIENT_VARIANCE.name].set_index("seed")
+    deviations = np.sqrt(exact["variance"]) / exact["gradient_norm"] if len(exact) else pd.Series(dtype=float)
+    theory = {int(size): theoretical_noise(1.0, size, examples) * deviations for size in noise}
+    quotients = [(noise[size] / theory[size]).mean() for size in theory if size < examples]
+    return Stage(
+        sampled={int(size): tuple(noise[size].dropna()) for size in noise},
+        deviation=float(deviations.mean()),
+        theory={size: float(values.mean()) for size, values in theory.items() if len(values)},
+        sampled_over_theory=float(np.mean(quotients)) if len(deviations) and quotients else np.nan,
+        noise_scale=_geometric_mean(deviations**2) if len(deviations) else None,
+        comparison=_compared(noise, evidence.facts),
+    )
+
+
+def _compared(noise: pd.DataFrame, facts: Facts) -> Comparison | None:
+    if not {facts.small, facts.large} <= set(noise):
+        return None
+    small, large = noise[facts.small], noise[facts.large]
+    effect = _geometric_mean((small / large).dropna())
+    return Comparison(effect, _geometric_mean(small.dropna()).estimate, _geometric_mean(large.dropna()).estimate)
+
+
+def _lower_bound(interval: Interval) -> float:
+    return float(np.nan_to_num(interval.low, nan=interval.estimate))
+
+
+def _geometric_mean(values) -> Interval:
     return mean_interval(np.log(values)).map(np.exp)
 
 
-def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the relative noise at Small over that at Large, geometric mean over seeds, lies above 1 with
-    its whole interval both at initialisation and after a tenth of training; the row shows the lesser of the
-    two.
+# How it is judged
 
-    Relative noise is the root mean square of |g_B - G| over |G|.
-    """
-    facts = evidence.facts
-    planned = evidence.rows[evidence.rows["measurement"] == GRADIENT_NOISE.name]
-    shared = {
-        "backend": backend_of(planned),
-        "protocol": str(trained_protocol(facts)),
-        "small": facts.small,
-        "large": facts.large,
-        "measure": MEASURE,
-        "unit": "relative noise",
-    }
-    rows = evidence.ok()
-    sampled = noise(rows, STAGES[0])
-    if facts.small not in sampled or facts.large not in sampled:
-        status, reason = status_of(planned)
-        return [Row(**shared, status=status, flags=reason)]
-    ratios = {stage: noise(rows, stage)[facts.small] / noise(rows, stage)[facts.large] for stage in STAGES}
-    intervals = {stage: geometric_mean(ratio) for stage, ratio in ratios.items()}
-    least = min(STAGES, key=lambda stage: np.nan_to_num(intervals[stage].low, nan=intervals[stage].estimate))
-    at_least = noise(rows, least)
+
+@dataclass(frozen=True)
+class AtStage:
+    """The stage of training at which the ratio is lower."""
+
+    stage: str
+
+    def __str__(self) -> str:
+        return self.stage
+
+
+def judge(findings: Findings) -> list[Row]:
+    compared = isinstance(findings.comparison, Comparison)
     return [
-        Row.judged(
-            intervals[least],
-            **shared,
-            value_small=geometric_mean(at_least[facts.small]).estimate,
-            value_large=geometric_mean(at_least[facts.large]).estimate,
-            flags=least,
+        Row.of(
+            findings.comparison,
+            backend=findings.backend,
+            protocol=stage_protocol(findings.facts),
+            small=findings.facts.small,
+            large=findings.facts.large,
+            measure="relative gradient noise, Small / Large",
+            unit="relative noise",
+            flags=(AtStage(findings.stage),) if compared else (),
         )
     ]
 
 
-def draw(evidence: Evidence) -> Figure:
+# How it is shown
+
+
+def answer(findings: Findings) -> str:
+    if isinstance(findings.comparison, Problem):
+        return f"The noise of the gradient was not measured: {findings.comparison}."
+    facts = findings.facts
+    return (
+        f"The gradient of a batch of {thousands(facts.small)} is {three_digits(findings.comparison.effect.estimate)} "
+        f"times as noisy as that of a batch of {thousands(facts.large)}."
+    )
+
+
+def figure(findings: Findings) -> Figure:
+    """The relative noise over the batch size at both stages, with the theory as a line."""
     figure = new_figure(9.6, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
-    rows, examples = evidence.ok(), evidence.facts.train_examples
-    for axes, stage in zip(panels, STAGES, strict=True):
-        sampled = noise(rows, stage)
-        sampled = sampled[[size for size in sampled if size < examples]]
-        fine = np.geomspace(min([evidence.facts.small, *sampled]), 0.995 * examples, 400)
-        deviation = deviations(rows, stage).mean()
-        if not np.isnan(deviation):
-            line = [deviation * theoretical_noise(1.0, size, examples) for size in fine]
+    facts = findings.facts
+    for axes, (name, stage) in zip(panels, findings.stages.items(), strict=True):
+        sampled = {size: values for size, values in stage.sampled.items() if size < facts.train_examples}
+        if not np.isnan(stage.deviation):
+            fine = np.geomspace(min([facts.small, *sampled]), 0.995 * facts.train_examples, 400)
+            line = [stage.deviation * theoretical_noise(1.0, size, facts.train_examples) for size in fine]
             axes.plot(fine, line, "k--", linewidth=1, label="theory, from every example's gradient")
-        for _, seed in sampled.iterrows():
-            axes.plot(seed.index, seed, ".", color=SMALL_COLOUR, alpha=0.35)
-        axes.plot(
-            sampled.columns,
-            sampled.mean(),
-            "o",
-            color=SMALL_COLOUR,
-            markersize=4,
-            label="sampled batches, each seed",
-        )
+        for size, values in sampled.items():
+            axes.plot([size] * len(values), values, ".", color=SMALL_COLOUR, alpha=0.35)
+        means = [np.mean(values) for values in sampled.values()]
+        axes.plot(list(sampled), means, "o", color=SMALL_COLOUR, markersize=4, label="sampled batches, each seed")
         axes.set_yscale("log")
-        batch_size_axis(axes, evidence.facts)
-        axes.set_title(stage, pad=18)
+        batch_size_axis(axes, facts)
+        axes.set_title(name, pad=18)
     panels[0].set_ylabel("relative noise of the gradient")
     panels[0].legend(loc="lower left")
     return figure
 
 
-def explain(evidence: Evidence, rows: list[Row]) -> str:
-    row = rows[0]
-    if row.status != "ok":
-        return paragraphs(f"Not measured: {row.flags}.", noise_course.sentence(evidence))
-    examples = evidence.facts.train_examples
-    return paragraphs(
-        f"At the same parameters ({row.flags}) the gradient of a batch of {thousands(row.small)} is off by "
-        f"{three_digits(row.value_small)} times the length of the true gradient, that of a batch of "
-        f"{thousands(row.large)} by {three_digits(row.value_large)} times.{_beside_theory(evidence, row.flags)} "
-        f"At {thousands(examples)}, the whole training set, the noise is zero.",
-        f"{noise_scales(evidence)} {noise_course.sentence(evidence)}",
+def explain(findings: Findings) -> str:
+    facts, comparison = findings.facts, findings.comparison
+    if isinstance(comparison, Problem):
+        return ""
+    return sentences(
+        f"At the same parameters ({findings.stage}) the gradient of a batch of {thousands(facts.small)} misses the "
+        f"gradient of the whole training set by {three_digits(comparison.small)} times its length, that of a batch "
+        f"of {thousands(facts.large)} by {three_digits(comparison.large)} times.",
+        _theory_sentence(findings),
+        _noise_scale_sentence(findings),
+        f"A batch of all {thousands(facts.train_examples)} examples has no noise.",
     )
 
 
-def _beside_theory(evidence: Evidence, stage: str) -> str:
-    """Empty where there is no theory, since no gradients of single examples were taken."""
-    rows, examples = evidence.ok(), evidence.facts.train_examples
-    sampled = noise(rows, stage)
-    off = [(sampled[size] / theory(rows, stage, size, examples)).mean() for size in sampled if size < examples]
-    if np.isnan(off).all():
+def _theory_sentence(findings: Findings) -> str:
+    quotient = findings.stages[findings.stage].sampled_over_theory
+    if np.isnan(quotient):
         return ""
     return (
-        " The line is what follows from every example's own gradient; sampled batches are "
-        f"{np.mean(off):.3f} times as noisy as it says, on average."
+        "The dashed line follows from the gradients of all single examples; sampled batches are on average "
+        f"{ratio(quotient)} as noisy."
     )
 
 
-def noise_scales(evidence: Evidence) -> str:
-    """tr(Sigma) / |G|^2 at each stage, in words (McCandlish 2018); or why it is not known."""
-    exact = evidence.rows[evidence.rows["measurement"] == GRADIENT_VARIANCE.name]
-    if lacking := without_value(exact):
-        return f"The noise scale at the same parameters has no value ({lacking})."
-    found = []
-    for stage in STAGES:
-        of_stage = exact[exact["stage"] == stage]
-        scale = geometric_mean(of_stage["variance"] / of_stage["gradient_norm"] ** 2)
-        found.append(f"{three_digits(scale.estimate)} ({bounds(scale, three_digits)}) {stage}")
+def _noise_scale_sentence(findings: Findings) -> str:
+    if findings.no_variance:
+        return f"The gradient noise scale has no value here ({problems_in_words(findings.no_variance)})."
+    scales = [
+        f"{with_bounds(stage.noise_scale, three_digits)} examples {name}" for name, stage in findings.stages.items()
+    ]
     return (
-        "The noise scale, the batch size at which the noise of batches drawn with replacement is as long as the "
-        f"gradient itself, is {' and '.join(found)}."
+        f"The gradient noise scale is {' and '.join(scales)}: a batch of this size, drawn with replacement, has as "
+        "much noise as gradient."
     )
 
 
-def numbers(evidence: Evidence) -> pd.DataFrame:
-    rows, examples = evidence.ok(), evidence.facts.train_examples
-    table = pd.DataFrame({"batch size": [thousands(size) for size in noise(rows, STAGES[0])]})
-    for stage in STAGES:
-        sampled = noise(rows, stage)
-        table[f"sampled, {stage}"] = [three_digits(mean) for mean in sampled.mean()]
-        exact = [theory(rows, stage, size, examples) for size in sampled]
-        table[f"theory, {stage}"] = [three_digits(one.mean()) if len(one) else "–" for one in exact]
-    return table
+def numbers(findings: Findings) -> pd.DataFrame:
+    table = {"batch size": [thousands(size) for size in findings.stages[STAGES[0]].sampled]}
+    for name, stage in findings.stages.items():
+        table[f"sampled, {name}"] = [three_digits(np.mean(values)) for values in stage.sampled.values()]
+        table[f"theory, {name}"] = [
+            three_digits(stage.theory[size]) if size in stage.theory else "–" for size in stage.sampled
+        ]
+    return pd.DataFrame(table)
 
 
 claim = Claim(
@@ -198,13 +247,15 @@ claim = Claim(
     small="Noisy",
     large="Stable",
     says="The gradient of a small batch is noisy, that of a large batch is stable.",
+    rule=(
+        "Holds when the relative noise at Small over that at Large, geometric mean over seeds, lies above 1 with its "
+        "whole interval both at initialisation and after a tenth of training; the row shows the lower of the two."
+    ),
     cells=cells,
+    analyse=analyse,
     judge=judge,
-    draw=draw,
+    answer=answer,
+    figure=figure,
     explain=explain,
     numbers=numbers,
-    illustrations=(
-        Illustration(toy.draw, toy.TITLE, toy.SAYS),
-        Illustration(noise_course.draw, noise_course.TITLE, noise_course.SAYS),
-    ),
 )

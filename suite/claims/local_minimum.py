@@ -1,242 +1,264 @@
 """Local minima: the lecture's ball rolls over the bump, where SGD without momentum stops.
 
 On a loss over one parameter with a local minimum and a better one. What carries a ball over the bump is the height
-that it came from: one that starts below the top of the bump never leaves, with momentum or without. What does leave
-from rest is noise, in a mean time that is known exactly for small rates.
+that it came from: from below the top of the bump it never leaves by full batches, with momentum or without.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from suite.backends import CPU
-from suite.cells import Cell, Scope
-from suite.claims import escapes
-from suite.claims.claim import Claim, Evidence, Illustration, Row, paragraphs, status_of
-from suite.claims.drawing import GREY, new_figure, thousands
-from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, TOY, WITH, about_a_toy, heavy_ball, plain
-from suite.instruments.escape import (
-    ENDS,
-    PHASES,
-    ROLLED_FROM,
-    ROLLING,
-)
+from suite.claims.claim import Claim, Comparison, Row
+from suite.evidence import Evidence, Facts, Problem, why_none
+from suite.evidence.toy import Toy
+from suite.experiments.ball import ENDS, ROLLED_FROM, ROLLING
+from suite.experiments.cell import Cell, Scope
+from suite.figures import GREY, WITH_COLOUR, new_figure
+from suite.formatting import bounds, minus, percent, sentences, signed, thousands
 from suite.statistics import mean_interval
+from suite.status import Status
+from suite.training.momentum_pair import LAMBDA, WITH, WITHOUT, with_momentum, without_momentum
 from suite.training.protocol import EqualUpdates
 from suite.workloads import Workload
-from suite.workloads.ball import EXAMPLES, LEFT, loss_at, stationary_points
+from suite.workloads.ball import EXAMPLES, loss_at, stationary_points
 from suite.workloads.ball import workload as ball
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-MEASURE = "probability to end in the better minimum, with − without momentum"
 NOISY = 8
-STARTS, DRAWS = 600, 8
-BUDGET = EqualUpdates(2000, EXAMPLES)
-ROLL = EqualUpdates(300, EXAMPLES)
-PROTOCOLS = {PLAIN: plain(ball.learning_rate, BUDGET), WITH: heavy_ball(ball.learning_rate, BUDGET)}
-ROLLS = {PLAIN: plain(ball.learning_rate, ROLL), WITH: heavy_ball(ball.learning_rate, ROLL)}
-PHASE_RATES = (0.005, 0.02, 0.08)
-PHASE_PROTOCOLS = {rate: heavy_ball(rate, BUDGET, 0.99) for rate in PHASE_RATES}
-ABOVE, BELOW = "above", "below"
+"""A batch size at which noise carries balls over the bump."""
 BATCHES = {EXAMPLES: "all examples", NOISY: f"batch size {NOISY}"}
+STARTS = 600
+BUDGET = EqualUpdates(2000, EXAMPLES)
+PROTOCOLS = {
+    WITHOUT: without_momentum(ball.learning_rate, BUDGET),
+    WITH: with_momentum(ball.learning_rate, BUDGET),
+}
+ROLL_BUDGET = EqualUpdates(300, EXAMPLES)
+ROLL_PROTOCOLS = {
+    WITHOUT: without_momentum(ball.learning_rate, ROLL_BUDGET),
+    WITH: with_momentum(ball.learning_rate, ROLL_BUDGET),
+}
+ABOVE, BELOW = "above", "below"
+"""Heights of a start, relative to the top of the bump."""
+
+
+# What it reads
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """The toy, whatever the workload: many random starts, a grid of starts and momenta, two balls followed, and
-    escapes under noise."""
-    name = ball.name
-    ends = [Cell(ENDS, name, CPU.name, size, STARTS, one) for size in BATCHES for one in PROTOCOLS.values()]
-    phases = [
-        Cell(PHASES, name, CPU.name, size, DRAWS if size == NOISY else 1, one)
-        for size in BATCHES
-        for one in PHASE_PROTOCOLS.values()
+    """The toy, whatever the workload: many random starts, and two balls followed."""
+    ends = [
+        Cell(ENDS, ball.name, CPU.name, batch_size, STARTS, protocol)
+        for batch_size in BATCHES
+        for protocol in PROTOCOLS.values()
     ]
-    rolls = [Cell(ROLLING, name, CPU.name, EXAMPLES, 1, one) for one in ROLLS.values()]
-    return [*ends, *phases, *rolls, *escapes.cells()]
-
-
-def top() -> float:
-    """The height of the bump."""
-    return loss_at(stationary_points()[1])
-
-
-def crossings(evidence: Evidence, batch_size: int, which: str, where: str) -> pd.Series:
-    """Whether each ball that starts above, or below, the top of the bump ends in the better minimum."""
-    rows = evidence.ok()
-    rows = rows[(rows["measurement"] == ENDS.name) & (rows["batch_size"] == batch_size)]
-    rows = rows[rows["protocol"] == PROTOCOLS[which].key]
-    if rows.empty:
-        return pd.Series(dtype=float)
-    higher = loss_at(rows["start"].to_numpy(dtype=float)) > top()
-    return rows[higher == (where == ABOVE)].set_index("seed")["crossed"]
-
-
-def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the probability to end in the better minimum with momentum minus that without, from random starts
-    higher than the bump, by full batches at the same rate, lies above 0 with its whole interval.
-
-    Paired by start, Student's t. Starts below the top of the bump, and small batches, have rows in table.csv.
-    """
-    return [
-        _compared(evidence, size, where, headline=size == EXAMPLES and where == ABOVE)
-        for size in BATCHES
-        for where in (ABOVE, BELOW)
+    rolls = [
+        Cell(ROLLING, ball.name, CPU.name, EXAMPLES, repeats=1, protocol=protocol)
+        for protocol in ROLL_PROTOCOLS.values()
     ]
+    return [*ends, *rolls]
 
 
-def _compared(evidence: Evidence, size: int, where: str, headline: bool) -> Row:
-    shared = {
-        "backend": CPU.name,
-        "protocol": f"{PROTOCOLS[WITH]}, batch size {size}, starts {where} the bump",
-        "small": size,
-        "large": size,
-        "measure": MEASURE,
-        "unit": "probability",
-        "kind": "difference",
-        "null": 0,
-        "headline": headline,
-    }
-    with_it, without = (crossings(evidence, size, which, where) for which in (WITH, PLAIN))
-    if with_it.empty or without.empty:
-        status, reason = status_of(evidence.rows[evidence.rows["measurement"] == ENDS.name])
-        return Row(**shared, status=status, flags=reason)
-    return Row.judged(
-        mean_interval((with_it - without).dropna()),
-        **shared,
-        value_small=float(without.mean()),
-        value_large=float(with_it.mean()),
-        flags=f"{TOY}, from starts {where} the top of the bump" + ("" if headline else f", {BATCHES[size]}"),
+def top_of_the_bump() -> float:
+    """Its training loss."""
+    return float(loss_at(stationary_points()[1]))
+
+
+# What it computes
+
+
+@dataclass(frozen=True)
+class Roll:
+    """A ball that is followed."""
+
+    start: float
+    positions: tuple[float, ...]
+    """At the start and after each update."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    facts: Facts
+    ends: dict[int, dict[str, Comparison | Problem]]
+    """Probability to end in the better minimum, with momentum minus without: by batch size, then height of start."""
+    rolls: dict[str, tuple[Roll, ...]]
+    """WITHOUT and WITH momentum; empty where no ball was followed."""
+
+
+def analyse(evidence: Evidence) -> Findings:
+    planned = evidence.of(ENDS.name)
+    return Findings(
+        evidence.facts,
+        ends={
+            batch_size: {
+                height: _compared(planned[planned["batch_size"] == batch_size], height) for height in (ABOVE, BELOW)
+            }
+            for batch_size in BATCHES
+        },
+        rolls={name: _rolls(evidence, name) for name in ROLL_PROTOCOLS},
     )
 
 
-def draw(evidence: Evidence) -> Figure:
-    """Two balls on the loss, without and with momentum; and how long noise takes to free one."""
-    figure = new_figure(12.2, 4)
-    panels = figure.subplots(1, 3)
-    rows = evidence.ok()
-    for axes, (which, protocol) in zip(panels, ROLLS.items(), strict=False):
-        rolled = rows[(rows["measurement"] == ROLLING.name) & (rows["protocol"] == protocol.key)]
-        _draw_balls(axes, rolled, which)
-    panels[1].sharey(panels[0])
+def _compared(rows: pd.DataFrame, height: str) -> Comparison | Problem:
+    """Compare the ends of balls with one batch size, paired by start."""
+    without, with_it = (_crossed(rows, name, height) for name in (WITHOUT, WITH))
+    if without.empty or with_it.empty:
+        return why_none(rows)
+    effect = mean_interval((with_it - without).dropna())
+    return Comparison(effect, small=float(without.mean()), large=float(with_it.mean()))
+
+
+def _crossed(rows: pd.DataFrame, name: str, height: str) -> pd.Series:
+    """1 for each ball (index `seed`) that starts at `height` and ends in the better minimum, else 0."""
+    rows = rows[(rows["status"] == Status.OK) & (rows["protocol"] == PROTOCOLS[name].key)]
+    if rows.empty:
+        return pd.Series(dtype=float)
+    is_above = loss_at(rows["start"].to_numpy(dtype=float)) > top_of_the_bump()
+    return rows[is_above == (height == ABOVE)].set_index("seed")["crossed"]
+
+
+def _rolls(evidence: Evidence, name: str) -> tuple[Roll, ...]:
+    rows = evidence.ok(ROLLING.name)
+    rows = rows[rows["protocol"] == ROLL_PROTOCOLS[name].key]
+    if rows.empty:
+        return ()
+    rows = rows.sort_values("updates").astype({"start": float, "position": float})
+    return tuple(Roll(start, tuple(rows.loc[np.isclose(rows["start"], start), "position"])) for start in ROLLED_FROM)
+
+
+# How it is judged
+
+
+@dataclass(frozen=True)
+class Starts:
+    """The starts of the row's balls, and their batch size."""
+
+    height: str
+    batch_size: int
+
+    def __str__(self) -> str:
+        return f"starts {self.height} the top of the bump, {BATCHES[self.batch_size]}"
+
+
+def judge(findings: Findings) -> list[Row]:
+    return [
+        Row.of(
+            outcome,
+            backend=CPU.name,
+            protocol=f"{PROTOCOLS[WITH]}, batch size {batch_size}, starts {height} the bump",
+            small=batch_size,
+            large=batch_size,
+            measure="probability to end in the better minimum, with − without momentum",
+            unit="probability",
+            kind="difference",
+            null=0,
+            headline=batch_size == EXAMPLES and height == ABOVE,
+            flags=(Toy.of(findings.facts), Starts(height, batch_size)),
+        )
+        for batch_size, by_height in findings.ends.items()
+        for height, outcome in by_height.items()
+    ]
+
+
+# How it is shown
+
+
+def answer(findings: Findings) -> str:
+    above = findings.ends[EXAMPLES][ABOVE]
+    if isinstance(above, Problem):
+        return f"Whether balls roll over the bump was not measured: {above}."
+    return (
+        f"Of the balls that start higher than the bump, {percent(above.large)} end in the better minimum with "
+        f"momentum and {percent(above.small)} without it."
+    )
+
+
+def figure(findings: Findings) -> Figure | None:
+    """Two balls on the loss, without and with momentum."""
+    if not any(findings.rolls.values()):
+        return None
+    figure = new_figure(9.6, 4)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, (name, rolls) in zip(panels, findings.rolls.items(), strict=True):
+        _draw_rolls(axes, rolls)
+        axes.set_title(f"{name} momentum")
+        axes.set_xlabel("parameter")
     panels[0].set_ylabel("training loss")
-    escapes.draw(panels[2], escapes.found(evidence))
     return figure
 
 
-def _draw_balls(axes: Axes, rolled: pd.DataFrame, which: str) -> None:
-    """The loss, and on it where each ball was after every update; an open ring where it comes to rest."""
+def _draw_rolls(axes: Axes, rolls: tuple[Roll, ...]) -> None:
+    """Draw the loss, and on it each ball after every update; an open ring where it ends."""
     fine = np.linspace(-2.15, 1.95, 300)
     axes.plot(fine, loss_at(fine), color=GREY, linewidth=1)
-    for place, start in enumerate(ROLLED_FROM if len(rolled) else ()):
-        ball_rows = rolled[np.isclose(rolled["start"].astype(float), start)].sort_values("updates")
-        at = ball_rows["position"].to_numpy(dtype=float)
-        colour = (COLOURS[WITH], "black")[place]
-        axes.plot(at, loss_at(at), "-o", color=colour, markersize=3, alpha=0.35, linewidth=0.8)
-        axes.plot(at[0], loss_at(at[0]), "o", color=colour, markersize=9, label=f"from {start:g}".replace("-", "−"))
-        axes.plot(at[-1], loss_at(at[-1]), "o", color=colour, markersize=9, markerfacecolor="white")
-    axes.axhline(top(), color=GREY, linestyle=":", linewidth=1)
-    axes.annotate("top of the bump", (0, top()), xytext=(0, 4), textcoords="offset points", ha="center", color=GREY)
-    axes.set_xlabel("parameter")
-    axes.set_title(f"{which} momentum")
-    if len(rolled):
+    for roll, colour in zip(rolls, (WITH_COLOUR, "black"), strict=False):
+        positions = np.array(roll.positions)
+        losses = loss_at(positions)
+        axes.plot(positions, losses, "-o", color=colour, markersize=3, alpha=0.35, linewidth=0.8)
+        start = minus(f"{roll.start:g}")
+        axes.plot(positions[0], losses[0], "o", color=colour, markersize=9, label=f"from {start}")
+        axes.plot(positions[-1], losses[-1], "o", color=colour, markersize=9, markerfacecolor="white")
+    top = top_of_the_bump()
+    axes.axhline(top, color=GREY, linestyle=":", linewidth=1)
+    axes.annotate("top of the bump", (0, top), xytext=(0, 4), textcoords="offset points", ha="center", color=GREY)
+    if rolls:
         axes.legend(loc="upper center", title="filled: start, open: end")
 
 
-def draw_phases(evidence: Evidence) -> Figure | None:
-    """The probability to end in the better minimum over start and momentum; None where it was not measured."""
-    rows = evidence.ok()
-    rows = rows[rows["measurement"] == PHASES.name]
-    if rows.empty:
-        return None
-    figure = new_figure(11, 6)
-    panels = figure.subplots(len(BATCHES), len(PHASE_RATES), sharex=True, sharey=True)
-    for line, (size, batch) in zip(panels, BATCHES.items(), strict=True):
-        for axes, (rate, protocol) in zip(line, PHASE_PROTOCOLS.items(), strict=True):
-            of = rows[(rows["batch_size"] == size) & (rows["protocol"] == protocol.key)]
-            if len(of):
-                image = _draw_phase(axes, of)
-            axes.set_title(f"η {rate:g}, {batch}", fontsize="medium")
-        line[0].set_ylabel("momentum λ")
-    for axes in panels[-1]:
-        axes.set_xlabel("start")
-    figure.colorbar(image, ax=panels, label="probability to end in the better minimum", shrink=0.8)
-    return figure
-
-
-def _draw_phase(axes: Axes, rows: pd.DataFrame):
-    from matplotlib.patheffects import withStroke
-
-    grid = rows.pivot(index="momentum", columns="start", values="crossed")
-    image = axes.pcolormesh(grid.columns, grid.index, grid, cmap="cividis", vmin=0, vmax=1, edgecolors="face")
-    level = start_at_the_top()
-    outlined = [withStroke(linewidth=2.5, foreground="#00224e")]
-    axes.axvline(level, color="white", linestyle=":", linewidth=1.2, path_effects=outlined)
-    axes.annotate(
-        "as high as\nthe bump",
-        (level, 0.04),
-        xytext=(4, 0),
-        textcoords="offset points",
-        color="white",
-        path_effects=outlined,
+def explain(findings: Findings) -> str:
+    above, below = (findings.ends[EXAMPLES][height] for height in (ABOVE, BELOW))
+    if isinstance(above, Problem):
+        return ""
+    return sentences(
+        Toy.of(findings.facts).sentence,
+        f"{above.effect.n} balls start at random places higher than the bump and make {thousands(BUDGET.epochs)} "
+        f"updates by full batches at learning rate {ball.learning_rate:g}, without momentum and with λ {LAMBDA:g}.",
+        _height_sentences(below),
+        "The friction (1 − λ) / √η must be small enough; a fast ball may roll back, so that the minimum in which it "
+        "ends alternates with its start.",
+        _noise_sentence(findings.ends[NOISY][BELOW]),
     )
-    axes.grid(False)
-    return image
 
 
-def start_at_the_top() -> float:
-    """The start on the far slope that is as high as the bump."""
-    fine = np.linspace(LEFT, stationary_points()[0], 10_000)
-    return float(fine[loss_at(fine) > top()][-1])
-
-
-def explain(evidence: Evidence, rows: list[Row]) -> str:
-    above, below, _, noisy = rows
-    if above.status != "ok":
-        return paragraphs(f"The balls were not rolled: {above.flags}.", escapes.sentence(evidence))
-    said = (
-        f"{about_a_toy(evidence.facts)}From {above.seeds} random starts higher than the bump, at rate "
-        f"{ball.learning_rate:g}, "
-        f"{above.value_small:.0%} of the balls end in the better minimum without momentum and "
-        f"{above.value_large:.0%} with λ {LAMBDA:g}; from {below.seeds} starts below the top of the bump, "
-        f"{below.value_small:.0%} and {below.value_large:.0%}. Momentum spends the height it came from and makes "
-        "none: the lecture's picture is that of a ball that rolls in from higher up with little enough friction "
-        "(1 − λ) / √η. Which side a fast ball ends on alternates with its start: it may roll back."
+def _height_sentences(below: Comparison | Problem) -> str:
+    if isinstance(below, Problem):
+        return ""
+    return (
+        f"Of {below.effect.n} balls that start below the top of the bump, {percent(below.small)} end in the better "
+        f"minimum without momentum and {percent(below.large)} with it: momentum spends the height that a ball comes "
+        "from and makes none."
     )
-    if noisy.status == "ok":
-        said += (
-            f" The noise of small batches does free a ball that starts below: with batch size {NOISY}, "
-            f"{noisy.value_small:.0%} without and {noisy.value_large:.0%} with momentum after the same "
-            f"{BUDGET.epochs:,} updates."
-        )
-    return paragraphs(said, escapes.sentence(evidence))
 
 
-def numbers(evidence: Evidence) -> pd.DataFrame:
-    places = [(batch, where) for batch in BATCHES.values() for where in (ABOVE, BELOW)]
+def _noise_sentence(from_below: Comparison | Problem) -> str:
+    if isinstance(from_below, Problem):
+        return ""
+    return (
+        f"The noise of small batches does free balls that start below: at batch size {NOISY}, after as many updates, "
+        f"{percent(from_below.small)} without momentum and {percent(from_below.large)} with it."
+    )
+
+
+def numbers(findings: Findings) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "gradient of": batch,
-            "start": f"{where} the top of the bump",
-            "balls": thousands(row.seeds),
-            "end better, without": f"{row.value_small:.1%}",
-            "end better, with": f"{row.value_large:.1%}",
-            "difference, 95% interval": f"{row.effect_low:+.3f} to {row.effect_high:+.3f}",
+            "gradient of": BATCHES[batch_size],
+            "start": f"{height} the top of the bump",
+            "balls": thousands(outcome.effect.n),
+            "end better, without": f"{outcome.small:.1%}",
+            "end better, with": f"{outcome.large:.1%}",
+            "difference, 95% interval": bounds(outcome.effect, signed(3)),
         }
-        for (batch, where), row in zip(places, judge(evidence), strict=True)
-        if row.status == "ok"
+        for batch_size, by_height in findings.ends.items()
+        for height, outcome in by_height.items()
+        if isinstance(outcome, Comparison)
     )
 
-
-PHASES_SAY = (
-    "Where a ball ends that is let go at rest, over its start and its momentum (the lowest row, λ 0, is SGD "
-    "without momentum), at three learning rates, by the gradient of all examples and of small batches."
-)
 
 claim = Claim(
     name="local_minimum",
@@ -245,11 +267,16 @@ claim = Claim(
     small="Stops",
     large="Rolls over the bump",
     says="A ball with momentum rolls through a local minimum and over the bump after it; without momentum it stops.",
+    rule=(
+        "Holds when the probability to end in the better minimum with momentum minus that without, from the same "
+        "random starts higher than the bump, by full batches at the same rate, lies above 0 with its whole interval."
+    ),
     cells=cells,
+    analyse=analyse,
     judge=judge,
-    draw=draw,
+    answer=answer,
+    figure=figure,
     explain=explain,
     numbers=numbers,
-    columns=COLUMNS,
-    illustrations=(Illustration(draw_phases, "Which start, which momentum", PHASES_SAY),),
+    columns=("Without momentum", "With"),
 )

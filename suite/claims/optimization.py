@@ -1,260 +1,308 @@
 """Optimization: better for Small, worse for Large.
 
-The lecture trains every batch size for the same epochs at one learning rate, and the training loss ends
-higher with a large batch: it is not overfitting, optimization fails. A large batch makes fewer updates in
-an epoch, and the verdict can turn with the rate; so the comparison is repeated at other rates.
+The lecture trains every batch size for the same epochs at one learning rate, and the training loss ends higher with a
+large batch: it is not overfitting, optimization fails. A large batch makes fewer updates in an epoch, and the verdict
+can change with the learning rate, so the comparison is repeated at the workload's other rates.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from suite.cells import Cell, Scope
-from suite.claims import decay_or_grow, factorial, rate_map, sampling, stuck_or_slow
-from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, backend_of, paragraphs
-from suite.claims.drawing import GREY, batch_size_colours, bounds, new_figure, thousands, three_digits
-from suite.claims.trained import at_target, at_the_end, log_loss, paired, troubles
-from suite.statistics import Interval, holm, mean_interval, mean_p_value, probability_above_zero
-from suite.training.engine import TRAINING
+from suite.claims.claim import Claim, Comparison, Row
+from suite.evidence import Evidence, Facts, Problem, backend_of
+from suite.evidence.trainings import comparison_problem, final_log_loss, last_evaluations, mean_loss_curve
+from suite.experiments.cell import Cell, Scope
+from suite.experiments.training import TRAINING
+from suite.figures import GREY, batch_size_colours, draw_intervals, loss_axis, new_figure
+from suite.formatting import bounds, decimals, listed, percent, sentences, thousands, three_digits
+from suite.statistics import Interval, Verdict, holm, mean_interval, mean_p_value, probability_above_zero, verdict
+from suite.status import Status
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.workloads import Workload
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 MEASURE = "training loss, Large / Small"
+LEVEL = 0.05
+"""Of Holm's correction."""
+
+
+# What it reads
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Every batch size at the workload's learning rate; Small and Large at its other rates. In a full run both by
-    every protocol, the tuned rates of all batch sizes, where Large stands in the end, and what other batches or a
-    rate that decays would do."""
-    at_one_rate = [
-        Cell(
-            TRAINING,
-            workload.name,
-            scope.training_backend,
-            batch_size,
-            scope.seeds,
-            protocol(workload, rate),
-        )
+    """Every batch size at the workload's learning rate; Small and Large at its other rates."""
+    return [
+        Cell(TRAINING, workload.name, scope.training_backend, batch_size, scope.seeds, protocol(workload, rate))
         for rate in workload.learning_rates
         for batch_size in scope.training_batch_sizes
         if rate == workload.learning_rate or batch_size in (workload.small, workload.large)
     ]
+
+
+def protocol(workload: Facts | Workload, rate: float) -> Protocol:
+    """Equal epochs at a fixed rate."""
+    return Protocol.of(workload, EqualEpochs(workload.epochs), learning_rate=rate)
+
+
+# What it computes
+
+
+@dataclass(frozen=True)
+class AtRate:
+    """Small against Large at one learning rate."""
+
+    learning_rate: float
+    backend: str
+    comparison: Comparison | Problem
+    """Final training loss at Large over that at Small, geometric mean over seeds."""
+    verdict: Verdict | None = None
+    """None where the two could not be compared."""
+    small_ends_lower: Interval | None = None
+    """Probability over seeds; None where the two could not be compared."""
+    p_value: float = np.nan
+    p_holm: float = np.nan
+    """After Holm's correction over the rates that could be compared."""
+    holds: bool = False
+    """Whether the claim holds after that correction."""
+
+
+@dataclass(frozen=True)
+class LossCourse:
+    """The training loss of one batch size at every evaluation, geometric mean over the seeds with a value."""
+
+    epochs: tuple[float, ...]
+    updates: tuple[float, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class End:
+    """One batch size at the end of training."""
+
+    updates: float
+    """The most of any seed: one that diverged stops early."""
+    loss: Interval
+    """Training loss, geometric mean over seeds."""
+    score: float
+    """Training score, mean over seeds."""
+    diverged: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    facts: Facts
+    rates: tuple[AtRate, ...]
+    """In the order of the workload's learning rates."""
+    courses: dict[int, LossCourse]
+    """By batch size, at the workload's rate."""
+    ends: dict[int, End]
+    """By batch size, at the workload's rate."""
+
+    @property
+    def headline(self) -> AtRate:
+        """The comparison at the workload's rate."""
+        (at_rate,) = (at for at in self.rates if at.learning_rate == self.facts.learning_rate)
+        return at_rate
+
+
+def analyse(evidence: Evidence) -> Findings:
+    facts = evidence.facts
+    keys = {rate: protocol(facts, rate).key for rate in facts.learning_rates}
+    planned = {rate: evidence.rows[evidence.rows["protocol"] == key] for rate, key in keys.items()}
+    rates = [_at_rate(rows, facts, rate) for rate, rows in planned.items() if len(rows)]
+    rows = planned[facts.learning_rate]
+    return Findings(facts, _corrected(rates), _courses(rows), _ends(rows))
+
+
+def _at_rate(rows: pd.DataFrame, facts: Facts, rate: float) -> AtRate:
+    backend = backend_of(rows)
+    if problem := comparison_problem(rows, facts):
+        return AtRate(rate, backend, problem)
+    small, large = (final_log_loss(rows, size) for size in (facts.small, facts.large))
+    differences = large - small
+    effect = mean_interval(differences).map(np.exp)
+    comparison = Comparison(effect, float(np.exp(small.mean())), float(np.exp(large.mean())))
+    probability = probability_above_zero(differences)
+    return AtRate(rate, backend, comparison, verdict(effect, 1), probability, mean_p_value(differences))
+
+
+def _corrected(rates: list[AtRate]) -> tuple[AtRate, ...]:
+    """`rates` with Holm's correction."""
+    p_values = {at_rate.learning_rate: at_rate.p_value for at_rate in rates if at_rate.verdict is not None}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return tuple(_with_correction(at_rate, adjusted.get(at_rate.learning_rate, np.nan)) for at_rate in rates)
+
+
+def _with_correction(at_rate: AtRate, p_holm: float) -> AtRate:
+    return replace(at_rate, p_holm=p_holm, holds=at_rate.verdict is Verdict.HOLDS and p_holm < LEVEL)
+
+
+def _courses(rows: pd.DataFrame) -> dict[int, LossCourse]:
+    courses = {}
+    for batch_size, evaluations in rows[rows["status"] == Status.OK].groupby("batch_size"):
+        losses = mean_loss_curve(evaluations, over="updates")
+        epochs = evaluations.groupby("updates")["epoch"].first()
+        courses[int(batch_size)] = LossCourse(tuple(map(float, epochs)), tuple(losses), tuple(losses.values()))
+    return courses
+
+
+def _ends(rows: pd.DataFrame) -> dict[int, End]:
+    return {
+        int(batch_size): End(
+            updates=float(last["updates"].max()),
+            loss=mean_interval(np.log(last["train_loss"].clip(lower=1e-12))).map(np.exp),
+            score=float(last["train_score"].mean()),
+            diverged=int((last["status"] == Status.DIVERGED).sum()),
+            seeds=len(last),
+        )
+        for batch_size, last in last_evaluations(rows).groupby("batch_size")
+    }
+
+
+# How it is judged
+
+
+@dataclass(frozen=True)
+class RatesThatHold:
+    """The learning rates at which the claim holds, after Holm's correction."""
+
+    learning_rate: float
+    """That of the row."""
+    holding: tuple[float, ...]
+    tried: int
+
+    def __str__(self) -> str:
+        holding = ", ".join(f"{rate:g}" for rate in self.holding)
+        share = f"holds at {len(self.holding)} of {self.tried} rates tried"
+        return f"at learning rate {self.learning_rate:g}; {share}{': ' if holding else ''}{holding}"
+
+
+def judge(findings: Findings) -> list[Row]:
+    facts, headline = findings.facts, findings.headline
+    flags = (_rates_that_hold(findings),) if isinstance(headline.comparison, Comparison) else ()
     return [
-        *at_one_rate,
-        *factorial.cells(workload, scope),
-        *rate_map.cells(workload, scope),
-        *stuck_or_slow.cells(workload, scope),
-        *decay_or_grow.cells(workload, scope),
-        *sampling.cells(workload, scope),
+        Row.of(
+            at_rate.comparison,
+            backend=at_rate.backend,
+            protocol=protocol(facts, at_rate.learning_rate),
+            small=facts.small,
+            large=facts.large,
+            measure=MEASURE,
+            unit="training loss",
+            headline=at_rate is headline,
+            flags=flags if at_rate is headline else (),
+        )
+        for at_rate in findings.rates
     ]
 
 
-def protocol(of: Facts | Workload, rate: float) -> Protocol:
-    """Equal epochs at a fixed rate."""
-    return Protocol.of(of, EqualEpochs(of.epochs), learning_rate=rate)
+def _rates_that_hold(findings: Findings) -> RatesThatHold:
+    holding = sorted(at_rate.learning_rate for at_rate in findings.rates if at_rate.holds)
+    return RatesThatHold(findings.facts.learning_rate, tuple(holding), len(findings.rates))
 
 
-def at_fixed_rates(evidence: Evidence) -> pd.DataFrame:
-    """The trainings for equal epochs at each of the workload's rates."""
-    wanted = [protocol(evidence.facts, rate).key for rate in evidence.facts.learning_rates]
-    return evidence.rows[evidence.rows["protocol"].isin(wanted)]
+# How it is shown
 
 
-def at_own_rate(evidence: Evidence) -> pd.DataFrame:
-    """The trainings for equal epochs at the workload's own rate."""
-    facts = evidence.facts
-    return evidence.rows[evidence.rows["protocol"] == protocol(facts, facts.learning_rate).key]
-
-
-def outcome(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
-    """Log of the training loss at the end, or of the epochs until the target: a column per batch size."""
-    if budget == factorial.TO_TARGET:
-        return np.log(at_target(rows, facts, "epoch"))
-    return pd.DataFrame({size: log_loss(rows, size) for size in (facts.small, facts.large)})
-
-
-OUTCOME = factorial.Outcome(
-    of_seeds=outcome,
-    what={factorial.TO_TARGET: "epochs to the target loss", "": "training loss"},
-    ratio=True,
-)
-
-
-def log_loss_differences(rows: pd.DataFrame, facts: Facts) -> pd.Series:
-    """Log of the training loss at Large minus that at Small, replica by replica."""
-    return log_loss(rows, facts.large) - log_loss(rows, facts.small)
-
-
-def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the training loss at Large over that at Small, after equal epochs at one learning rate, lies
-    above 1 with its whole interval.
-
-    The geometric mean over replicas, paired by initial parameters and split: Student's t on the differences
-    of log losses. The row at the workload's rate stands in the table; every rate has a row in table.csv.
-    """
-    facts, all_rows = evidence.facts, at_fixed_rates(evidence)
-    judged = []
-    for rate in facts.learning_rates:
-        rows = all_rows[all_rows["protocol"] == protocol(facts, rate).key]
-        if rows.empty:
-            continue
-        headline = rate == facts.learning_rate
-        shared = {
-            "backend": backend_of(rows),
-            "protocol": str(protocol(facts, rate)),
-            "small": facts.small,
-            "large": facts.large,
-            "measure": MEASURE,
-            "unit": "training loss",
-            "headline": headline,
-        }
-        status, reason = troubles(rows, facts)
-        if status != "ok":
-            judged.append(Row(**shared, status=status, flags=reason))
-            continue
-        judged.append(
-            Row.judged(
-                mean_interval(log_loss_differences(rows, facts)).map(np.exp),
-                **shared,
-                value_small=float(np.exp(log_loss(rows, facts.small).mean())),
-                value_large=float(np.exp(log_loss(rows, facts.large).mean())),
-                flags=rates_at_which_it_holds(evidence) if headline else "",
-            )
-        )
-    told = {protocol(facts, rate).key for rate in facts.learning_rates}
-    return [*judged, *factorial.rows(evidence, OUTCOME, told)]
-
-
-def effects_by_rate(evidence: Evidence) -> pd.DataFrame:
-    """A row per learning rate: effect with interval, status, and whether it holds after Holm's correction."""
-    facts, table = evidence.facts, []
-    for rate, rows in at_fixed_rates(evidence).groupby("learning_rate"):
-        status, reason = troubles(rows, facts)
-        differences = log_loss_differences(rows, facts) if status == "ok" else []
-        interval = mean_interval(differences).map(np.exp) if status == "ok" else Interval(*[np.nan] * 3, 0)
-        table.append(
-            (rate, interval.estimate, interval.low, interval.high, status, reason, mean_p_value(differences))
-        )
-    columns = ["learning_rate", "effect", "low", "high", "status", "reason", "p"]
-    frame = pd.DataFrame(table, columns=columns)
-    tested = frame["status"] == "ok"
-    frame.loc[tested, "p_holm"] = holm(frame.loc[tested, "p"])
-    frame["holds"] = tested & (frame["effect"] > 1) & (frame["p_holm"] < 0.05)
-    return frame
-
-
-def rates_at_which_it_holds(evidence: Evidence) -> str:
-    effects = effects_by_rate(evidence)
-    holding = effects.loc[effects["holds"], "learning_rate"]
-    held = f": {', '.join(f'{rate:g}' for rate in holding)}" if len(holding) else ""
+def answer(findings: Findings) -> str:
+    facts, comparison = findings.facts, findings.headline.comparison
+    if isinstance(comparison, Problem):
+        return f"At learning rate {facts.learning_rate:g} the batch sizes cannot be compared: {comparison}."
+    undecided = ", which leaves the claim undecided" if findings.headline.verdict is Verdict.UNDECIDED else ""
     return (
-        f"at learning rate {evidence.facts.learning_rate:g}; "
-        f"holds at {len(holding)} of {len(effects)} rates tried{held}"
+        f"After {facts.epochs} epochs at learning rate {facts.learning_rate:g} the large batch ends at "
+        f"{three_digits(comparison.effect.estimate)} times the training loss of the small one: "
+        f"{three_digits(comparison.large)} against {three_digits(comparison.small)}{undecided}."
     )
 
 
-def draw(evidence: Evidence) -> Figure:
+def figure(findings: Findings) -> Figure:
     """Training loss per epoch and per update, Small and Large as thick lines, and the effect over the rate."""
-    facts = evidence.facts
+    facts = findings.facts
     figure = new_figure(11.5, 4.2)
     panels = figure.subplots(1, 3)
-    rows = at_own_rate(evidence)
-    rows = rows[rows["status"] == "ok"]
-    colours = batch_size_colours(sorted(rows["batch_size"].unique()))
-    for batch_size, colour in colours.items():
-        looks = rows[rows["batch_size"] == batch_size]
-        curve = np.exp(np.log(looks["train_loss"]).groupby(looks["updates"]).mean())
-        epochs = looks.groupby("updates")["epoch"].first()
-        width = 2.5 if batch_size in (facts.small, facts.large) else 1
-        panels[0].plot(epochs, curve, color=colour, linewidth=width, label=thousands(batch_size))
-        panels[1].plot(curve.index[1:], curve.iloc[1:], color=colour, linewidth=width, marker=".", markersize=4)
+    colours = batch_size_colours(sorted(findings.courses))
+    for batch_size, course in findings.courses.items():
+        style = {"color": colours[batch_size], "linewidth": 2.5 if batch_size in (facts.small, facts.large) else 1}
+        panels[0].plot(course.epochs, course.losses, label=thousands(batch_size), **style)
+        panels[1].plot(course.updates[1:], course.losses[1:], marker=".", markersize=4, **style)
     panels[0].set_xlabel("epochs")
     panels[1].set_xlabel("updates")
     panels[1].set_xscale("log")
     for axes in panels[:2]:
-        axes.set_yscale("log")
-        axes.set_ylabel("training loss")
-    _draw_effects(panels[2], effects_by_rate(evidence))
+        loss_axis(axes)
+    _draw_effects(panels[2], findings.rates)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="batch size", loc="outside right upper", fontsize="small")
     return figure
 
 
-def _draw_effects(axes, effects: pd.DataFrame) -> None:
-    known = effects[effects["status"] == "ok"]
-    bars = np.abs(known[["low", "high"]].sub(known["effect"], axis=0).T.to_numpy())
+def _draw_effects(axes: Axes, rates: tuple[AtRate, ...]) -> None:
+    effects = {at.learning_rate: at.comparison.effect for at in rates if isinstance(at.comparison, Comparison)}
+    problems = {at.learning_rate: at.comparison for at in rates if isinstance(at.comparison, Problem)}
     axes.axhline(1, color=GREY, linewidth=1)
-    axes.errorbar(known["learning_rate"], known["effect"], yerr=bars, fmt="o", color="black", capsize=3)
-    for _, row in effects[effects["status"] != "ok"].iterrows():
-        axes.annotate(
-            row["status"].replace("_", " "),
-            (row["learning_rate"], 0.5),
-            xycoords=("data", "axes fraction"),
-            rotation=90,
-            ha="center",
-            va="center",
-        )
+    draw_intervals(axes, list(effects), list(effects.values()))
+    for rate, problem in problems.items():
+        place, style = (rate, 0.5), {"rotation": 90, "ha": "center", "va": "center"}
+        axes.annotate(problem.status.text, place, xycoords=("data", "axes fraction"), **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    low, high = effects["learning_rate"].min(), effects["learning_rate"].max()
-    axes.set_xlim(low / 2, high * 2)
-    axes.set_xticks(effects["learning_rate"], effects["learning_rate"].map("{:g}".format))
+    learning_rates = [at_rate.learning_rate for at_rate in rates]
+    axes.set_xlim(min(learning_rates) / 2, max(learning_rates) * 2)
+    axes.set_xticks(learning_rates, [f"{rate:g}" for rate in learning_rates])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("learning rate")
-    axes.set_ylabel("training loss, Large / Small")
+    axes.set_ylabel(MEASURE)
 
 
-def explain(evidence: Evidence, rows: list[Row]) -> str:
-    facts = evidence.facts
-    row = next(row for row in rows if row.headline)
-    trouble = effects_by_rate(evidence).query("status != 'ok'")
-    other = " ".join(
-        f"At {rate:g}: {reason}." for rate, reason in zip(trouble["learning_rate"], trouble["reason"], strict=True)
-    )
-    beside = [claim.sentence(evidence) for claim in (stuck_or_slow, decay_or_grow, sampling)]
-    if row.status != "ok":
-        said = f"At learning rate {facts.learning_rate:g} the comparison cannot be made: {row.flags}. {other}"
-        return paragraphs(said, *beside)
-    selected = at_own_rate(evidence)
-    wins = probability_above_zero(log_loss_differences(selected, facts))
-    scores = [paired(selected, size, "train_score").mean() for size in (facts.small, facts.large)]
-    return paragraphs(
-        f"After {facts.epochs} epochs at learning rate {facts.learning_rate:g} the training loss is "
-        f"{three_digits(row.value_small)} with batch size {thousands(row.small)} and "
-        f"{three_digits(row.value_large)} with {thousands(row.large)}; training {facts.score_name} {scores[0]:.3f} "
-        f"and {scores[1]:.3f}. The small batch ended lower in {wins.estimate:.0%} of the seeds (interval of the "
-        f"probability {wins.low:.0%} to {wins.high:.0%}). Equal epochs give the large batch fewer updates: the "
-        f"middle panel shows the same trainings per update.",
-        f"Over the learning rate, with Holm's correction, the claim {row.flags.partition('; ')[2]}. {other} "
-        f"{factorial.sentence(evidence, OUTCOME)}",
-        *beside,
+def explain(findings: Findings) -> str:
+    return sentences(_at_the_workloads_rate(findings), _over_the_rates(findings))
+
+
+def _at_the_workloads_rate(findings: Findings) -> str:
+    facts, probability = findings.facts, findings.headline.small_ends_lower
+    if probability is None:
+        return ""
+    small, large = (decimals(3)(findings.ends[size].score) for size in (facts.small, facts.large))
+    return (
+        f"The small batch ends lower in {percent(probability.estimate)} of the seeds (interval of the probability "
+        f"{bounds(probability, percent)}); the training {facts.score_name} is {small} with batch size "
+        f"{thousands(facts.small)} and {large} with {thousands(facts.large)}. Equal epochs give the large batch "
+        "fewer updates: the middle panel shows the same trainings per update."
     )
 
 
-def numbers(evidence: Evidence) -> pd.DataFrame:
-    facts = evidence.facts
-    end = at_the_end(at_own_rate(evidence))
-    table = []
-    for batch_size, seeds in end.groupby("batch_size"):
-        loss = mean_interval(np.log(seeds["train_loss"])).map(np.exp)
-        diverged = int((seeds["status"] == "diverged").sum())
-        table.append(
-            {
-                "batch size": thousands(batch_size),
-                "updates": thousands(seeds["updates"].max()),
-                "training loss": three_digits(loss.estimate),
-                "95% interval": bounds(loss, three_digits),
-                f"training {facts.score_name}": f"{seeds['train_score'].mean():.3f}",
-                "diverged": f"{diverged} of {len(seeds)}",
-            }
-        )
-    return pd.DataFrame(table)
+def _over_the_rates(findings: Findings) -> str:
+    holding = [f"{rate:g}" for rate in _rates_that_hold(findings).holding]
+    share = f"{len(holding)} of {len(findings.rates)} learning rates tried"
+    problems = [
+        f"At {at_rate.learning_rate:g}: {at_rate.comparison}."
+        for at_rate in findings.rates
+        if isinstance(at_rate.comparison, Problem) and at_rate is not findings.headline
+    ]
+    return sentences(
+        f"With Holm's correction the claim holds at {share}{': ' + listed(holding) if holding else ''}.", *problems
+    )
+
+
+def numbers(findings: Findings) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "batch size": thousands(batch_size),
+            "updates": thousands(end.updates),
+            "training loss": three_digits(end.loss.estimate),
+            "95% interval": bounds(end.loss),
+            f"training {findings.facts.score_name}": decimals(3)(end.score),
+            "diverged": f"{end.diverged} of {end.seeds}",
+        }
+        for batch_size, end in findings.ends.items()
+    )
 
 
 claim = Claim(
@@ -264,15 +312,15 @@ claim = Claim(
     small="Better",
     large="Worse",
     says="After the same number of epochs, a small batch reaches a lower training loss than a large one.",
+    rule=(
+        "Holds when the training loss at Large over that at Small, after equal epochs at one learning rate, lies "
+        "above 1 with its whole interval (geometric mean over seeds, paired by initial parameters and split)."
+    ),
     cells=cells,
+    analyse=analyse,
     judge=judge,
-    draw=draw,
+    answer=answer,
+    figure=figure,
     explain=explain,
     numbers=numbers,
-    illustrations=(
-        Illustration(lambda evidence: factorial.draw(evidence, OUTCOME), factorial.TITLE, factorial.says),
-        Illustration(rate_map.draw, rate_map.TITLE, rate_map.SAYS),
-        Illustration(decay_or_grow.draw, decay_or_grow.TITLE, decay_or_grow.says),
-        Illustration(sampling.draw, sampling.TITLE, sampling.SAYS),
-    ),
 )

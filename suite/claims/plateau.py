@@ -1,45 +1,51 @@
 """Plateaus: momentum carries the parameters on where the gradient almost vanishes.
 
-The lecture's ball rolls on over a plateau. The plateau here is the saddle of (1 - w1 w2)^2, where the time to leave
-is known: along its unstable axis every update multiplies the distance by the larger root of
-r^2 - (1 + lambda - eta h) r + lambda = 0 with curvature h = -2.
+The lecture's ball rolls on over a plateau. The plateau here is the saddle of (1 − w1 w2)², where the time to leave is
+known: along its unstable axis every update multiplies the distance by the larger root of r² − (1 + λ − η h) r + λ = 0
+with curvature h = −2.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from suite.backends import CPU
-from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Row, status_of
-from suite.claims.drawing import GREY, bounds, new_figure, three_digits
-from suite.claims.trained import trouble
-from suite.claims.with_momentum import COLOURS, COLUMNS, LAMBDA, PLAIN, TOY, WITH, about_a_toy, heavy_ball, plain
+from suite.claims.claim import Claim, Comparison, Row
+from suite.evidence import Evidence, Facts, Problem
+from suite.evidence.toy import Toy
+from suite.evidence.trainings import training_problem
+from suite.experiments.cell import Cell, Scope
+from suite.experiments.saddle import CURVATURE, DISTANCE, LEAVING
+from suite.figures import GREY, WITH_COLOUR, WITHOUT_COLOUR, new_figure
+from suite.formatting import sentences, three_digits, with_bounds
 from suite.instruments.momentum import growth
-from suite.instruments.saddle import CURVATURE, LEAVING, LEFT_AT, updates_to_leave
-from suite.statistics import Interval, mean_interval, value_at_crossing
+from suite.instruments.saddle import updates_to_leave
+from suite.statistics import mean_interval, value_at_crossing
+from suite.training.momentum_pair import LAMBDA, WITH, WITHOUT, with_momentum, without_momentum
 from suite.training.protocol import EqualEpochs
 from suite.workloads import Workload
 from suite.workloads.saddle import EXAMPLES
 from suite.workloads.saddle import workload as saddle
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-MEASURE = "updates to leave the saddle, without / with momentum"
-MATCHED = "without, matched rate"
+MATCHED = "matched"
+"""Without momentum, at the rate η / (1 − λ), which goes as far along a constant gradient as η with momentum."""
 BUDGET = EqualEpochs(2000)
 PROTOCOLS = {
-    PLAIN: plain(saddle.learning_rate, BUDGET),
-    WITH: heavy_ball(saddle.learning_rate, BUDGET),
-    MATCHED: plain(round(saddle.learning_rate / (1 - LAMBDA), 6), BUDGET),
+    WITHOUT: without_momentum(saddle.learning_rate, BUDGET),
+    WITH: with_momentum(saddle.learning_rate, BUDGET),
+    MATCHED: without_momentum(round(saddle.learning_rate / (1 - LAMBDA), 6), BUDGET),
 }
-STYLES = {PLAIN: COLOURS[PLAIN], WITH: COLOURS[WITH], MATCHED: "C2"}
 STARTS = 30
+DRAWN_STARTS = 10
+
+
+# What it reads
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
@@ -47,141 +53,206 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     return [Cell(LEAVING, saddle.name, CPU.name, EXAMPLES, STARTS, protocol) for protocol in PROTOCOLS.values()]
 
 
-def looks(evidence: Evidence, which: str) -> pd.DataFrame:
-    return evidence.rows[evidence.rows["protocol"] == PROTOCOLS[which].key]
+# What it computes
 
 
-def updates(evidence: Evidence, which: str) -> pd.Series:
-    """Updates until each start is left behind, interpolated in the log of the distance."""
-    left = looks(evidence, which).sort_values("updates").groupby("seed")
-    return left.apply(
-        lambda one: value_at_crossing(1 / one["distance"], one["updates"].to_numpy(), 1 / LEFT_AT),
-        include_groups=False,
+@dataclass(frozen=True)
+class Course:
+    """The training from one start: values at the start and after each update."""
+
+    losses: tuple[float, ...]
+    distances: tuple[float, ...]
+    """From the saddle."""
+
+
+@dataclass(frozen=True)
+class Departures:
+    """The trainings from all starts by one protocol. Means over starts are geometric."""
+
+    updates: float
+    """Until the saddle is left, mean over the starts that leave it; NaN where none does."""
+    closed_form: float
+    """The same by the closed form, from the same starts."""
+    growth: float
+    """The factor by which an update multiplies the distance from the saddle, by the closed form."""
+    courses: tuple[Course, ...]
+    """From the first DRAWN_STARTS starts."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    facts: Facts
+    same_rate: Comparison | Problem
+    """Updates to leave the saddle without momentum over those with it, at the same learning rate."""
+    matched_rate: Comparison | Problem
+    """The same, at the matched rate."""
+    departures: dict[str, Departures]
+    """By the name of the protocol; only those that were trained."""
+
+
+def analyse(evidence: Evidence) -> Findings:
+    planned = evidence.of(LEAVING.name)
+    evaluations = {name: planned[planned["protocol"] == protocol.key] for name, protocol in PROTOCOLS.items()}
+    return Findings(
+        evidence.facts,
+        same_rate=_compared(evaluations, WITHOUT),
+        matched_rate=_compared(evaluations, MATCHED),
+        departures={
+            name: _departures(rows.dropna(subset=["seed"]), name)
+            for name, rows in evaluations.items()
+            if rows["seed"].notna().any()
+        },
     )
 
 
-def expected(evidence: Evidence, which: str) -> pd.Series:
-    """The same by the closed form, from where each started."""
-    rows, protocol = looks(evidence, which), PROTOCOLS[which]
+def _compared(evaluations: dict[str, pd.DataFrame], without: str) -> Comparison | Problem:
+    for name, where in ((without, "without momentum"), (WITH, "with momentum")):
+        if problem := training_problem(evaluations[name], where):
+            return problem
+    small, large = _updates(evaluations[without]), _updates(evaluations[WITH])
+    effect = mean_interval(np.log(small / large)).map(np.exp)
+    return Comparison(effect, _geometric_mean(small), _geometric_mean(large))
+
+
+def _departures(rows: pd.DataFrame, name: str) -> Departures:
+    rate, momentum = PROTOCOLS[name].learning_rate, PROTOCOLS[name].optimizer.momentum
     starts = rows[rows["updates"] == 0].set_index("seed")["distance"]
-    return starts.map(lambda start: updates_to_leave(protocol.learning_rate, protocol.optimizer.momentum, start))
+    closed_form = starts.map(lambda start: updates_to_leave(rate, momentum, CURVATURE, start, DISTANCE))
+    drawn = rows[rows["seed"] < DRAWN_STARTS].sort_values("updates").groupby("seed")
+    return Departures(
+        updates=_geometric_mean(_updates(rows)),
+        closed_form=_geometric_mean(closed_form),
+        growth=growth(rate, momentum, CURVATURE),
+        courses=tuple(Course(tuple(course["train_loss"]), tuple(course["distance"])) for _, course in drawn),
+    )
 
 
-def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the updates it takes to leave the saddle without momentum over those with it, at the same learning
-    rate, lie above 1 with their whole interval.
-
-    The geometric mean over starts beside the saddle, Student's t on the differences of logs. A row in table.csv
-    compares momentum with SGD without it at the matched rate, η / (1 − λ), as well.
-    """
-    return [_compared(evidence, PLAIN, headline=True), _compared(evidence, MATCHED, headline=False)]
-
-
-def _compared(evidence: Evidence, without: str, headline: bool) -> Row:
-    shared = {
-        "backend": CPU.name,
-        "protocol": str(PROTOCOLS[WITH]) if headline else str(PROTOCOLS[without]),
-        "small": EXAMPLES,
-        "large": EXAMPLES,
-        "measure": MEASURE if headline else f"{MEASURE}, at the matched rate",
-        "unit": "updates",
-        "headline": headline,
-        "flags": TOY,
-    }
-    for which in (without, WITH):
-        rows = looks(evidence, which)
-        status, reason = trouble(rows, which) if rows["seed"].notna().any() else status_of(rows)
-        if status != "ok":
-            return Row(**shared | {"flags": reason}, status=status)
-    one, other = updates(evidence, without), updates(evidence, WITH)
-    values = {"value_small": _geometric_mean(one), "value_large": _geometric_mean(other)}
-    return Row.judged(mean_interval(np.log(one / other)).map(np.exp), **shared, **values)
+def _updates(rows: pd.DataFrame) -> pd.Series:
+    """Updates until each start (index `seed`) is left behind, interpolated in the log of the distance."""
+    return pd.Series(
+        {
+            seed: value_at_crossing(1 / course["distance"], course["updates"].to_numpy(), 1 / DISTANCE)
+            for seed, course in rows.sort_values("updates").groupby("seed")
+        }
+    )
 
 
 def _geometric_mean(values: pd.Series) -> float:
     return float(np.exp(np.log(values).mean()))
 
 
-def draw(evidence: Evidence) -> Figure:
-    """Training loss over updates, the plateau; and the distance from the saddle, with the closed form."""
+# How it is judged
+
+
+def judge(findings: Findings) -> list[Row]:
+    shared = {
+        "backend": CPU.name,
+        "small": EXAMPLES,
+        "large": EXAMPLES,
+        "unit": "updates",
+        "flags": (Toy.of(findings.facts),),
+    }
+    measure = "updates to leave the saddle, without / with momentum"
+    return [
+        Row.of(findings.same_rate, protocol=PROTOCOLS[WITH], measure=measure, **shared),
+        Row.of(
+            findings.matched_rate,
+            protocol=PROTOCOLS[MATCHED],
+            measure=f"{measure}, at the matched rate",
+            headline=False,
+            **shared,
+        ),
+    ]
+
+
+# How it is shown
+
+
+def answer(findings: Findings) -> str:
+    comparison = findings.same_rate
+    if isinstance(comparison, Problem):
+        return f"The time to leave the saddle could not be compared: {comparison}."
+    return (
+        f"At the same learning rate SGD leaves the saddle after {three_digits(comparison.large)} updates with "
+        f"momentum and after {three_digits(comparison.small)} without it."
+    )
+
+
+def figure(findings: Findings) -> Figure | None:
+    """The training loss over updates, with the plateau; and the distance from the saddle, with the closed form."""
+    if not findings.departures:
+        return None
     figure = new_figure(9.6, 4)
-    left, right = figure.subplots(1, 2)
-    for which in PROTOCOLS:
-        _draw_starts(left, right, looks(evidence, which).dropna(subset=["seed"]), which)
-    left.set_ylabel("training loss")
-    right.set_ylabel("distance from the saddle")
-    right.set_yscale("log")
-    right.axhline(LEFT_AT, color=GREY, linewidth=1, linestyle=":")
-    right.plot([], [], "--", color="black", linewidth=1, label="closed form")
-    for axes in (left, right):
+    loss_axes, distance_axes = figure.subplots(1, 2)
+    for name, departures in findings.departures.items():
+        _draw_courses(loss_axes, distance_axes, departures, name)
+    loss_axes.set_ylabel("training loss")
+    distance_axes.set_ylabel("distance from the saddle")
+    distance_axes.set_yscale("log")
+    distance_axes.axhline(DISTANCE, color=GREY, linewidth=1, linestyle=":")
+    distance_axes.plot([], [], "--", color="black", linewidth=1, label="closed form")
+    for axes in (loss_axes, distance_axes):
         axes.set_xlabel("updates")
-    handles, labels = right.get_legend_handles_labels()
+    handles, labels = distance_axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
 
-def _draw_starts(left: Axes, right: Axes, rows: pd.DataFrame, which: str) -> None:
-    """Ten starts as thin lines; of the first also the growth that the closed form gives."""
-    protocol = PROTOCOLS[which]
-    label = (
-        f"{which} momentum (η {protocol.learning_rate:g})"
-        if which != MATCHED
-        else (f"without, η / (1 − λ) = {protocol.learning_rate:g}")
-    )
-    for seed, looks_at_one in rows[rows["seed"] < 10].groupby("seed"):
-        one = looks_at_one.sort_values("updates")
-        style = {"color": STYLES[which], "linewidth": 1, "alpha": 0.6, "label": label if seed == 0 else None}
-        left.plot(one["updates"], one["train_loss"], **style)
-        right.plot(one["updates"], one["distance"], **style)
-        if seed == 0:
-            near = one[one["distance"] < 0.3]
-            gone = np.log(growth(protocol.learning_rate, protocol.optimizer.momentum, CURVATURE))
-            end = near["updates"].iloc[-1]
-            line = near["distance"].iloc[-1] * np.exp(gone * (near["updates"] - end))
-            right.plot(near["updates"], line, "--", color="black", linewidth=1, zorder=3)
+def _draw_courses(loss_axes: Axes, distance_axes: Axes, departures: Departures, name: str) -> None:
+    """Draw each start as a thin line; and beside the first start the growth by the closed form."""
+    colour = {WITHOUT: WITHOUT_COLOUR, WITH: WITH_COLOUR, MATCHED: "C2"}[name]
+    rate = f"{PROTOCOLS[name].learning_rate:g}"
+    label = f"without, η / (1 − λ) = {rate}" if name == MATCHED else f"{name} momentum (η {rate})"
+    for number, course in enumerate(departures.courses):
+        style = {"color": colour, "linewidth": 1, "alpha": 0.6, "label": None if number else label}
+        loss_axes.plot(course.losses, **style)
+        distance_axes.plot(course.distances, **style)
+    distances = np.array(departures.courses[0].distances)
+    near = np.flatnonzero(distances < 0.3)
+    line = distances[near[-1]] * departures.growth ** (near - near[-1])
+    distance_axes.plot(near, line, "--", color="black", linewidth=1, zorder=3)
 
 
-def explain(evidence: Evidence, rows: list[Row]) -> str:
-    same, matched = rows
-    if same.status != "ok":
-        return f"The saddle was not left: {same.flags}."
-    predicted = [_geometric_mean(expected(evidence, which)) for which in (PLAIN, WITH)]
-    return (
-        f"{about_a_toy(evidence.facts)}The loss (1 − w1 w2)^2 has a saddle at zero: its gradient vanishes there, "
-        f"though no minimum is near. From {same.seeds} starts about a millionth away from it, SGD without momentum "
-        f"at rate {saddle.learning_rate:g} takes {three_digits(same.value_small)} updates to get {LEFT_AT:g} away, "
-        f"with λ {LAMBDA:g} "
-        f"{three_digits(same.value_large)}; the closed form says {three_digits(predicted[0])} and "
-        f"{three_digits(predicted[1])}.{_matched_sentence(matched)}"
-    )
-
-
-def _matched_sentence(row: Row) -> str:
-    if row.status != "ok":
+def explain(findings: Findings) -> str:
+    comparison = findings.same_rate
+    if isinstance(comparison, Problem):
         return ""
-    interval = Interval(row.effect, row.effect_low, row.effect_high, row.seeds)
-    return (
-        f" It is the larger effective rate that does it: without momentum, at the matched rate η / (1 − λ) = "
-        f"{PROTOCOLS[MATCHED].learning_rate:g}, SGD takes {three_digits(row.value_small)} "
-        f"(×{three_digits(row.effect)} of momentum's, {bounds(interval, three_digits)}). What momentum adds is "
-        "room: where the loss is curved upwards, it is stable up to (1 + λ) / (1 − λ) = "
-        f"{(1 + LAMBDA) / (1 - LAMBDA):.0f} times the largest effective rate without it."
+    closed_forms = [three_digits(findings.departures[name].closed_form) for name in (WITHOUT, WITH)]
+    return sentences(
+        Toy.of(findings.facts).sentence,
+        "The loss (1 − w1 w2)² has a saddle at zero: its gradient vanishes there, though no minimum is near.",
+        f"{comparison.effect.n} trainings start about a millionth away from the saddle, at learning rate "
+        f"{saddle.learning_rate:g}, and have left it at a distance of {DISTANCE:g}; the closed form gives "
+        f"{closed_forms[0]} updates without momentum and {closed_forms[1]} with λ {LAMBDA:g}.",
+        _matched_sentences(findings.matched_rate),
     )
 
 
-def numbers(evidence: Evidence) -> pd.DataFrame:
+def _matched_sentences(comparison: Comparison | Problem) -> str:
+    if isinstance(comparison, Problem):
+        return ""
+    return (
+        "The larger effective rate explains it: without momentum, at the matched rate η / (1 − λ) = "
+        f"{PROTOCOLS[MATCHED].learning_rate:g}, SGD takes {three_digits(comparison.small)} updates, "
+        f"{with_bounds(comparison.effect)} times as many as with momentum. What momentum adds is stability: where "
+        f"the loss curves upwards, it allows (1 + λ) / (1 − λ) = {(1 + LAMBDA) / (1 - LAMBDA):.0f} times the largest "
+        "effective rate that SGD without it allows."
+    )
+
+
+def numbers(findings: Findings) -> pd.DataFrame:
     table = []
-    for which, protocol in PROTOCOLS.items():
-        factor = growth(protocol.learning_rate, protocol.optimizer.momentum, CURVATURE)
-        if not (looks(evidence, which)["status"] == "ok").any():
+    for name, departures in findings.departures.items():
+        protocol = PROTOCOLS[name]
+        if math.isnan(departures.updates):
             continue
         table.append(
             {
                 "momentum": f"λ {protocol.optimizer.momentum:g}" if protocol.optimizer.momentum else "without",
                 "learning rate": f"{protocol.learning_rate:g}",
-                "distance grows by, an update": f"×{factor:.4f}",
-                "updates, measured": three_digits(_geometric_mean(updates(evidence, which))),
-                "updates, closed form": three_digits(_geometric_mean(expected(evidence, which))),
+                "growth of the distance per update": f"×{departures.growth:.4f}",
+                "updates, measured": three_digits(departures.updates),
+                "updates, closed form": three_digits(departures.closed_form),
             }
         )
     return pd.DataFrame(table)
@@ -194,10 +265,16 @@ claim = Claim(
     small="Stops",
     large="Rolls on",
     says="Where the gradient almost vanishes, momentum carries the parameters on; without it they stand still.",
+    rule=(
+        "Holds when the updates to leave the saddle without momentum over those with it at the same learning rate, "
+        "geometric mean over starts, lie above 1 with their whole interval."
+    ),
     cells=cells,
+    analyse=analyse,
     judge=judge,
-    draw=draw,
+    answer=answer,
+    figure=figure,
     explain=explain,
     numbers=numbers,
-    columns=COLUMNS,
+    columns=("Without momentum", "With"),
 )

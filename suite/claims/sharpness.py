@@ -8,177 +8,261 @@ divided by it, though the model stays the same (Dinh et al. 2017).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from suite.cells import Cell, Scope
-from suite.claims import minima_line
-from suite.claims.claim import Claim, Evidence, Facts, Illustration, Row, backend_of
-from suite.claims.drawing import (
-    GREY,
-    LARGE_COLOUR,
-    SMALL_COLOUR,
-    bounds,
-    new_figure,
-    ratios_below_one_another,
-    thousands,
-    three_digits,
-)
-from suite.claims.trained import troubles
-from suite.instruments.sharpness import EXAMPLES, SHARPNESS
-from suite.statistics import Interval, mean_interval, probability_above_zero, verdict
+from suite.claims.claim import Claim, Comparison, Row
+from suite.evidence import Evidence, Facts, Problem, backend_of
+from suite.evidence.trainings import comparison_problem
+from suite.experiments.cell import Cell, Scope
+from suite.experiments.sharpness import EXAMPLES, SHARPNESS
+from suite.figures import GREY, LARGE_COLOUR, SMALL_COLOUR, draw_ratios, new_figure
+from suite.formatting import bounds, percent, ratio, sentences, thousands, three_digits, with_bounds
+from suite.statistics import Interval, Verdict, mean_interval, probability_above_zero, verdict
+from suite.status import Status
 from suite.training.protocol import Protocol, TargetLoss
 from suite.workloads import Workload
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-MEASURE = "largest Hessian eigenvalue, Large / Small"
-MEASURES = {
-    "largest_eigenvalue": "largest eigenvalue of the Hessian",
+EIGENVALUE = "largest_eigenvalue"
+"""The measure that the row judges."""
+NAMES = {
+    EIGENVALUE: "largest eigenvalue of the Hessian",
     "trace": "trace of the Hessian",
     "keskar": "Keskar's sharpness",
-    "invariant": "eigenvalue that rescaled layers leave alone",
+    "invariant": "rescaling-invariant eigenvalue",
 }
-MOST_SEEDS = 5
-LOOKS = 1.03
-"""Looked at so often that both end close below the target: on digits at 0.0915 and 0.0986 for 0.1."""
+MAX_SEEDS = 5
+EVALUATION_GROWTH = 1.03
+"""Updates at an evaluation over those at the evaluation before.
+
+A training ends at the first evaluation below the target. With evaluations this close Small and Large both end close
+below it: on digits at 0.0915 and 0.0986 for a target of 0.1.
+"""
+
+
+# What it reads
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Small and Large, trained to the target loss; and the line between them."""
-    protocol = target_protocol(workload)
-    sharp = [
-        Cell(SHARPNESS, workload.name, scope.training_backend, batch_size, min(MOST_SEEDS, scope.seeds), protocol)
+    """Small and Large, trained to the target loss."""
+    protocol, seeds = target_protocol(workload), min(MAX_SEEDS, scope.seeds)
+    return [
+        Cell(SHARPNESS, workload.name, scope.training_backend, batch_size, seeds, protocol)
         for batch_size in (workload.small, workload.large)
         if batch_size in scope.training_batch_sizes
     ]
-    return [*sharp, *minima_line.cells(workload, scope, protocol)]
 
 
-def target_protocol(of: Facts | Workload) -> Protocol:
-    return Protocol.of(of, TargetLoss(of.target_loss, of.max_updates, LOOKS))
+def target_protocol(workload: Facts | Workload) -> Protocol:
+    """The training to the target loss."""
+    return Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates, EVALUATION_GROWTH))
 
 
-def measured(evidence: Evidence) -> pd.DataFrame:
-    """The rows of the solutions themselves."""
-    return evidence.rows[evidence.rows["measurement"] == SHARPNESS.name]
+# What it computes
 
 
-def ratios(evidence: Evidence, measure: str) -> np.ndarray:
-    """Log of the measure at Large over that at Small, seed by seed; measures that are not positive left out."""
-    small, large = (values(evidence, size, measure) for size in sizes(evidence.facts))
+@dataclass(frozen=True)
+class Measure:
+    """One measure of sharpness at the solutions of Small and Large."""
+
+    small: dict[int, float]
+    """By seed."""
+    large: dict[int, float]
+    small_median: float
+    large_median: float
+    large_over_small: Interval
+    """Geometric mean over the seeds in which both are positive."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Findings:
+    facts: Facts
+    backend: str
+    comparison: Comparison | Problem
+    """The largest eigenvalue at Large over that at Small."""
+    measures: dict[str, Measure]
+    """By the names in NAMES."""
+    sharper: Interval | None
+    """Probability that the largest eigenvalue is larger at Large; None without a comparison."""
+    losses: tuple[float, float]
+    """The training loss at which Small and Large stopped, means over seeds."""
+
+
+def analyse(evidence: Evidence) -> Findings:
+    facts, planned = evidence.facts, evidence.of(SHARPNESS.name)
+    measures = {name: _measure(planned, facts, name) for name in NAMES}
+    problem = comparison_problem(planned, facts)
+    pair = [_values(planned, size, EIGENVALUE) for size in (facts.small, facts.large)]
+    small_loss, large_loss = (_values(planned, size, "train_loss") for size in (facts.small, facts.large))
+    return Findings(
+        facts,
+        backend_of(planned),
+        comparison=problem or Comparison(measures[EIGENVALUE].large_over_small, *map(_geometric_mean, pair)),
+        measures=measures,
+        sharper=None if problem else probability_above_zero(_log_ratios(*pair)),
+        losses=(float(small_loss.mean()), float(large_loss.mean())),
+    )
+
+
+def _measure(rows: pd.DataFrame, facts: Facts, name: str) -> Measure:
+    small, large = (_values(rows, size, name) for size in (facts.small, facts.large))
+    interval = mean_interval(_log_ratios(small, large)).map(np.exp)
+    return Measure(
+        small=small.to_dict(),
+        large=large.to_dict(),
+        small_median=float(small.median()),
+        large_median=float(large.median()),
+        large_over_small=interval,
+        verdict=verdict(interval, 1),
+    )
+
+
+def _values(rows: pd.DataFrame, batch_size: int, column: str) -> pd.Series:
+    """`column` of each seed (index) that reached the target."""
+    rows = rows[(rows["status"] == Status.OK) & (rows["batch_size"] == batch_size)]
+    values = rows.set_index(rows["seed"].astype(int)).reindex(columns=[column])[column]
+    return values.astype(float).sort_index()
+
+
+def _log_ratios(small: pd.Series, large: pd.Series) -> np.ndarray:
+    """Log of `large` over `small`, seed by seed; seeds in which one is not positive are left out."""
     return np.log((large / small).where((large > 0) & (small > 0)).dropna().to_numpy())
 
 
-def values(evidence: Evidence, batch_size: int, measure: str) -> pd.Series:
-    rows = measured(evidence)
-    rows = rows[(rows["status"] == "ok") & (rows["batch_size"] == batch_size)]
-    return rows.set_index("seed")[measure].sort_index()
+def _geometric_mean(values: pd.Series) -> float:
+    return float(np.exp(np.log(values).mean()))
 
 
-def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the Hessian's largest eigenvalue at Large over that at Small, both trained until the training loss
-    falls below the same target, lies above 1 with its whole interval.
+# How it is judged
 
-    The geometric mean over seeds: Student's t on the differences of logs, paired by initial parameters and split.
-    """
-    facts, rows = evidence.facts, measured(evidence)
-    shared = {
-        "backend": backend_of(rows),
-        "protocol": str(target_protocol(facts)),
-        "small": facts.small,
-        "large": facts.large,
-        "measure": MEASURE,
-        "unit": "largest eigenvalue",
-    }
-    status, reason = troubles(rows, facts)
-    if status != "ok":
-        return [Row(**shared, status=status, flags=reason)]
-    small, large = (np.exp(np.log(values(evidence, size, "largest_eigenvalue")).mean()) for size in sizes(facts))
-    others = effects(evidence)
-    interval = others.pop("largest_eigenvalue")
-    flags = ", ".join(f"{MEASURES[measure]} {verdict(other, 1)}" for measure, other in others.items())
+
+@dataclass(frozen=True)
+class OtherMeasures:
+    """The verdicts by the other measures of sharpness."""
+
+    verdicts: dict[str, Verdict]
+    """By the names in NAMES."""
+
+    def __str__(self) -> str:
+        verdicts = [f"{NAMES[name]} {by_measure}" for name, by_measure in self.verdicts.items()]
+        return f"by other measures: {', '.join(verdicts)}"
+
+
+def judge(findings: Findings) -> list[Row]:
+    facts = findings.facts
+    verdicts = {name: measure.verdict for name, measure in _other_measures(findings).items()}
     return [
-        Row.judged(
-            interval,
-            **shared,
-            value_small=float(small),
-            value_large=float(large),
-            flags=f"by other measures: {flags}",
+        Row.of(
+            findings.comparison,
+            backend=findings.backend,
+            protocol=target_protocol(facts),
+            small=facts.small,
+            large=facts.large,
+            measure="largest Hessian eigenvalue, Large / Small",
+            unit="largest eigenvalue",
+            flags=(OtherMeasures(verdicts),) if isinstance(findings.comparison, Comparison) else (),
         )
     ]
 
 
-def sizes(facts: Facts) -> tuple[int, int]:
-    return facts.small, facts.large
+def _other_measures(findings: Findings) -> dict[str, Measure]:
+    return {name: measure for name, measure in findings.measures.items() if name != EIGENVALUE}
 
 
-def effects(evidence: Evidence) -> dict[str, Interval]:
-    """Each measure at Large over that at Small, geometric mean over seeds."""
-    return {measure: mean_interval(ratios(evidence, measure)).map(np.exp) for measure in MEASURES}
+# How it is shown
 
 
-def draw(evidence: Evidence) -> Figure:
+def answer(findings: Findings) -> str:
+    if isinstance(findings.comparison, Problem):
+        return f"The sharpness of the minima could not be compared: {findings.comparison}."
+    eigenvalue = findings.measures[EIGENVALUE]
+    if eigenvalue.verdict == Verdict.UNDECIDED:
+        return (
+            "Whether the large batch ends in a sharper minimum is undecided: the largest eigenvalue of its Hessian "
+            f"is {with_bounds(eigenvalue.large_over_small)} times that of the small batch."
+        )
+    shape = "sharper" if eigenvalue.verdict == Verdict.HOLDS else "flatter"
+    agreeing = sum(measure.verdict == eigenvalue.verdict for measure in findings.measures.values())
+    return (
+        f"By {agreeing} of {len(findings.measures)} measures the large batch ends in a {shape} minimum: the largest "
+        f"eigenvalue of its Hessian is {three_digits(eigenvalue.large_over_small.estimate)} times that of the small "
+        "batch."
+    )
+
+
+def figure(findings: Findings) -> Figure | None:
     """The largest eigenvalue of every seed, Small beside Large; and the ratio of each of the four measures."""
+    eigenvalue, facts = findings.measures[EIGENVALUE], findings.facts
+    if not eigenvalue.small and not eigenvalue.large:
+        return None
     figure = new_figure(9.6, 3.6)
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.6))
-    facts = evidence.facts
-    pair = [values(evidence, size, "largest_eigenvalue") for size in sizes(facts)]
-    for seed in pair[0].index.intersection(pair[1].index):
-        left.plot([0, 1], [pair[0][seed], pair[1][seed]], color=GREY, alpha=0.5, linewidth=1, zorder=1)
-    for place, (one, colour) in enumerate(zip(pair, (SMALL_COLOUR, LARGE_COLOUR), strict=True)):
-        left.plot([place] * len(one), one, "o", color=colour)
-    left.set_xticks([0, 1], [f"Small\n{thousands(facts.small)}", f"Large\n{thousands(facts.large)}"])
-    left.set_xlabel("batch size (examples)")
-    left.set_xlim(-0.4, 1.4)
-    left.set_ylim(bottom=0)
-    left.set_ylabel("largest eigenvalue of the Hessian")
-    ratios_below_one_another(right, {MEASURES[measure]: ratio for measure, ratio in effects(evidence).items()})
-    right.set_xlabel("Large / Small, mean over seeds with 95% interval")
+    pair_axes, ratio_axes = figure.subplots(1, 2, width_ratios=(1, 1.6))
+    _draw_pairs(pair_axes, eigenvalue)
+    pair_axes.set_xticks([0, 1], [f"Small\n{thousands(facts.small)}", f"Large\n{thousands(facts.large)}"])
+    draw_ratios(ratio_axes, {NAMES[name]: measure.large_over_small for name, measure in findings.measures.items()})
+    ratio_axes.set_xlabel("Large / Small, mean over seeds with 95% interval")
     return figure
 
 
-def explain(evidence: Evidence, rows: list[Row]) -> str:
-    facts, row = evidence.facts, rows[0]
-    if row.status != "ok":
-        return (
-            f"Trained to a training loss of {facts.target_loss:g}, the comparison cannot be made: {row.flags}. "
-            f"{minima_line.sentence(evidence)}"
-        )
-    wins = probability_above_zero(ratios(evidence, "largest_eigenvalue"))
-    losses = [values(evidence, size, "train_loss").mean() for size in sizes(facts)]
-    others = ", ".join(
-        f"{MEASURES[measure]} ×{three_digits(interval.estimate)} ({bounds(interval, three_digits)})"
-        for measure, interval in effects(evidence).items()
-        if measure != "largest_eigenvalue"
-    )
-    return (
-        f"Trained to a training loss of {facts.target_loss:g} (they stopped at {three_digits(losses[0])} and "
-        f"{three_digits(losses[1])}), the Hessian's largest eigenvalue is {three_digits(row.value_small)} with batch "
-        f"size {thousands(row.small)} and {three_digits(row.value_large)} with {thousands(row.large)}. The large "
-        f"batch ended sharper in {wins.estimate:.0%} of {wins.n} seeds. Other measures, Large over Small: {others}. "
-        f"All are of the training loss in evaluation mode, on at most {thousands(EXAMPLES)} examples; where they "
-        f"disagree, sharp has no one meaning. {minima_line.sentence(evidence)}"
+def _draw_pairs(axes: Axes, measure: Measure) -> None:
+    for seed in sorted(measure.small.keys() & measure.large.keys()):
+        values = [measure.small[seed], measure.large[seed]]
+        axes.plot([0, 1], values, color=GREY, alpha=0.5, linewidth=1, zorder=1)
+    for place, values, colour in ((0, measure.small, SMALL_COLOUR), (1, measure.large, LARGE_COLOUR)):
+        axes.plot([place] * len(values), list(values.values()), "o", color=colour)
+    axes.set_xlabel("batch size (examples)")
+    axes.set_xlim(-0.4, 1.4)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(NAMES[EIGENVALUE])
+
+
+def explain(findings: Findings) -> str:
+    facts, comparison = findings.facts, findings.comparison
+    if isinstance(comparison, Problem):
+        return ""
+    small_loss, large_loss = map(three_digits, findings.losses)
+    ratios = [
+        f"{NAMES[name]} {with_bounds(measure.large_over_small, ratio)}"
+        for name, measure in _other_measures(findings).items()
+    ]
+    return sentences(
+        f"Trained to a training loss of {facts.target_loss:g} (they stopped at {small_loss} and {large_loss}), the "
+        f"largest eigenvalue is {three_digits(comparison.small)} with batch size {thousands(facts.small)} and "
+        f"{three_digits(comparison.large)} with {thousands(facts.large)}.",
+        f"The large batch ended sharper in {percent(findings.sharper.estimate)} of {findings.sharper.n} seeds.",
+        f"The other measures, Large over Small: {', '.join(ratios)}.",
+        _disagreement_sentence(findings),
+        f"All are of the training loss in evaluation mode, on at most {thousands(EXAMPLES)} examples.",
     )
 
 
-def numbers(evidence: Evidence) -> pd.DataFrame:
-    table = []
-    for measure, interval in effects(evidence).items():
-        small, large = (values(evidence, size, measure) for size in sizes(evidence.facts))
-        table.append(
-            {
-                "measure": MEASURES[measure],
-                "Small, median": three_digits(small.median()),
-                "Large, median": three_digits(large.median()),
-                "Large / Small": three_digits(interval.estimate),
-                "95% interval": bounds(interval, three_digits),
-            }
-        )
-    return pd.DataFrame(table)
+def _disagreement_sentence(findings: Findings) -> str:
+    if len({measure.verdict for measure in findings.measures.values()}) == 1:
+        return ""
+    return "Where they disagree, “sharp” has no single meaning."
+
+
+def numbers(findings: Findings) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "measure": NAMES[name],
+            "Small, median": _number(measure.small_median),
+            "Large, median": _number(measure.large_median),
+            "Large / Small": _number(measure.large_over_small.estimate),
+            "95% interval": bounds(measure.large_over_small),
+        }
+        for name, measure in findings.measures.items()
+    )
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else three_digits(value)
 
 
 claim = Claim(
@@ -188,10 +272,15 @@ claim = Claim(
     small="Flat",
     large="Sharp",
     says="Trained to the same training loss, a small batch ends in a flatter minimum than a large one.",
+    rule=(
+        "Holds when the Hessian's largest eigenvalue at Large over that at Small, both trained until the training "
+        "loss falls below the same target, geometric mean over seeds, lies above 1 with its whole interval."
+    ),
     cells=cells,
+    analyse=analyse,
     judge=judge,
-    draw=draw,
+    answer=answer,
+    figure=figure,
     explain=explain,
     numbers=numbers,
-    illustrations=(Illustration(minima_line.draw, minima_line.TITLE, minima_line.SAYS),),
 )

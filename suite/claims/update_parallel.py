@@ -1,55 +1,44 @@
 """Speed for one update (with parallel): the same for Small and Large, as long as Large is not too large.
 
 Computed at once, a batch costs a fixed time and a time per example, t(B) = a + b B: flat up to about the
-half-performance batch a / b (Hockney's n-half), in proportion to B beyond. How far "the same" reaches is
-B_same, the batch size at which an update takes 1.5 times as long as that of a single example. The yardstick
-is B_same without parallel computation, which is about 1.5 on any machine.
+half-performance batch a / b (Hockney's n-half), then in proportion to B. The yardstick is how far an update stays
+flat one example at a time: up to about batch size 1.5 on any machine.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from suite.backends import BACKENDS
-from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, relative_times, status_of
-from suite.claims.drawing import (
-    COLOURS,
-    GREY,
-    batch_size_axis,
-    bounds,
-    new_figure,
-    seconds,
-    seconds_axis,
-    thousands,
-    times,
-)
+from suite.backends import BACKENDS, CPU, SEQUENTIAL
+from suite.claims.claim import Claim, Comparison, Row
 from suite.claims.update_sequential import sequential_batch_sizes
-from suite.statistics import (
-    Interval,
-    affine_fit,
-    half_performance_batch,
-    median_interval,
-    same_time_batch,
-)
-from suite.timings import UPDATE_TIME
+from suite.evidence import CappedLarge, Evidence, Facts, Problem, Timings, largest_measured, why_none
+from suite.evidence.scaling import FLAT_FACTOR, LargeTooLarge, Scaling, StillFlat, flat_batch_sizes, size_text
+from suite.experiments.cell import DATALOADER, RESIDENT, Cell, Scope
+from suite.figures import BACKEND_COLOURS, GREY, batch_size_axis, draw_process_times, new_figure, seconds_axis
+from suite.formatting import bounds, listed, seconds, sentences, thousands, with_bounds
+from suite.statistics import Interval, median_interval
+from suite.timing.timed import UPDATE_TIME
 from suite.workloads import Workload
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FACTOR = 1.5
-MEASURE = "B_same over that of sequential"
 NULL = 10
 PARALLEL = tuple(name for name, backend in BACKENDS.items() if backend.parallel)
+PIPELINES = {RESIDENT: "data resident", DATALOADER: "DataLoader"}
+
+
+# What it reads
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Every parallel backend, and always `sequential`, the yardstick."""
+    """Updates on every parallel backend, and always on `sequential`, the yardstick."""
     return [
         Cell(
             UPDATE_TIME,
@@ -60,185 +49,259 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
             optimizer=workload.optimizer,
             input_pipeline=input_pipeline,
         )
-        for backend in (*PARALLEL, "sequential")
-        for input_pipeline in ("resident", "dataloader")
-        for batch_size in batch_sizes(scope, backend, input_pipeline)
-        if (backend in scope.backends if backend in PARALLEL else input_pipeline == "resident")
+        for backend in (*PARALLEL, SEQUENTIAL.name)
+        for input_pipeline in PIPELINES
+        for batch_size in update_batch_sizes(scope, backend, input_pipeline)
+        if (backend in scope.backends if backend in PARALLEL else input_pipeline == RESIDENT)
     ]
 
 
-def batch_sizes(scope: Scope, backend: str, input_pipeline: str) -> tuple[int, ...]:
-    if backend == "sequential":
+def update_batch_sizes(scope: Scope, backend: str, input_pipeline: str) -> tuple[int, ...]:
+    """The batch sizes at which updates are timed."""
+    if backend == SEQUENTIAL.name:
         return sequential_batch_sizes(scope)
-    return scope.batch_sizes if input_pipeline == "resident" else few(scope)
+    return scope.batch_sizes if input_pipeline == RESIDENT else sparse_batch_sizes(scope)
 
 
-def few(scope: Scope) -> tuple[int, ...]:
-    """Every third coarse one, and the last."""
+def sparse_batch_sizes(scope: Scope) -> tuple[int, ...]:
+    """Every third coarse batch size, and the last."""
     return tuple(sorted({*scope.coarse_batch_sizes[::3], scope.coarse_batch_sizes[-1]}))
 
 
-def of(rows: pd.DataFrame, backend: str, input_pipeline: str = "resident") -> pd.DataFrame:
-    """The timings of one backend and input pipeline."""
+# What it computes
+
+
+@dataclass(frozen=True)
+class UpdateTimes:
+    """Updates on one backend, fed by one input pipeline."""
+
+    backend: str
+    input_pipeline: str
+    comparison: Comparison | Problem
+    """Batch size up to which an update stays flat, over that of `sequential`; its values are the seconds at Small and
+    at `large`."""
+    large: int
+    """Large, or the largest batch size that was measured."""
+    capped: tuple[CappedLarge, ...]
+    timings: Timings
+    scaling: Scaling | None
+    """None where nothing was measured."""
+    threads: int | None
+    """The fastest number; None on an accelerator, and where nothing was measured."""
+
+    @property
+    def is_resident(self) -> bool:
+        return self.input_pipeline == RESIDENT
+
+    @property
+    def is_compared(self) -> bool:
+        return isinstance(self.comparison, Comparison)
+
+
+@dataclass(frozen=True)
+class Findings:
+    facts: Facts
+    sequential: Timings
+    sequential_flat: float | Problem
+    """Batch size up to which an update stays flat one example at a time, median over processes."""
+    updates: tuple[UpdateTimes, ...]
+
+
+def analyse(evidence: Evidence) -> Findings:
+    facts, planned = evidence.facts, evidence.of(UPDATE_TIME.name)
+    sequential = rows_of(planned, SEQUENTIAL.name, RESIDENT)
+    sequential_flat = flat_batch_sizes(sequential)
+    yardstick = _yardstick(sequential, sequential_flat)
+    updates = [
+        _update_times(facts, rows, sequential_flat if isinstance(yardstick, float) else yardstick)
+        for backend in PARALLEL
+        for input_pipeline in PIPELINES
+        if len(rows := rows_of(planned, backend, input_pipeline))
+    ]
+    return Findings(facts, Timings.of(sequential), yardstick, tuple(updates))
+
+
+def rows_of(rows: pd.DataFrame, backend: str, input_pipeline: str) -> pd.DataFrame:
+    """Those of `rows` with this backend and input pipeline."""
     return rows[(rows["backend"] == backend) & (rows["input_pipeline"] == input_pipeline)]
 
 
-def same_time_batches(rows: pd.DataFrame) -> pd.Series:
-    """B_same of each round of processes, from times over the reference update."""
-    relative = relative_times(rows)
-    return relative.apply(lambda times: same_time_batch(relative.columns, times, FACTOR), axis="columns")
+def _yardstick(rows: pd.DataFrame, flat: pd.Series) -> float | Problem:
+    if flat.empty or not np.isfinite(flat).all():
+        problem = why_none(rows)
+        return Problem(problem.status, f"no flat batch size of sequential: {problem}")
+    return float(flat.median())
 
 
-def half_performance_batches(rows: pd.DataFrame) -> list[float]:
-    """a / b of each round of processes, from times over the reference update."""
-    relative = relative_times(rows)
-    return [half_performance_batch(relative.columns, times) for times in relative.to_numpy()]
+def _update_times(facts: Facts, rows: pd.DataFrame, sequential_flat: pd.Series | Problem) -> UpdateTimes:
+    timings = Timings.of(rows)
+    large, capped = facts.large, ()
+    if facts.small not in timings.medians:
+        comparison = why_none(rows)
+    elif isinstance(sequential_flat, Problem):
+        comparison = sequential_flat
+    else:
+        large, capped = largest_measured(facts, rows)
+        effect = _over_sequential(flat_batch_sizes(rows), sequential_flat, max(timings.medians))
+        comparison = Comparison(effect, timings.medians[facts.small], timings.medians[large])
+    (backend,), (input_pipeline,) = rows["backend"].unique(), rows["input_pipeline"].unique()
+    return UpdateTimes(
+        backend,
+        input_pipeline,
+        comparison,
+        large,
+        capped,
+        timings,
+        scaling=Scaling.of(rows),
+        threads=int(rows["threads"].max()) if backend == CPU.name and timings.medians else None,
+    )
 
 
-def reach(parallel: pd.Series, sequential: pd.Series, largest: int) -> Interval:
-    """B_same over that of `sequential`, round by round.
-
-    Where a round never came to 1.5 times its first time, B_same is at least the `largest` batch measured:
-    the lower bound stands on that, and the upper is infinite.
-    """
-    interval = median_interval(parallel.clip(upper=largest) / sequential)
-    if np.isinf(parallel).any():
+def _over_sequential(flat: pd.Series, sequential_flat: pd.Series, largest: int) -> Interval:
+    """The ratio, process by process. A process that is flat throughout counts with the `largest` batch size, so that
+    the ratio is a lower bound; its interval is then open above."""
+    interval = median_interval(flat.clip(upper=largest) / sequential_flat)
+    if np.isinf(flat).any():
         return Interval(interval.estimate, interval.low, math.inf, interval.n)
     return interval
 
 
-def judge(evidence: Evidence) -> list[Row]:
-    """Holds when B_same, the batch size up to which an update takes at most 1.5 times as long as one of a
-    single example, is more than ten times that of one example at a time, with its whole interval; fails when
-    it is less.
-
-    Round by round of fresh processes, against `sequential` in the same run of asv; times are taken over the
-    reference update of the same process.
-    """
-    sequential = same_time_batches(of(evidence.ok(), "sequential"))
-    rows = []
-    for backend in PARALLEL:
-        for input_pipeline in ("resident", "dataloader"):
-            of_backend = of(evidence.rows, backend, input_pipeline)
-            if len(of_backend):
-                rows.append(_judge_backend(evidence, of_backend, sequential, backend, input_pipeline))
-    return rows
+# How it is judged
 
 
-def _judge_backend(
-    evidence: Evidence, of_backend: pd.DataFrame, sequential: pd.Series, backend: str, input_pipeline: str
-) -> Row:
-    facts = evidence.facts
-    shared = {
-        "backend": backend,
-        "protocol": "data resident" if input_pipeline == "resident" else "DataLoader",
-        "small": facts.small,
-        "measure": MEASURE,
-        "unit": "s",
-        "null": NULL,
-        "headline": input_pipeline == "resident",
-    }
-    measured = of_backend[of_backend["status"] == "ok"]
-    medians = process_medians(measured)
-    if facts.small not in medians:
-        status, reason = status_of(of_backend)
-        return Row(**shared, large=facts.large, status=status, flags=reason)
-    if sequential.empty or not np.isfinite(sequential).all():
-        status, reason = status_of(of(evidence.rows, "sequential"))
-        return Row(**shared, large=facts.large, status=status, flags=f"no B_same of sequential: {reason}")
-    large, flag = measured_large(facts, of_backend)
-    same = same_time_batches(measured)
-    flags = [flag, _threads(of_backend) if backend == "cpu" else ""]
-    if np.isinf(same).any():
-        flags.append(f"still flat at {thousands(medians.columns[-1])}: effect is a lower bound")
-    elif large > same.median():
-        flags.append(f"the same up to {thousands(round(same.median()))}: Large is too large")
-    return Row.judged(
-        reach(same, sequential, medians.columns[-1]),
-        **shared,
-        large=large,
-        value_small=medians[facts.small].median(),
-        value_large=medians[large].median(),
-        flags="; ".join(filter(None, flags)),
+@dataclass(frozen=True)
+class Threads:
+    """The number of CPU threads of an update."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"{thousands(self.count)} thread{'' if self.count == 1 else 's'}, the fastest number"
+
+
+def judge(findings: Findings) -> list[Row]:
+    return [_row(findings, times) for times in findings.updates]
+
+
+def _row(findings: Findings, times: UpdateTimes) -> Row:
+    return Row.of(
+        times.comparison,
+        backend=times.backend,
+        protocol=PIPELINES[times.input_pipeline],
+        small=findings.facts.small,
+        large=times.large,
+        measure="batch size up to which an update stays flat, over that of one example at a time",
+        unit="s",
+        null=NULL,
+        headline=times.is_resident,
+        flags=_flags(times) if times.is_compared else (),
+        effect_text=_effect_text(findings, times) if times.is_compared else "",
     )
 
 
-def _threads(rows: pd.DataFrame) -> str:
-    threads = int(rows["threads"].max())
-    return "1 thread, the fastest number" if threads == 1 else f"{threads} threads, the fastest number"
+def _flags(times: UpdateTimes) -> tuple[Any, ...]:
+    flags = [*times.capped]
+    if times.threads is not None:
+        flags.append(Threads(times.threads))
+    if times.scaling.is_lower_bound:
+        flags.append(StillFlat(max(times.timings.medians)))
+    elif times.large > times.scaling.flat_median:
+        flags.append(LargeTooLarge(times.scaling.flat_median))
+    return tuple(flags)
 
 
-def draw(evidence: Evidence) -> Figure:
+def _effect_text(findings: Findings, times: UpdateTimes) -> str:
+    return f"flat up to {_flat_range(times.scaling)}; one at a time, up to {size_text(findings.sequential_flat)}"
+
+
+# How it is shown
+
+
+def _flat_range(scaling: Scaling) -> str:
+    """The batch size up to which an update stays flat."""
+    return f"{'at least ' if scaling.is_lower_bound else ''}batch size {size_text(scaling.flat.estimate)}"
+
+
+def answer(findings: Findings) -> str:
+    resident = [times for times in findings.updates if times.is_resident]
+    ranges = [f"{_flat_range(times.scaling)} on {times.backend}" for times in resident if times.is_compared]
+    if ranges:
+        return (
+            f"An update stays flat (at most {FLAT_FACTOR} times its time at the smallest batch size) up to "
+            f"{listed(ranges)}; one example at a time, up to {size_text(findings.sequential_flat)}."
+        )
+    problems = "; ".join(f"{times.backend}: {times.comparison}" for times in resident)
+    return f"How far an update stays flat was not measured ({problems or 'no backend computes a batch at once'})."
+
+
+def figure(findings: Findings) -> Figure | None:
+    """The time of an update over the batch size on each backend, with its fit and the end of its flat range."""
+    updates = [times for times in findings.updates if times.is_resident and times.timings.medians]
+    if not updates:
+        return None
     figure = new_figure(5.8, 3.9)
     axes = figure.subplots()
-    rows = evidence.ok()
-    sequential = process_medians(of(rows, "sequential"))
-    if not sequential.empty:
-        times(axes, sequential, "sequential, for comparison", color=COLOURS["sequential"])
-    for backend in PARALLEL:
-        medians = process_medians(of(rows, backend))
-        if medians.empty:
-            continue
-        times(axes, medians, f"{backend}, measured", color=COLOURS[backend])
-        middle = medians.median()
-        a, b = affine_fit(medians.columns, middle)
-        fine = np.geomspace(medians.columns[0], medians.columns[-1], 200)
-        axes.plot(
-            fine,
-            a + b * fine,
-            color="black",
-            linewidth=1,
-            linestyle="--",
-            label=f"fit: {seconds(a)} + {seconds(b)} × B",
-        )
-        same = same_time_batches(of(rows, backend)).median()
-        if math.isfinite(same):
-            level = FACTOR * middle.iloc[0]
-            axes.plot([medians.columns[0], same], [level, level], color=GREY, linewidth=1)
-            axes.plot([same], [level], marker="D", color=COLOURS[backend], markeredgecolor="black", zorder=5)
-            axes.annotate(
-                f"$B_{{\\mathrm{{same}}}}$ = {same:.0f}",
-                (same, level),
-                xytext=(8, -13),
-                textcoords="offset points",
-            )
-    batch_size_axis(axes, evidence.facts)
+    if findings.sequential.medians:
+        colour = BACKEND_COLOURS[SEQUENTIAL.name]
+        draw_process_times(axes, findings.sequential, "sequential, for comparison", color=colour)
+    for times in updates:
+        _draw_updates(axes, times)
+    batch_size_axis(axes, findings.facts)
     seconds_axis(axes, "time of one update")
     axes.legend(loc="upper left")
     return figure
 
 
-def explain(evidence: Evidence, rows: list[Row]) -> str:
-    said = []
-    for row in rows:
-        if row.status != "ok" and row.headline:
-            said.append(f"{row.backend}: {row.flags}.")
-        elif row.headline:
-            measured = of(evidence.ok(), row.backend)
-            threads = f" ({_threads(measured)})" if row.backend == "cpu" else ""
-            same = median_interval(same_time_batches(measured).clip(upper=measured["batch_size"].max()))
-            half = median_interval(half_performance_batches(measured))
-            said.append(
-                f"On {row.backend}{threads} an update took {seconds(row.value_small)} at batch size "
-                f"{thousands(row.small)} and {seconds(row.value_large)} at {thousands(row.large)}. It stays "
-                f"within {FACTOR} times the time of a single example up to batch size {same.estimate:.0f} "
-                f"({bounds(same, thousands)}), and reaches half of its peak throughput at "
-                f"{half.estimate:.0f} ({bounds(half, thousands)})."
-            )
-    return " ".join(said)
+def _draw_updates(axes: Axes, times: UpdateTimes) -> None:
+    scaling, medians, colour = times.scaling, times.timings.medians, BACKEND_COLOURS[times.backend]
+    draw_process_times(axes, times.timings, f"{times.backend}, measured", color=colour)
+    smallest, largest = min(medians), max(medians)
+    sizes = np.geomspace(smallest, largest, 200)
+    label = f"fit: {seconds(scaling.fixed_s)} + {seconds(scaling.per_example_s)} × B"
+    line = scaling.fixed_s + scaling.per_example_s * sizes
+    axes.plot(sizes, line, color="black", linewidth=1, linestyle="--", label=label)
+    if math.isfinite(flat := scaling.flat_median):
+        level = FLAT_FACTOR * medians[smallest]
+        axes.plot([smallest, flat], [level, level], color=GREY, linewidth=1)
+        axes.plot([flat], [level], marker="D", color=colour, markeredgecolor="black", zorder=5)
+        axes.annotate(f"flat up to {size_text(flat)}", (flat, level), xytext=(8, -13), textcoords="offset points")
 
 
-def numbers(evidence: Evidence) -> pd.DataFrame:
-    table = {}
-    for backend in ("sequential", *PARALLEL):
-        for input_pipeline in ("resident", "dataloader"):
-            medians = process_medians(of(evidence.ok(), backend, input_pipeline))
-            if not medians.empty:
-                name = f"{backend}, {input_pipeline}"
-                table[name] = medians.median().map(seconds)
-    frame = pd.DataFrame(table).fillna("–")
-    frame.insert(0, "batch size", [thousands(size) for size in frame.index])
-    return frame
+def explain(findings: Findings) -> str:
+    compared = [times for times in findings.updates if times.is_resident and times.is_compared]
+    return sentences(*(_update_sentences(findings.facts, times) for times in compared))
+
+
+def _update_sentences(facts: Facts, times: UpdateTimes) -> str:
+    comparison, scaling, largest = times.comparison, times.scaling, max(times.timings.medians)
+    threads = "" if times.threads is None else f" ({Threads(times.threads)})"
+    half = scaling.half_performance
+    return sentences(
+        f"On {times.backend}{threads} an update takes {seconds(comparison.small)} at batch size "
+        f"{thousands(facts.small)} and {seconds(comparison.large)} at {thousands(times.large)}.",
+        f"It is still flat at {thousands(largest)}, the largest batch size measured."
+        if scaling.is_lower_bound
+        else f"The 95% interval of the batch size up to which it stays flat is {bounds(scaling.flat, size_text)}.",
+        f"It reaches half of its peak throughput at batch size {with_bounds(half, size_text)}."
+        if half.estimate <= largest
+        else "",
+    )
+
+
+def numbers(findings: Findings) -> pd.DataFrame:
+    columns = {f"{SEQUENTIAL.name}, {PIPELINES[RESIDENT]}": findings.sequential}
+    columns |= {f"{times.backend}, {PIPELINES[times.input_pipeline]}": times.timings for times in findings.updates}
+    return times_table(columns)
+
+
+def times_table(columns: Mapping[str, Timings]) -> pd.DataFrame:
+    """The median times as text, a line per batch size; without the columns that hold no time."""
+    columns = {name: timings.medians for name, timings in columns.items() if timings.medians}
+    sizes = sorted({size for medians in columns.values() for size in medians})
+    table = {"batch size": [thousands(size) for size in sizes]}
+    for name, medians in columns.items():
+        table[name] = [seconds(medians[size]) if size in medians else "–" for size in sizes]
+    return pd.DataFrame(table)
 
 
 claim = Claim(
@@ -248,9 +311,16 @@ claim = Claim(
     small="Same",
     large="Same (not too large)",
     says="Computed in parallel, a large batch takes no longer to update than a small one, unless it is too large.",
+    rule=(
+        f"Holds when the batch size up to which an update stays flat (at most {FLAT_FACTOR} times as long as at the "
+        f"smallest batch size) is more than {NULL} times that of one example at a time, median over rounds of fresh "
+        "processes, with its whole interval."
+    ),
     cells=cells,
+    analyse=analyse,
     judge=judge,
-    draw=draw,
+    answer=answer,
+    figure=figure,
     explain=explain,
     numbers=numbers,
 )

@@ -5,108 +5,161 @@ One example after another, the time of an update is the number of examples times
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from suite.cells import Cell, Scope
-from suite.claims.claim import Claim, Evidence, Row, measured_large, process_medians, relative_times, status_of
-from suite.claims.drawing import COLOURS, batch_size_axis, bounds, new_figure, seconds, seconds_axis, thousands, times
+from suite.backends import SEQUENTIAL
+from suite.claims.claim import Claim, Comparison, Row
+from suite.evidence import CappedLarge, Evidence, Facts, Problem, Timings, largest_measured, relative_times, why_none
+from suite.experiments.cell import Cell, Scope
+from suite.figures import BACKEND_COLOURS, batch_size_axis, draw_process_times, new_figure, seconds_axis
+from suite.formatting import bounds, decimals, seconds, thousands, three_digits, with_bounds
 from suite.statistics import Interval, median_interval, power_law_exponent
-from suite.timings import UPDATE_TIME
+from suite.timing.timed import UPDATE_TIME
 from suite.workloads import Workload
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-MEASURE = "time of an update, Large / Small"
+# What it reads
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
+    """Updates one example at a time."""
+    if SEQUENTIAL.name not in scope.backends:
+        return []
     return [
-        Cell(UPDATE_TIME, workload.name, "sequential", batch_size, scope.processes, optimizer=workload.optimizer)
+        Cell(UPDATE_TIME, workload.name, SEQUENTIAL.name, batch_size, scope.processes, optimizer=workload.optimizer)
         for batch_size in sequential_batch_sizes(scope)
-        if "sequential" in scope.backends
     ]
 
 
 def sequential_batch_sizes(scope: Scope) -> tuple[int, ...]:
-    """Few, as updates grow slow; with the two smallest, between which the time is no longer the same."""
+    """The coarse batch sizes, as large ones take long, with the two smallest, between which an update stops being
+    flat."""
     return tuple(sorted({*scope.coarse_batch_sizes, *scope.batch_sizes[:2]}))
 
 
-def judge(evidence: Evidence) -> list[Row]:
-    """Holds when the time of an update at Large over that at Small lies above 1 with its whole interval.
+# What it computes
 
-    Each round of fresh processes gives one ratio of medians; the interval is that of their median. Times are
-    taken over the reference update of the same process.
-    """
-    facts = evidence.facts
-    shared = {"backend": "sequential", "protocol": "data resident", "small": facts.small, "measure": MEASURE}
-    medians = process_medians(evidence.ok())
-    if facts.small not in medians:
-        status, reason = status_of(evidence.rows)
-        return [Row(**shared, large=facts.large, unit="s", status=status, flags=reason)]
-    large, flag = measured_large(facts, evidence.rows)
-    relative = relative_times(evidence.ok())
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """The fit t(B) = scale_s · B^exponent."""
+
+    exponent: Interval
+    """Median over processes."""
+    scale_s: float
+    """Of the line through the medians over processes."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    facts: Facts
+    comparison: Comparison | Problem
+    """Time of an update at `large` over that at Small, median over rounds of fresh processes."""
+    large: int
+    """Large, or the largest batch size that was measured."""
+    capped: tuple[CappedLarge, ...]
+    timings: Timings
+    intervals: dict[int, Interval]
+    """Seconds by batch size, medians over processes."""
+    power_law: PowerLaw | None
+    """None where fewer than two batch sizes were measured."""
+
+
+def analyse(evidence: Evidence) -> Findings:
+    facts, planned = evidence.facts, evidence.of(UPDATE_TIME.name)
+    timings = Timings.of(planned)
+    comparison, large, capped = why_none(planned), facts.large, ()
+    if facts.small in timings.medians:
+        large, capped = largest_measured(facts, planned)
+        relative = relative_times(planned)
+        effect = median_interval(relative[large] / relative[facts.small])
+        comparison = Comparison(effect, timings.medians[facts.small], timings.medians[large])
+    intervals = {size: median_interval(times_s) for size, times_s in timings.processes.items()}
+    return Findings(facts, comparison, large, capped, timings, intervals, _power_law(planned, timings))
+
+
+def _power_law(rows: pd.DataFrame, timings: Timings) -> PowerLaw | None:
+    if len(timings.medians) < 2:
+        return None
+    relative = relative_times(rows)
+    exponent = median_interval([power_law_exponent(relative.columns, times) for times in relative.to_numpy()])
+    log_sizes, log_times = np.log(list(timings.medians)), np.log(list(timings.medians.values()))
+    return PowerLaw(exponent, float(np.exp(np.mean(log_times - exponent.estimate * log_sizes))))
+
+
+# How it is judged
+
+
+def judge(findings: Findings) -> list[Row]:
     return [
-        Row.judged(
-            median_interval(relative[large] / relative[facts.small]),
-            **shared,
-            large=large,
+        Row.of(
+            findings.comparison,
+            backend=SEQUENTIAL.name,
+            protocol="data resident",
+            small=findings.facts.small,
+            large=findings.large,
+            measure="time of an update, Large / Small",
             unit="s",
-            value_small=medians[facts.small].median(),
-            value_large=medians[large].median(),
-            flags=flag,
+            flags=findings.capped,
         )
     ]
 
 
-def exponent(relative: pd.DataFrame) -> Interval:
-    """p of t ~ B^p, from each round of processes."""
-    return median_interval([power_law_exponent(relative.columns, times) for times in relative.to_numpy()])
+# How it is shown
 
 
-def draw(evidence: Evidence) -> Figure:
+def answer(findings: Findings) -> str:
+    small = findings.facts.small
+    if isinstance(findings.comparison, Problem):
+        return f"The time of an update one example at a time was not measured: {findings.comparison}."
+    if findings.large == small:
+        return f"Only batch size {thousands(small)} was measured one example at a time: {findings.capped[0].problem}."
+    return (
+        f"One example at a time, an update at batch size {thousands(findings.large)} takes "
+        f"{three_digits(findings.comparison.effect.estimate)} times as long as at batch size {thousands(small)}."
+    )
+
+
+def figure(findings: Findings) -> Figure | None:
+    """The time of an update over the batch size, with the power law as a line."""
+    if not findings.timings.medians:
+        return None
     figure = new_figure(5.8, 3.9)
     axes = figure.subplots()
-    medians = process_medians(evidence.ok())
-    times(axes, medians, "sequential, measured", color=COLOURS["sequential"])
-    power = exponent(relative_times(evidence.ok())).estimate
-    sizes = np.array(medians.columns, float)
-    through = np.exp(np.mean(np.log(medians.median()) - power * np.log(sizes)))
-    axes.plot(sizes, through * sizes**power, "k--", linewidth=1, label=f"fit: time ∝ B$^{{{power:.2f}}}$")
-    batch_size_axis(axes, evidence.facts)
+    draw_process_times(axes, findings.timings, "sequential, measured", color=BACKEND_COLOURS[SEQUENTIAL.name])
+    if law := findings.power_law:
+        sizes = np.array(list(findings.timings.medians), float)
+        label = f"fit: time ∝ B$^{{{law.exponent.estimate:.2f}}}$"
+        axes.plot(sizes, law.scale_s * sizes**law.exponent.estimate, "k--", linewidth=1, label=label)
+    batch_size_axis(axes, findings.facts)
     seconds_axis(axes, "time of one update")
     axes.legend(loc="upper left")
     return figure
 
 
-def explain(evidence: Evidence, rows: list[Row]) -> str:
-    row = rows[0]
-    if row.status != "ok":
-        return f"Not measured: {row.flags}."
-    power = exponent(relative_times(evidence.ok()))
+def explain(findings: Findings) -> str:
+    law, comparison = findings.power_law, findings.comparison
+    if isinstance(comparison, Problem) or law is None:
+        return ""
     return (
-        f"One example at a time, an update took {seconds(row.value_small)} at batch size "
-        f"{thousands(row.small)} and {seconds(row.value_large)} at {thousands(row.large)}. Over all batch sizes "
-        f"the time grows like B to the power {power.estimate:.2f} ({bounds(power, '{:.2f}'.format)}): "
-        "1 would be exactly in proportion, and what is missing is the fixed cost of an update."
+        f"An update takes {seconds(comparison.small)} at batch size {thousands(findings.facts.small)} and "
+        f"{seconds(comparison.large)} at {thousands(findings.large)}. Over all batch sizes its time grows like the "
+        f"batch size to the power {with_bounds(law.exponent, decimals(2))}. Exact proportion would be a power of 1; "
+        "an update also has a fixed cost, which weighs most in small batches."
     )
 
 
-def numbers(evidence: Evidence) -> pd.DataFrame:
-    medians = process_medians(evidence.ok())
-    intervals = [median_interval(medians[size]) for size in medians]
+def numbers(findings: Findings) -> pd.DataFrame:
+    intervals = findings.intervals
     return pd.DataFrame(
         {
-            "batch size": [thousands(size) for size in medians],
-            "time of one update": [seconds(interval.estimate) for interval in intervals],
-            "95% interval": [bounds(interval, seconds) for interval in intervals],
-            "per example": [
-                seconds(interval.estimate / size) for size, interval in zip(medians, intervals, strict=True)
-            ],
+            "batch size": [thousands(size) for size in intervals],
+            "time of one update": [seconds(interval.estimate) for interval in intervals.values()],
+            "95% interval": [bounds(interval, seconds) for interval in intervals.values()],
+            "per example": [seconds(interval.estimate / size) for size, interval in intervals.items()],
         }
     )
 
@@ -118,9 +171,15 @@ claim = Claim(
     small="Faster",
     large="Slower",
     says="Without parallel computation, an update from a small batch is faster than one from a large batch.",
+    rule=(
+        "Holds when the time of an update at Large over that at Small, median over rounds of fresh processes, lies "
+        "above 1 with its whole interval; each time is taken over that of a reference update in the same process."
+    ),
     cells=cells,
+    analyse=analyse,
     judge=judge,
-    draw=draw,
+    answer=answer,
+    figure=figure,
     explain=explain,
     numbers=numbers,
 )

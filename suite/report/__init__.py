@@ -4,21 +4,22 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from suite.report.as_json import write_json
 from suite.report.page import write_page
 from suite.report.sections import sections
-from suite.report.table import table, write_tables
-from suite.results import Results
+from suite.report.table import write_tables
+from suite.runs.store import Results
 
 
 def write_report(results: Results) -> Path:
-    """Write `report/`: the page, the tables and the figures. Returns the page's path.
+    """Write `report/`: the page, the tables, report.json and the figures. Returns the path of the page.
 
-    Another report of the same results waits until this one stands: each clears the figures before it draws its own.
+    Two reports of the same results wait for each other: each clears the figures before it draws its own.
     """
-    everything = sections(results)
-    rows = table(everything)
+    analysed = sections(results)
     with results.writing():
         results.report.mkdir(exist_ok=True)
         with FileLock(results.report.with_suffix(".lock")):
-            write_tables(rows, results.report)
-            return write_page(everything, rows, results.report)
+            write_tables(analysed, results.report)
+            write_json(analysed, results.report)
+            return write_page(analysed, results.report)

@@ -1,116 +1,143 @@
 """The table: every row as a frame, as CSV and as Markdown."""
 
-from dataclasses import asdict
+from __future__ import annotations
+
 from pathlib import Path
 
 import pandas as pd
 
-from suite.claims.drawing import bounds, seconds, thousands, three_digits
+from suite.claims import Row
+from suite.evidence import Problem
+from suite.formatting import bounds, listed, minus, ratio, seconds, thousands, three_digits
 from suite.report.sections import Section
-from suite.statistics import Interval
-
-COLUMNS = [
-    "workload",
-    "backend",
-    "protocol",
-    "claim",
-    "lecture_small",
-    "lecture_large",
-    "small",
-    "large",
-    "measure",
-    "unit",
-    "value_small",
-    "value_large",
-    "effect",
-    "effect_low",
-    "effect_high",
-    "seeds",
-    "verdict",
-    "status",
-    "flags",
-]
+from suite.status import Status
 
 
 def table(sections: list[Section]) -> pd.DataFrame:
-    """A row per claim x workload x backend x protocol: the columns of table.csv, with `kind`, `headline` and the
-    claim's `columns`."""
-    lines = [
-        {
-            "workload": section.evidence.facts.name,
-            "claim": section.claim.name,
-            "title": section.claim.title,
-            "lecture_small": section.claim.small,
-            "lecture_large": section.claim.large,
-            "columns": section.claim.columns,
-            **asdict(row),
-        }
-        for section in sections
-        for row in section.rows
-    ]
-    rows = pd.DataFrame(lines)
-    nulls = rows["kind"] + ", null " + rows["null"].map("{:g}".format)
-    return rows.assign(what=rows["measure"], measure=rows["measure"] + " (" + nulls + ")")
+    """A row per claim x workload x backend x protocol: the columns of table.csv."""
+    return pd.DataFrame(_line(section, row) for section in sections for row in section.rows)
 
 
-def value(number: float, unit: str) -> str:
-    """A value with its unit, as a reader wants it."""
+def _line(section: Section, row: Row) -> dict:
+    return {
+        "workload": section.facts.name,
+        "backend": row.backend,
+        "protocol": str(row.protocol),
+        "claim": section.claim.name,
+        "lecture_small": section.claim.small,
+        "lecture_large": section.claim.large,
+        "small": row.small,
+        "large": row.large,
+        "measure": f"{row.measure} ({row.kind}, null {row.null:g})",
+        "unit": row.unit,
+        "value_small": row.value_small,
+        "value_large": row.value_large,
+        "effect": row.effect.estimate,
+        "effect_low": row.effect.low,
+        "effect_high": row.effect.high,
+        "seeds": row.effect.n,
+        "verdict": row.verdict or "",
+        "status": row.status,
+        "flags": flags_text(row),
+    }
+
+
+def flags_text(row: Row) -> str:
+    return "; ".join(map(str, row.flags))
+
+
+def value_text(number: float, unit: str) -> str:
+    """A value with its unit."""
     if pd.isna(number):
         return "–"
-    return (seconds(number) if unit == "s" else three_digits(number)).replace("-", "−")
+    return seconds(number) if unit == "s" else three_digits(number)
 
 
-def effect(row: pd.Series) -> str:
-    """The effect with its interval, for example `×5.3 (4.9 to 5.8)`."""
-    if pd.isna(row["effect"]):
+def effect_text(row: Row) -> str:
+    """The effect in the row's words, or with its interval, for example `×5.30 (4.90 to 5.80)`."""
+    if row.status != Status.OK:
         return "–"
-    interval = Interval(row["effect"], row["effect_low"], row["effect_high"], row["seeds"])
-    if row["kind"] == "ratio":
-        return f"×{three_digits(row['effect'])} ({bounds(interval, three_digits)})"
-    return f"{row['effect']:+.2g} ({bounds(interval, '{:+.2g}'.format)})".replace("-", "−")
+    return row.effect_text or interval_text(row)
 
 
-def measured(row: pd.Series, which: str) -> str:
-    """The value in the column `small` or `large`, with its batch size."""
-    if row["status"] != "ok":
-        return "–"
-    return f"{value(row[f'value_{which}'], row['unit'])} at {thousands(row[which])}"
+def interval_text(row: Row) -> str:
+    """The effect with its interval."""
+    if row.kind == "ratio":
+        return f"{ratio(row.effect.estimate)} ({bounds(row.effect, three_digits)})"
+    return f"{_difference(row.effect.estimate)} ({bounds(row.effect, _difference)})"
 
 
-def verdict(row: pd.Series) -> str:
+def _difference(number: float) -> str:
+    return minus(f"{number:+.2g}")
+
+
+def verdict_text(row: Row) -> str:
     """The verdict, or the status where there is none."""
-    return row["verdict"] or row["status"].replace("_", " ")
+    return row.verdict.value if row.verdict else row.status.text
 
 
-def write_tables(rows: pd.DataFrame, folder: Path) -> None:
-    """Write table.csv, every row with six significant digits, and table.md, the rows of the page."""
-    rows[COLUMNS].to_csv(folder / "table.csv", index=False, float_format="%.6g", lineterminator="\n")
-    (folder / "table.md").write_text(markdown(rows))
+def is_shown(row: Row) -> bool:
+    """Whether the row stands in the table of the page, and not in the line below it."""
+    return row.headline and row.status != Status.UNAVAILABLE
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """The tables of the page in Markdown: one for each pair of columns that claims have."""
-    headline = rows[rows["headline"]]
-    return "\n".join(_markdown(columns, own) for columns, own in headline.groupby("columns", sort=False))
+def unavailable_text(sections: list[Section]) -> str:
+    """The rows of one workload that this machine cannot measure, in one sentence; empty where there are none."""
+    titles: dict[tuple[str, str], list[str]] = {}
+    for section in sections:
+        for row in section.rows:
+            if row.headline and not is_shown(row):
+                problem = next((flag for flag in row.flags if isinstance(flag, Problem)), row.status.text)
+                titles.setdefault((row.backend, str(problem)), []).append(section.claim.title)
+    parts = [f"{listed(rows)} on {backend} ({reason})" for (backend, reason), rows in titles.items()]
+    return f"Not measured: {'; '.join(parts)}." if parts else ""
 
 
-def _markdown(columns: tuple[str, str], rows: pd.DataFrame) -> str:
-    one, other = columns
+def write_tables(sections: list[Section], folder: Path) -> None:
+    """Write table.csv, every row with six significant digits, and table.md, the tables of the page."""
+    table(sections).to_csv(folder / "table.csv", index=False, float_format="%.6g", lineterminator="\n")
+    (folder / "table.md").write_text(markdown(sections))
+
+
+def markdown(sections: list[Section]) -> str:
+    """The tables of the page in Markdown, one for each pair of column headings, and what was not measured."""
+    headings = dict.fromkeys(section.claim.columns for section in sections)
+    tables = [
+        _markdown(columns, [section for section in sections if section.claim.columns == columns])
+        for columns in headings
+    ]
+    names = dict.fromkeys(section.facts.name for section in sections)
+    by_workload = {name: [section for section in sections if section.facts.name == name] for name in names}
+    lines = [f"{name}: {text}\n" for name, group in by_workload.items() if (text := unavailable_text(group))]
+    return "\n".join([*tables, *lines])
+
+
+def _markdown(columns: tuple[str, str], sections: list[Section]) -> str:
+    small, large = columns
     lines = [
-        f"| | {one} | {other} | workload | backend | measured: {one} | measured: {other} | effect (95% interval) "
-        "| verdict |",
+        f"| | {small} | {large} | workload | backend | measured: {small} | measured: {large} "
+        "| effect (95% interval) | verdict |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for _, row in rows.iterrows():
-        cells = [
-            row["title"],
-            row["lecture_small"],
-            row["lecture_large"],
-            row["workload"],
-            row["backend"],
-            *(measured(row, which) for which in ("small", "large")),
-            effect(row),
-            f"**{verdict(row)}**",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+    for section in sections:
+        for row in filter(is_shown, section.rows):
+            cells = [
+                section.claim.title,
+                section.claim.small,
+                section.claim.large,
+                section.facts.name,
+                row.backend,
+                _value_at(row.value_small, row.small, row),
+                _value_at(row.value_large, row.large, row),
+                effect_text(row),
+                f"**{verdict_text(row)}**",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _value_at(number: float, batch_size: int, row: Row) -> str:
+    """A value with its batch size."""
+    if row.status != Status.OK:
+        return "–"
+    return f"{value_text(number, row.unit)} at {thousands(batch_size)}"

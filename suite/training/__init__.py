@@ -1,1 +1,1 @@
-"""The lecture's inner loop: update, epoch, and trainings with a stated protocol."""
+"""Training: the update, the epoch, and whole trainings by a protocol."""

@@ -1,9 +1,8 @@
 """Independent replicas of one model, updated in lockstep by one call.
 
-An update of a small network from a small batch is nearly all overhead; here many replicas share it. The replicas'
-parameters are stacked, `torch.func` takes each replica's gradient from its own batch, and inductor, the compiler
-behind `torch.compile`, turns gradient and step into a few kernels. Its reference implementation is
-`suite.training.plain`.
+An update of a small network from a small batch is nearly all overhead, which replicas share here. Their parameters
+are stacked, `torch.func` computes the gradient of each replica from its batch, and inductor, the compiler behind
+`torch.compile`, fuses gradient and step into a few kernels. The reference implementation is `suite.training.plain`.
 """
 
 import math
@@ -18,22 +17,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from suite import devices
 from suite.optimizers import Optimizer
-from suite.training.compilation import captured, compiled
+from suite.training.compilation import capture, compile_in_place
 from suite.workloads import Workload
 
-EVALUATED_VALUES = 2**20
-"""Input values, over all replicas, that one pass of an evaluation takes."""
-GATHERED_VALUES = 2**16
-"""Input values of a batch, over all replicas, from which a compiled update on a CPU has them gathered beforehand,
-into the same memory each time: row by row, which is several times faster than value by value, and without asking the
-system for fresh pages."""
+EVALUATION_VALUES = 2**20
+"""Limit of the input values, over all replicas, of one forward pass of an evaluation."""
+GATHER_VALUES = 2**16
+"""Input values of a batch, over all replicas, from which a CPU gathers batches before a compiled update: copying rows
+into the same memory at each update is several times faster than reading single values, and allocates no pages."""
 
 
 class Ensemble:
-    """`replicas` of `workload`, each with its own initial parameters and learning rate.
+    """R `replicas` of `workload`, each with its own initial parameters and learning rate.
 
-    `parameters` and `buffers` map names to tensors [R, ...]: views of what the next update changes in place, as it
-    takes its rates from `learning_rates` [R]. A replica that diverges does not disturb the others.
+    `parameters` and `buffers` map names to tensors [R, ...], which an update changes in place. `learning_rates` [R]
+    may be changed in place between updates. A replica that diverges does not affect the others.
     """
 
     def __init__(
@@ -45,8 +43,8 @@ class Ensemble:
         device: torch.device | str = "cpu",
         varied: Mapping[str, Sequence[float]] | None = None,
     ):
-        """With the workload's optimizer unless another with a stacked form is given; `varied` gives each replica a
-        value of its own of some of its hyperparameters."""
+        """`optimizer` is that of the workload by default, and has a stacked form. `varied` maps names of its
+        hyperparameters to one value per replica."""
         models = [workload.initial_model(replica).to(device) for replica in replicas]
         parameters, buffers = stack_module_state(models)
         self.parameters = {name: stacked.detach() for name, stacked in parameters.items()}
@@ -54,7 +52,7 @@ class Ensemble:
         self.workload, self.optimizer, self.size = workload, optimizer or workload.optimizer, len(models)
         self.varied = tuple(varied or ())
         dtype = next(iter(self.parameters.values())).dtype
-        rates, *own = (
+        rates, *varied_values = (
             torch.as_tensor(values, dtype=dtype, device=device).expand(self.size).contiguous()
             for values in (learning_rates, *(varied or {}).values())
         )
@@ -65,57 +63,70 @@ class Ensemble:
         ]
         updates = torch.zeros((), dtype=devices.of(device).widest_float, device=device)
         self.learning_rates = rates
-        self.state = [*self.parameters.values(), *self.buffers.values(), *states, rates, *own, updates]
+        self.state = [*self.parameters.values(), *self.buffers.values(), *states, rates, *varied_values, updates]
         self._fast: dict[int, Callable[[Tensor], None]] = {}
 
     def update(self, inputs: Tensor, targets: Tensor, indices: Tensor) -> None:
-        """One update of every replica: of replica r from the examples `indices[r]` (int64 [R, B]) of `inputs`
-        [M, ...] and `targets` [M, ...]."""
+        """Update every replica: replica r from the batch `indices[r]` (int64 [R, B]) of the examples.
+
+        `inputs` [M, ...] and `targets` [M, ...] hold all examples.
+        """
         if fast := self._fast.get(indices.shape[1]):
             fast(indices.contiguous())
         else:
             update = update_function(self.workload, self.optimizer, self.varied)
             update(*self.state, inputs[indices], targets[indices])
 
-    def compile(self, inputs: Tensor, targets: Tensor, batch_size: int) -> None:
-        """Compile the update from batches of `batch_size` of these `inputs` and `targets`, from now on the only
-        ones that such an update may take, and capture it as a graph where the device can. Nothing changes without a
-        compiler."""
+    def compile(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        batch_size: int,
+        gather_values: int = GATHER_VALUES,
+        cache: "UpdateCache | None" = None,
+    ) -> None:
+        """Compile the update from batches of `batch_size` of these examples, and capture it as a graph on a device
+        that supports graphs. Later updates with this batch size must be from the same examples.
+
+        A CPU gathers batches of at least `gather_values` input values before the update. `cache` is that of this
+        process by default. Without a compiler the update stays as it is.
+        """
         indices = torch.zeros(self.size, batch_size, dtype=torch.int64, device=inputs.device)
         examples = (inputs, targets)
-        gathered = Gathered(examples, indices) if worth_gathering(inputs, indices) else None
-        given = gathered(indices) if gathered else (*examples, indices)
+        gather = BatchGather(examples, indices) if worth_gathering(inputs, indices, gather_values) else None
+        update_inputs = gather(indices) if gather else (*examples, indices)
         with devices.random_state_restored():  # compiling and capturing run updates, which may draw
-            function = _compiled_update(self, given)
+            function = (cache or PROCESS_CACHE).update(self, update_inputs)
             if function is None:
                 return
             if devices.of(inputs).captures:
-                self._fast[batch_size] = captured(function, self.state, examples, indices)
-            elif gathered:
-                self._fast[batch_size] = lambda indices: function(*self.state, *gathered(indices))
+                self._fast[batch_size] = capture(function, self.state, examples, indices)
+            elif gather:
+                self._fast[batch_size] = lambda indices: function(*self.state, *gather(indices))
             else:
                 self._fast[batch_size] = lambda indices: function(*self.state, *examples, indices)
 
     def compiled_for(self, batch_size: int) -> bool:
+        """Whether the update from batches of `batch_size` is compiled."""
         return batch_size in self._fast
 
     def evaluate(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss and mean score of every replica over `inputs` [N, ...], each [R] in the device's widest
-        float, in evaluation mode."""
+        """Mean loss and mean score of every replica over `inputs` [N, ...] in evaluation mode, each [R] in the widest
+        float of the device."""
         return mean_over(self.losses_and_scores(inputs, targets))
 
-    def losses_and_scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss and score of every replica on every example, [2, R, N] in the device's widest float, in evaluation
-        mode."""
+    def losses_and_scores(self, inputs: Tensor, targets: Tensor, pass_values: int = EVALUATION_VALUES) -> Tensor:
+        """Loss and score of every replica on every example in evaluation mode, [2, R, N] in the widest float of the
+        device. A forward pass has at most `pass_values` input values."""
         function = evaluation_function(self.workload)
-        chunk = max(1, EVALUATED_VALUES // (self.size * math.prod(inputs.shape[1:])))
+        chunk = max(1, pass_values // (self.size * math.prod(inputs.shape[1:])))
         parts = zip(inputs.split(chunk), targets.split(chunk), strict=True)
         return torch.cat([function(self.parameters, self.buffers, *part) for part in parts], dim=2)
 
 
-class Gathered:
-    """The batches of all replicas, found by their indices [R, B]: inputs and targets [R, B, ...] of `examples`,
-    always in the same memory."""
+class BatchGather:
+    """A function of indices [R, B] that copies the batches of all replicas, inputs and targets [R, B, ...], into the
+    same memory at each call."""
 
     def __init__(self, examples: Sequence[Tensor], indices: Tensor):
         self.examples = examples
@@ -127,14 +138,14 @@ class Gathered:
         return self.batches
 
 
-def worth_gathering(inputs: Tensor, indices: Tensor) -> bool:
-    """Whether a compiled update has its batches gathered beforehand. An accelerator gathers them itself."""
+def worth_gathering(inputs: Tensor, indices: Tensor, gather_values: int = GATHER_VALUES) -> bool:
+    """Whether to gather batches before a compiled update. On an accelerator the update itself gathers them."""
     accelerated = devices.of(inputs).is_accelerator
-    return not accelerated and indices.numel() * math.prod(inputs.shape[1:]) >= GATHERED_VALUES
+    return not accelerated and indices.numel() * math.prod(inputs.shape[1:]) >= gather_values
 
 
 def mean_over(values: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Means [R] of both `values` [2, R, N]: over all examples, or of replica r over `indices[r]` ([R, M])."""
+    """Mean loss and mean score [R] of `values` [2, R, N]: over all examples, or over those at `indices` [R, M]."""
     chosen = values if indices is None else values.gather(2, indices.expand(2, -1, -1))
     loss, score = chosen.mean(dim=2)
     return loss, score
@@ -142,15 +153,15 @@ def mean_over(values: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Te
 
 @cache
 def trained_names(workload: Workload) -> tuple[str, ...]:
-    """Names of the parameters that are trained."""
+    """Names of the parameters that require a gradient."""
     model = workload.initial_model(0)
     return tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 @cache
 def state_counts(workload: Workload, optimizer: Optimizer, varied: tuple[str, ...] = ()) -> dict[str, int]:
-    """By the name of each trained parameter, how many tensors the optimizer keeps for it. A hyperparameter that is
-    `varied` counts as one that is not zero."""
+    """By the name of each trained parameter, the number of tensors that the optimizer keeps for it. A hyperparameter
+    in `varied` counts as different from zero."""
     return {
         name: optimizer.form.states(optimizer.of_parameter(name)[0] | dict.fromkeys(varied, 1.0))
         for name in trained_names(workload)
@@ -159,8 +170,8 @@ def state_counts(workload: Workload, optimizer: Optimizer, varied: tuple[str, ..
 
 @cache
 def update_function(workload: Workload, optimizer: Optimizer, varied: tuple[str, ...] = ()) -> Callable[..., None]:
-    """The update as a function of the ensemble's state, which it changes in place, and of batches: inputs and targets
-    [R, B, ...]."""
+    """The update as a function of the ensemble's state, which it changes in place, and of the inputs and targets
+    [R, B, ...] of a batch."""
     model = workload.initial_model(0).train()
     names = [name for name, _ in model.named_parameters()]
     buffer_names = [name for name, _ in model.named_buffers()]
@@ -177,29 +188,29 @@ def update_function(workload: Workload, optimizer: Optimizer, varied: tuple[str,
 
     def update(*tensors: Tensor) -> None:
         *state, updates, inputs, targets = tensors
-        rates, own = state[-1 - len(varied)], dict(zip(varied, state[len(state) - len(varied) :], strict=True))
+        rates, values = state[-1 - len(varied)], dict(zip(varied, state[len(state) - len(varied) :], strict=True))
         parameters = dict(zip(names, state, strict=False))
         buffers = dict(zip(buffer_names, state[len(names) :], strict=False))
-        kept = iter(state[len(names) + len(buffers) :])
-        moving = {name: parameters.pop(name) for name in counts}
+        optimizer_state = iter(state[len(names) + len(buffers) :])
+        trained = {name: parameters.pop(name) for name in counts}
         with layers_that_vmap_knows():
-            gradients, moved_buffers = gradients_of(moving, parameters, buffers, inputs, targets)
+            gradients, new_buffers = gradients_of(trained, parameters, buffers, inputs, targets)
         updates.add_(1)
-        for name, parameter in moving.items():
+        for name, parameter in trained.items():
             shared, lr_scale = settings[name]
-            each = (-1, *[1] * (parameter.dim() - 1))
-            rate = rates.view(each) if lr_scale == 1 else lr_scale * rates.view(each)
-            hyperparameters = shared | {own_name: values.view(each) for own_name, values in own.items()}
-            state_of = [next(kept) for _ in range(counts[name])]
-            form.step(parameter, gradients[name], state_of, rate, hyperparameters, updates)
+            per_replica = (-1, *[1] * (parameter.dim() - 1))
+            rate = rates.view(per_replica) if lr_scale == 1 else lr_scale * rates.view(per_replica)
+            hyperparameters = shared | {key: value.view(per_replica) for key, value in values.items()}
+            parameter_state = [next(optimizer_state) for _ in range(counts[name])]
+            form.step(parameter, gradients[name], parameter_state, rate, hyperparameters, updates)
         for name, buffer in buffers.items():
-            buffer.copy_(moved_buffers[name])
+            buffer.copy_(new_buffers[name])
 
     return update
 
 
-def gathering(update: Callable[..., None]) -> Callable[..., None]:
-    """The same as a function of all examples and of indices [R, B] into them."""
+def gather_then(update: Callable[..., None]) -> Callable[..., None]:
+    """The `update` as a function of all examples and of the indices [R, B] of the batches."""
 
     def gather_and_update(*tensors: Tensor) -> None:
         *state, inputs, targets, indices = tensors
@@ -210,7 +221,8 @@ def gathering(update: Callable[..., None]) -> Callable[..., None]:
 
 @cache
 def evaluation_function(workload: Workload) -> Callable[..., Tensor]:
-    """Losses and scores [2, R, N] of parameters and buffers [R, ...] on inputs and targets [N, ...]."""
+    """A function of parameters and buffers [R, ...], inputs and targets [N, ...] that returns losses and scores
+    [2, R, N]."""
     model = workload.initial_model(0).eval()
 
     def values(parameters, buffers, inputs, targets):
@@ -224,7 +236,7 @@ def evaluation_function(workload: Workload) -> Callable[..., Tensor]:
 
 @contextmanager
 def layers_that_vmap_knows() -> Iterator[None]:
-    """Inside, attention is computed step by step: `torch.func` has no rules for its fused forms."""
+    """Inside, attention is computed by its unfused implementation: `torch.func` has no rules for the fused ones."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -234,15 +246,27 @@ def layers_that_vmap_knows() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-_COMPILED: dict[tuple, Callable[..., None] | None] = {}
+class UpdateCache:
+    """Compiled updates, one per configuration and shape of the tensors, for all ensembles that share the cache."""
+
+    def __init__(self, compile_function: Callable[..., Callable[..., None] | None] = compile_in_place):
+        self.compile_function = compile_function
+        self._updates: dict[tuple, Callable[..., None] | None] = {}
+
+    def update(self, ensemble: Ensemble, inputs: Sequence[Tensor]) -> Callable[..., None] | None:
+        """The compiled update of the ensemble's state; None where it cannot be compiled.
+
+        `inputs` are batches, or all examples and the indices of the batches.
+        """
+        configuration = (ensemble.workload, ensemble.optimizer, ensemble.varied)
+        shapes = ((tensor.shape, tensor.dtype, tensor.device) for tensor in (*ensemble.state, *inputs))
+        key = (configuration, *shapes)
+        if key not in self._updates:
+            update = update_function(*configuration)
+            function = update if len(inputs) == 2 else gather_then(update)
+            self._updates[key] = self.compile_function(function, ensemble.state, inputs)
+        return self._updates[key]
 
 
-def _compiled_update(ensemble: Ensemble, given: Sequence[Tensor]) -> Callable[..., None] | None:
-    """The update of the ensemble's state, compiled for tensors like these; once in a process, whatever ensemble it is
-    for. `given` are batches, or all examples and indices into them."""
-    how = (ensemble.workload, ensemble.optimizer, ensemble.varied)
-    key = (how, *((tensor.shape, tensor.dtype, tensor.device) for tensor in (*ensemble.state, *given)))
-    if key not in _COMPILED:
-        update = update_function(*how)
-        _COMPILED[key] = compiled(update if len(given) == 2 else gathering(update), ensemble.state, given)
-    return _COMPILED[key]
+PROCESS_CACHE = UpdateCache()
+"""The default cache of `Ensemble.compile`."""

@@ -1,8 +1,7 @@
-"""One epoch: shuffle the examples, then make one update from each batch.
+"""The epoch: shuffle the examples, then make one update from each batch.
 
-Two ways to feed it, the input pipelines of the speed figures: `resident` gathers each batch by index from tensors
-that already lie on the device; `dataloader` draws the same batches example by example through torch's
-DataLoader, as an input pipeline does.
+It has two input pipelines: `resident` gathers each batch by index from tensors on the device, `dataloader` collates
+the same batches from single examples with torch's DataLoader.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,9 +16,8 @@ from suite.training.update import update
 Batch = tuple[Tensor, Tensor]
 
 
-def drawn(examples: int, generator: torch.Generator, with_replacement: bool = False) -> Tensor:
-    """Indices [N] of the examples of one epoch: each exactly once, in an order drawn afresh, or as many drawn from
-    all."""
+def epoch_indices(examples: int, generator: torch.Generator, with_replacement: bool = False) -> Tensor:
+    """Indices [N] of the examples of one epoch: a random permutation, or N independent draws."""
     if with_replacement:
         return torch.randint(examples, (examples,), generator=generator)
     return torch.randperm(examples, generator=generator)
@@ -28,8 +26,8 @@ def drawn(examples: int, generator: torch.Generator, with_replacement: bool = Fa
 def resident_batches(
     inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator, with_replacement: bool = False
 ) -> Iterator[Batch]:
-    """The batches of one epoch, gathered on the device where `inputs` [N, ...] lies; the last may be smaller."""
-    order = drawn(len(inputs), generator, with_replacement).to(inputs.device)
+    """The batches of one epoch, gathered on the device of `inputs` [N, ...]. The last batch may be smaller."""
+    order = epoch_indices(len(inputs), generator, with_replacement).to(inputs.device)
     for indices in order.split(batch_size):
         yield inputs[indices], targets[indices]
 
@@ -37,7 +35,7 @@ def resident_batches(
 def loader_batches(
     inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator, device: torch.device
 ) -> Iterator[Batch]:
-    """The batches of one epoch, collated from single examples in this process and moved to `device`."""
+    """The batches of one epoch, collated from single examples in this process and copied to `device`."""
     dataset = TensorDataset(inputs, targets)
     loader = DataLoader(dataset, batch_size, shuffle=True, generator=generator)
     for batch_inputs, batch_targets in loader:
@@ -51,7 +49,7 @@ def epoch(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[Batch],
 ) -> int:
-    """One update from each of `batches`. Returns their number."""
+    """Make one update from each of `batches`, and return the number of updates."""
     updates = 0
     for inputs, targets in batches:
         update(backend, model, loss, optimizer, inputs, targets)

@@ -1,7 +1,7 @@
-"""Rate rules: how the learning rate, and for Adam other hyperparameters, follow the batch size.
+"""Rate rules: the learning rate, and for Adam other hyperparameters, as a function of the batch size.
 
-Each starts from one rate, the workload's, and gives the rate of every update of a training with some batch size. A
-scaling rule assumes that the workload's rate and hyperparameters are right at one batch size, `reference`.
+A rule gives the learning rate of every update of a training, from the workload's learning rate and the batch size. A
+scaling rule assumes that the workload's learning rate and hyperparameters are right at the batch size `reference`.
 """
 
 import math
@@ -11,32 +11,36 @@ from suite.optimizer_forms import Hyperparameters
 from suite.optimizers import Optimizer
 
 LEAST_BETA2 = 0.9
-"""A rule never lowers beta2 below this, or below the optimizer's own where that is less."""
+"""A rule never lowers beta2 below this value, nor below the optimizer's beta2 where that is smaller."""
 
 
 def listed(epochs: tuple[int, ...]) -> str:
-    """For example `3, 6 and 8`."""
+    """Numbers of epochs in a sentence.
+
+    >>> listed((3, 6, 8))
+    '3, 6 and 8'
+    """
     *before, last = map(str, epochs)
     return f"{', '.join(before)} and {last}" if before else last
 
 
 class RateRule:
-    """What rules share: a constant rate, and hyperparameters that do not follow the batch size."""
+    """The base of rules: a constant learning rate, and hyperparameters that do not depend on the batch size."""
 
     def rate(self, learning_rate: float, batch_size: int, updates: int, updates_per_epoch: int) -> float:
-        """The rate of an update from a batch of `batch_size` that follows `updates` others."""
+        """The learning rate of the update that follows `updates` earlier ones."""
         return learning_rate
 
     def moves(self, updates: int, updates_per_epoch: int) -> bool:
-        """Whether the rate of that update differs from that of the one before."""
+        """Whether the learning rate may change at the update that follows `updates` earlier ones."""
         return False
 
     def optimizer(self, optimizer: Optimizer, batch_size: int) -> Optimizer:
-        """`optimizer` with the hyperparameters that `batch_size` gets."""
+        """The `optimizer` with its hyperparameters for `batch_size`."""
         return optimizer
 
     def key_fields(self) -> dict:
-        """What determines the rates, in plain values."""
+        """The plain values that determine the rule."""
         raise NotImplementedError
 
     def describe(self, learning_rate: float) -> str:
@@ -45,7 +49,7 @@ class RateRule:
 
 @dataclass(frozen=True)
 class Fixed(RateRule):
-    """The same for every batch size, as in the lecture."""
+    """The same learning rate for every batch size, as in the lecture."""
 
     def key_fields(self) -> dict:
         return {"rule": "fixed"}
@@ -56,7 +60,12 @@ class Fixed(RateRule):
 
 @dataclass(frozen=True)
 class SquareRoot(RateRule):
-    """Like the root of the batch size, which keeps the noise of an update as it is (Krizhevsky 2014; Hoffer 2017)."""
+    """A learning rate proportional to the square root of the batch size, which keeps the noise of an update constant
+    (Krizhevsky 2014; Hoffer 2017).
+
+    >>> SquareRoot(reference=4).rate(0.1, batch_size=16, updates=0, updates_per_epoch=10)
+    0.2
+    """
 
     reference: int
 
@@ -72,8 +81,8 @@ class SquareRoot(RateRule):
 
 @dataclass(frozen=True)
 class LinearWarmUp(RateRule):
-    """Like the batch size, reached in equal steps from the unscaled rate over the first `epochs` (Goyal 2017: 5 of
-    90). Below `reference` the rate is lower from the start."""
+    """A learning rate proportional to the batch size, with a linear warm-up from the unscaled rate over the first
+    `epochs` (Goyal 2017: 5 of 90). Batch sizes below `reference` have no warm-up."""
 
     reference: int
     epochs: float
@@ -100,11 +109,12 @@ class LinearWarmUp(RateRule):
 
 @dataclass(frozen=True)
 class AdamSde(RateRule):
-    """For a batch k times as large, √k times the rate, k times 1 - beta1 and 1 - beta2, and eps / √k (Malladi et al.
-    2022, definition 5.2), which keeps Adam's path in the limit of small rates. It is stated while k (1 - beta) < 1:
-    beta1 stops at 0, beta2 at LEAST_BETA2."""
+    """Adam's square-root scaling: for a batch k times as large, √k times the learning rate, k times 1 - beta1 and
+    1 - beta2, and eps / √k (Malladi et al. 2022, definition 5.2), which keeps Adam's trajectory in the limit of small
+    learning rates. It is defined while k (1 - beta) < 1: beta1 stops at 0, beta2 at `least_beta2`."""
 
     reference: int
+    least_beta2: float = LEAST_BETA2
 
     def rate(self, learning_rate: float, batch_size: int, updates: int, updates_per_epoch: int) -> float:
         return learning_rate * math.sqrt(batch_size / self.reference)
@@ -114,13 +124,13 @@ class AdamSde(RateRule):
 
         def scaled(hyperparameters: Hyperparameters) -> Hyperparameters:
             beta1, beta2 = hyperparameters["betas"]
-            betas = (max(0.0, 1 - k * (1 - beta1)), max(min(beta2, LEAST_BETA2), 1 - k * (1 - beta2)))
+            betas = (max(0.0, 1 - k * (1 - beta1)), max(min(beta2, self.least_beta2), 1 - k * (1 - beta2)))
             return {**hyperparameters, "betas": betas, "eps": hyperparameters["eps"] / math.sqrt(k)}
 
         return optimizer.mapped(scaled)
 
     def key_fields(self) -> dict:
-        return {"rule": "Adam SDE", "reference": self.reference, "least_beta2": LEAST_BETA2}
+        return {"rule": "Adam SDE", "reference": self.reference, "least_beta2": self.least_beta2}
 
     def describe(self, learning_rate: float) -> str:
         return f"SDE rule, {learning_rate:g} at batch size {self.reference}"
@@ -128,21 +138,22 @@ class AdamSde(RateRule):
 
 @dataclass(frozen=True)
 class ConstantHalfLife(RateRule):
-    """A fixed rate, with beta2 to the power of B / `reference`: the half-life of beta2's average, B log(1/2) /
-    log(beta2) examples, stays the same (Marek et al. 2025). Below, beta2 stops at LEAST_BETA2."""
+    """A fixed learning rate, and beta2 to the power of B / `reference`: the half-life of beta2's average,
+    B log(1/2) / log(beta2) examples, is constant (Marek et al. 2025). beta2 stops at `least_beta2`."""
 
     reference: int
+    least_beta2: float = LEAST_BETA2
 
     def optimizer(self, optimizer: Optimizer, batch_size: int) -> Optimizer:
         def scaled(hyperparameters: Hyperparameters) -> Hyperparameters:
             beta1, beta2 = hyperparameters["betas"]
             powered = beta2 ** (batch_size / self.reference)
-            return {**hyperparameters, "betas": (beta1, max(min(beta2, LEAST_BETA2), powered))}
+            return {**hyperparameters, "betas": (beta1, max(min(beta2, self.least_beta2), powered))}
 
         return optimizer.mapped(scaled)
 
     def key_fields(self) -> dict:
-        return {"rule": "constant half-life of beta2", "reference": self.reference, "least_beta2": LEAST_BETA2}
+        return {"rule": "constant half-life of beta2", "reference": self.reference, "least_beta2": self.least_beta2}
 
     def describe(self, learning_rate: float) -> str:
         return f"fixed rate {learning_rate:g}, half-life of beta2 as at batch size {self.reference}"
@@ -150,7 +161,7 @@ class ConstantHalfLife(RateRule):
 
 @dataclass(frozen=True)
 class Decayed(RateRule):
-    """Divided by `factor` after each of the epochs `after`, whatever the batch size."""
+    """A learning rate that is divided by `factor` after each of the epochs `after`, at every batch size."""
 
     factor: int
     after: tuple[int, ...]
@@ -170,16 +181,16 @@ class Decayed(RateRule):
 
 @dataclass(frozen=True)
 class Tuned(RateRule):
-    """The best of a grid, found for each batch size by itself: `suite.training.tuning`."""
+    """The best learning rate of a grid, searched for each batch size by `suite.training.tuning`."""
 
     factor: float = 2.0
-    """Between neighbours of the grid."""
+    """The ratio of neighbouring rates of the grid."""
     each_way: int = 4
-    """How many rates it has below the workload's, and how many above."""
+    """Number of rates below the workload's learning rate, and of rates above."""
     growths: int = 2
-    """How often it grows, by `each_way` more rates, where the best lies on its edge."""
+    """Limit of extensions of the grid, by `each_way` rates each, while the best rate lies on its edge."""
     seeds: int = 3
-    """Replicas that each rate is tried with, none of which is trained in the end."""
+    """Number of replicas that try each rate; the final training uses others."""
 
     def key_fields(self) -> dict:
         return {

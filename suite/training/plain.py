@@ -1,4 +1,4 @@
-"""Training one replica after another, with torch's own optimizer: slow and obvious."""
+"""The reference implementation of training: one replica after another, with torch's optimizer."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -9,9 +9,9 @@ from torch import nn
 from suite import seeds
 from suite.backends import CPU, Backend
 from suite.optimizers import set_learning_rate
-from suite.training import looks
+from suite.training import evaluations
 from suite.training.epoch import Batch, resident_batches
-from suite.training.evaluate import evaluate
+from suite.training.evaluation import evaluate
 from suite.training.protocol import Protocol
 from suite.training.update import update
 from suite.workloads import Data, Workload
@@ -20,7 +20,7 @@ from suite.workloads import Data, Workload
 def endless_batches(
     workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int
 ) -> Iterator[Batch]:
-    """The batches of epoch after epoch, drawn anew before each, in the order of `replica`."""
+    """The batches of `replica`, epoch after epoch; each epoch is shuffled anew."""
     generator = workload.generator("shuffle", batch_size, replica)
     examples = (data.train_inputs, data.train_targets)
     for epoch in itertools.count():
@@ -31,21 +31,23 @@ def endless_batches(
 def trained(
     workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
 ) -> tuple[nn.Module, pd.DataFrame]:
-    """Train `replica`, look at it whenever the protocol's budget says so, and return it with the table of `looks`.
+    """Train `replica`, and return its model with the table of its evaluations (`evaluations.table`).
 
-    `data` is already split for the replica, and on the backend's device.
+    `data` is already in the split of the replica, and on the backend's device.
     """
-    running, seen = looks_at(workload, data, protocol, batch_size, replica, backend), []
-    while not (seen and looks.ends(0, protocol, seen)) and (found := next(running, None)):
-        model, look = found
-        seen.append(look)
-    return model, looks.table(seen, protocol, len(data.train_inputs), batch_size)
+    steps, history = train_and_evaluate(workload, data, protocol, batch_size, replica, backend), []
+    while (step := next(steps, None)) is not None:
+        model, evaluation = step
+        history.append(evaluation)
+        if evaluations.ends(0, protocol, history):
+            break
+    return model, evaluations.table(history, protocol, len(data.train_inputs), batch_size)
 
 
-def looks_at(
+def train_and_evaluate(
     workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
-) -> Iterator[tuple[nn.Module, looks.Look]]:
-    """The model of `replica` and a look at it whenever the protocol's budget says so, trained in between."""
+) -> Iterator[tuple[nn.Module, evaluations.Evaluation]]:
+    """Train `replica`, and yield its model with an evaluation at each check of the budget."""
     model = workload.initial_model(replica).to(backend.device.torch_device).train()
     optimizer = protocol.optimizer_at(batch_size).make(model, protocol.learning_rate)
     examples = len(data.train_inputs)
@@ -69,14 +71,18 @@ def train_in_turns(
     batch_size: int,
     replicas: Sequence[int],
     backend: Backend = CPU,
-    ended: looks.Ended = looks.ends,
-) -> list[list[looks.Look]]:
-    """What `lockstep.train` does, each replica alone: the looks at each. `data` is not split yet."""
+    ended: evaluations.Ended = evaluations.ends,
+) -> list[list[evaluations.Evaluation]]:
+    """Train replica `replicas[i]` by `protocols[i]` until it has `ended`, and return the evaluations of each.
 
-    def alone(place: int) -> Iterator[list[looks.Look]]:
-        own = workload.replica_data(data, replicas[place])
-        for _, look in looks_at(workload, own, protocols[place], batch_size, replicas[place], backend):
-            yield [look]
+    The replicas take turns from evaluation to evaluation. `data` is not split yet.
+    """
 
-    running = {range(place, place + 1): alone(place) for place in range(len(replicas))}
-    return looks.followed(running, protocols, ended)
+    def train_alone(place: int) -> Iterator[list[evaluations.Evaluation]]:
+        replica, protocol = replicas[place], protocols[place]
+        split = workload.replica_data(data, replica)
+        for _, evaluation in train_and_evaluate(workload, split, protocol, batch_size, replica, backend):
+            yield [evaluation]
+
+    packs = {range(place, place + 1): train_alone(place) for place in range(len(replicas))}
+    return evaluations.run_packs(packs, protocols, ended)

@@ -1,7 +1,7 @@
-"""A protocol: which learning rate a batch size gets, and when its training stops.
+"""Protocols of trainings: the optimizer, the learning rate at every batch size, and the budget.
 
-A budget says after how many updates to look at the model (`checks`), about how many there will be
-(`expected_updates`), and whether the training loss seen ends the training (`reached`).
+A budget gives the numbers of updates after which the model is evaluated (`checks`), the expected number of updates
+(`expected_updates`), and whether a training loss ends the training (`reached`).
 """
 
 import hashlib
@@ -18,12 +18,20 @@ from suite.training.learning_rate import FIXED, Fixed, RateRule, listed
 
 
 def updates_per_epoch(examples: int, batch_size: int) -> int:
-    """The last batch of an epoch may be smaller."""
+    """Number of updates of an epoch, whose last batch may be smaller.
+
+    >>> updates_per_epoch(20, 3)
+    7
+    """
     return -(-examples // batch_size)
 
 
-def growing(last: int, growth: float) -> Iterator[int]:
-    """0, 1, 2, ... and then every `growth` times as many, up to `last`."""
+def geometric_schedule(last: int, growth: float) -> Iterator[int]:
+    """Numbers of updates from 0 to `last`, each about `growth` times the one before.
+
+    >>> list(geometric_schedule(20, growth=1.5))
+    [0, 1, 2, 3, 4, 6, 9, 14, 20]
+    """
     updates = 0
     while updates < last:
         yield updates
@@ -33,14 +41,14 @@ def growing(last: int, growth: float) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class EqualEpochs:
-    """Every batch size sees every example `epochs` times, and is looked at after each epoch."""
+    """A budget of `epochs`, equal for every batch size, with an evaluation after each epoch."""
 
     epochs: int
     needs_target = False
 
     def checks(self, examples: int, batch_size: int) -> Iterator[int]:
-        an_epoch = updates_per_epoch(examples, batch_size)
-        return iter(range(0, self.epochs * an_epoch + 1, an_epoch))
+        per_epoch = updates_per_epoch(examples, batch_size)
+        return iter(range(0, self.epochs * per_epoch + 1, per_epoch))
 
     def expected_updates(self, examples: int, batch_size: int) -> int:
         return self.epochs * updates_per_epoch(examples, batch_size)
@@ -57,14 +65,18 @@ class EqualEpochs:
 
 @dataclass(frozen=True)
 class GrowingBatch(EqualEpochs):
-    """Equal epochs, in which the batch size is multiplied by `factor` after each of the epochs `after`."""
+    """A budget of epochs, in which the batch size is multiplied by `factor` after each of the epochs `after`."""
 
     factor: int
     after: tuple[int, ...]
 
     def batch_size(self, first: int, epoch: int) -> int:
-        """Of the batches that follow `epoch` whole epochs."""
-        return first * self.factor ** sum(epoch >= one for one in self.after)
+        """The batch size after `epoch` epochs; `first` is that of the first epoch.
+
+        >>> [GrowingBatch(4, factor=2, after=(1, 3)).batch_size(8, epoch) for epoch in range(4)]
+        [8, 16, 16, 32]
+        """
+        return first * self.factor ** sum(epoch >= milestone for milestone in self.after)
 
     def checks(self, examples: int, batch_size: int) -> Iterator[int]:
         sizes = (self.batch_size(batch_size, epoch) for epoch in range(self.epochs))
@@ -87,8 +99,10 @@ class GrowingBatch(EqualEpochs):
 
 @dataclass(frozen=True)
 class EqualUpdates:
-    """Every batch size makes as many updates as `batch_size` does in `epochs` (Shallue 2019, section 2: a budget of
-    updates), and is looked at after 0, 1, 2, ... and then every `growth` times as many."""
+    """A budget of updates, equal for every batch size: those of `batch_size` in `epochs` (Shallue 2019, section 2).
+
+    The model is evaluated on a geometric schedule.
+    """
 
     epochs: int
     batch_size: int
@@ -96,7 +110,7 @@ class EqualUpdates:
     needs_target = False
 
     def checks(self, examples: int, batch_size: int) -> Iterator[int]:
-        return growing(self.expected_updates(examples, batch_size), self.growth)
+        return geometric_schedule(self.expected_updates(examples, batch_size), self.growth)
 
     def expected_updates(self, examples: int, batch_size: int) -> int:
         return self.epochs * updates_per_epoch(examples, self.batch_size)
@@ -118,7 +132,7 @@ class EqualUpdates:
 
 @dataclass(frozen=True)
 class CappedUpdates(EqualUpdates):
-    """The same, of a measurement that trains on past the epochs, and gives up after `max_updates`."""
+    """A budget of updates for measurements that train on past the epochs, up to `max_updates`."""
 
     max_updates: int = field(kw_only=True)
 
@@ -128,10 +142,10 @@ class CappedUpdates(EqualUpdates):
 
 @dataclass(frozen=True)
 class TargetLoss:
-    """Every batch size trains until its mean training loss is `loss`, in at most `max_updates` updates.
+    """A budget that ends when the mean training loss reaches `loss`, or after `max_updates` updates.
 
-    Looked at after 0, 1, 2, ... and then every `growth` times as many updates; the crossing is interpolated
-    between the two looks around it.
+    The model is evaluated on a geometric schedule; the crossing is interpolated between the two evaluations around
+    it.
     """
 
     loss: float
@@ -140,10 +154,10 @@ class TargetLoss:
     needs_target = True
 
     def checks(self, examples: int, batch_size: int) -> Iterator[int]:
-        return growing(self.max_updates, self.growth)
+        return geometric_schedule(self.max_updates, self.growth)
 
     def expected_updates(self, examples: int, batch_size: int) -> int:
-        """A guess: S (1 + b / B) (McCandlish 2018), with S a twentieth of what is allowed, and b = 4."""
+        """A guess: S (1 + b / B) (McCandlish 2018), with S a twentieth of `max_updates`, and b = 4."""
         return round(self.max_updates / 20 * (1 + 4 / batch_size))
 
     def reached(self, training_loss: float) -> bool:
@@ -163,7 +177,7 @@ class TargetLoss:
 
 @dataclass(frozen=True)
 class ExpectedTarget(TargetLoss):
-    """A target that is not expected before `first` updates: until then there is but the look at the start."""
+    """A target loss that is not expected before `first` updates: only the initial model is evaluated earlier."""
 
     first: int = 0
 
@@ -177,7 +191,7 @@ class ExpectedTarget(TargetLoss):
 
 @dataclass(frozen=True)
 class TenthOfTraining:
-    """A tenth of `epochs` at `batch_size`: how far a model is trained before it is looked at."""
+    """A tenth of `epochs` at `batch_size`, after which the model is measured."""
 
     epochs: int
     batch_size: int
@@ -198,33 +212,30 @@ Budget = EqualEpochs | GrowingBatch | EqualUpdates | TargetLoss | TenthOfTrainin
 
 @dataclass(frozen=True)
 class Protocol:
-    """A learning-rate rule with a budget, and an optimizer."""
+    """An optimizer, a learning rate with its rule, and a budget."""
 
     learning_rate: float
-    """The one from which the rate rule starts."""
+    """The learning rate that the rate rule scales."""
     budget: Budget
     rate_rule: RateRule = FIXED
     optimizer: Optimizer = field(default_factory=sgd)
     with_replacement: bool = False
-    """Whether each example of a batch is drawn from all, so that an epoch is only as many draws as there are
-    examples; else an epoch has every example once."""
+    """Whether examples are drawn with replacement; an epoch of N examples then is N draws."""
 
     @classmethod
     def of(
         cls, workload, budget: Budget, rate_rule: RateRule = FIXED, learning_rate: float | None = None
     ) -> "Protocol":
-        """As a `workload`, or the facts of one, is trained: with its own optimizer, from its own learning rate unless
-        another is given."""
+        """The protocol with the optimizer and, by default, the learning rate of a `workload` or of its facts."""
         rate = workload.learning_rate if learning_rate is None else learning_rate
         return cls(rate, budget, rate_rule, workload.optimizer)
 
     def __post_init__(self):
         if isinstance(self.budget, GrowingBatch) and not isinstance(self.rate_rule, Fixed):
-            raise ValueError("a growing batch needs a fixed rate: every other rule goes by one batch size")
+            raise ValueError("a growing batch needs a fixed rate: other rules depend on a single batch size")
 
     def key_fields(self) -> dict:
-        """What determines a training, in plain values. A class of optimizers without a stacked form is there by its
-        name."""
+        """The plain values that determine a training. An optimizer without a stacked form enters by its name."""
         return {
             "learning_rate": float(self.learning_rate),
             "budget": self.budget.key_fields(),
@@ -235,7 +246,7 @@ class Protocol:
 
     @property
     def key(self) -> str:
-        """Hash of `key_fields`, by which claims find the rows of their trainings."""
+        """Hash of `key_fields`; claims select the rows of their trainings by it."""
         return hashlib.sha256(json.dumps(self.key_fields(), sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
@@ -243,21 +254,21 @@ class Protocol:
         return f"{self.optimizer}, {self.rate_rule.describe(self.learning_rate)}, {self.budget}{drawn}"
 
     def optimizer_at(self, batch_size: int) -> Optimizer:
-        """The optimizer with the hyperparameters that the rate rule gives `batch_size`."""
+        """The optimizer with the hyperparameters of the rate rule at `batch_size`."""
         return self.rate_rule.optimizer(self.optimizer, batch_size)
 
     def batch_size(self, first: int, epoch: int) -> int:
-        """Of the batches that follow `epoch` whole epochs; those of the first epoch hold `first` examples."""
+        """The batch size after `epoch` epochs; `first` is that of the first epoch."""
         return self.budget.batch_size(first, epoch) if isinstance(self.budget, GrowingBatch) else first
 
     def epochs(self, updates: pd.Series, examples: int, batch_size: int) -> pd.Series:
-        """The epochs, whole or in part, that each number of `updates` makes."""
+        """Convert numbers of `updates` to epochs, whole or in part."""
         if not isinstance(self.budget, GrowingBatch):
             return updates / updates_per_epoch(examples, batch_size)
         ends = list(self.budget.checks(examples, batch_size))
         return pd.Series(np.interp(updates, ends, range(len(ends))), updates.index)
 
     def rate(self, examples: int, batch_size: int, updates: int) -> float:
-        """The learning rate of an update from a batch of `batch_size` of the `examples` that follows `updates`
-        others."""
+        """The learning rate of the update that follows `updates` earlier ones, with batches of `batch_size` out of
+        `examples`."""
         return self.rate_rule.rate(self.learning_rate, batch_size, updates, updates_per_epoch(examples, batch_size))

@@ -1,4 +1,4 @@
-"""One update: the gradient of a batch, then a step of the parameters against it."""
+"""The update, one optimizer step: the gradient of a batch, then a step of the parameters against it."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,10 @@ def update(
     inputs: Tensor,
     targets: Tensor,
 ) -> None:
-    """theta <- theta - eta * g, with g the gradient of the mean loss over the batch `inputs` [B, ...]."""
+    """Make one optimizer step with the gradient of the mean loss over the batch `inputs` [B, ...].
+
+    For SGD: theta <- theta - eta * g.
+    """
     optimizer.zero_grad()
     backend.gradient(model, loss, inputs, targets)
     optimizer.step()

@@ -1,5 +1,5 @@
-"""Workloads: one file each. A file in this folder that holds `workload = Workload(...)` is one; so is a
-user's own Python file, given by its path."""
+"""Workloads, one per file: each file in this folder that contains `workload = Workload(...)`, and any Python file of
+the user's, named by its path."""
 
 import hashlib
 import importlib
@@ -15,7 +15,7 @@ __all__ = ["Data", "Workload", "find", "fingerprint", "names"]
 
 
 def names() -> list[str]:
-    """Names of the workloads that come with the suite."""
+    """Names of the suite's built-in workloads."""
     files = Path(__file__).parent.glob("*.py")
     return sorted(file.stem for file in files if "\nworkload = Workload(" in file.read_text())
 
@@ -24,7 +24,7 @@ def names() -> list[str]:
 def find(name: str) -> Workload:
     """The workload called `name`, or the one in the Python file `name`.
 
-    Raises UserError when there is neither, or when the file holds no workload.
+    Raises UserError when neither exists, or when the file contains no workload.
     """
     if name in names():
         return importlib.import_module(f"{__name__}.{name}").workload
@@ -42,7 +42,7 @@ def _from_file(path: Path) -> Workload:
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     spec = importlib.util.spec_from_file_location(f"{path.stem}_{digest}", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its own classes, such as an optimizer, are found again by name
+    sys.modules[spec.name] = module  # so that its classes, such as an optimizer, can be looked up by name
     try:
         spec.loader.exec_module(module)
     except UserError as error:

@@ -4,34 +4,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.workloads.saddle import depth, itself
+from suite.workloads.saddle import minus_loss, output_as_loss
 from suite.workloads.workload import Data, Workload
 
 EXAMPLES, SLOPE, TILT, LIFT = 16, 5.0, 0.1, 0.36
 LEFT, RIGHT = -2.4, -0.15
-"""Starts lie between these: from high up the slope to just before the top of the bump."""
+"""Bounds of the initial positions: high up the slope, and just before the top of the bump."""
 
 
 def load() -> Data:
-    """Inputs float32 [16, 1]: the slope that each example adds to the loss, 5 or -5, in turns; all together add none.
-    Targets float32 [16], all 0. Test examples are the same."""
+    """Inputs float32 [16, 1]: the slopes 5 and -5 that examples alternately add to the loss; they sum to zero.
+    Targets float32 [16], all 0. The test examples are the training examples."""
     inputs = torch.tensor([SLOPE, -SLOPE]).repeat(EXAMPLES // 2)[:, None]
     targets = torch.zeros(EXAMPLES)
     return Data(inputs, targets, inputs, targets)
 
 
 def loss_at(position: Tensor | np.ndarray, tilt: float = TILT):
-    """The loss of all examples together, x^4 / 4 - x^2 / 2 - tilt x, lifted above zero, at each `position`."""
+    """Mean loss of all examples at each `position` x: x^4 / 4 - x^2 / 2 - tilt x, lifted above zero."""
     return position**4 / 4 - position**2 / 2 - tilt * position + LIFT
 
 
 def stationary_points(tilt: float = TILT) -> tuple[float, float, float]:
-    """Where the loss is level: at the bottom of the local minimum, the top of the bump, the better minimum."""
+    """Positions of the local minimum, the top of the bump and the better minimum."""
     return tuple(np.sort(np.roots([1, 0, -1, -tilt]).real).tolist())
 
 
 class Ball(nn.Module):
-    """The position of the ball, uniform between LEFT and RIGHT at first."""
+    """The position of the ball, initially uniform between LEFT and RIGHT."""
 
     def __init__(self, tilt: float = TILT):
         super().__init__()
@@ -47,8 +47,8 @@ workload = Workload(
     "way.",
     load=load,
     model=Ball,
-    loss=itself,
-    score=depth,
+    loss=output_as_loss,
+    score=minus_loss,
     score_name="minus loss",
     batch_sizes=(1, 2, 4, 8, 16),
     small=1,

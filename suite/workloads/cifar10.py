@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from suite.data_home import unpacked
 from suite.errors import UserError
+from suite.workloads.data_home import archive_folder
 from suite.workloads.workload import Data, Published, PublishedNoise, Workload
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -19,14 +19,14 @@ RECORD_BYTES = 3073
 
 def load() -> Data:
     """Inputs float32 [N, 3, 32, 32], values divided by 255 into [0, 1]; targets int64 [N], classes 0 to 9."""
-    folder = unpacked(FOLDER, URL, SHA256)
+    folder = archive_folder(FOLDER, URL, SHA256)
     train = np.concatenate([records(folder / f"data_batch_{number}.bin") for number in range(1, 6)])
     test = records(folder / "test_batch.bin")
     return Data(images(train), labels(train), images(test), labels(test))
 
 
 def records(path: Path) -> np.ndarray:
-    """A file's records, uint8 [n, 3073]. Raises UserError when it is missing or not made of whole records."""
+    """The records of a file, uint8 [n, 3073]. Raises UserError when it is missing, empty or truncated."""
     try:
         content = np.fromfile(path, np.uint8)
     except OSError as error:
@@ -60,10 +60,10 @@ LECTURE = Published(
         "test_score": {1: 0.611, 10: 0.551, 100: 0.458, 1000: 0.427, 10000: 0.439, 50000: 0.334},
     },
 )
-"""Read off the lecture's figure, about one pixel of error; model and rate not stated."""
+"""Read off the lecture's figure to about one pixel; the lecture states neither the model nor the learning rate."""
 
-MCCANDLISH = PublishedNoise("McCandlish 2018", noise_scale=(400, 2000), critical_batch=(300, 900))
-"""An Empirical Model of Large-Batch Training; network, rates and target are theirs."""
+MCCANDLISH = PublishedNoise("McCandlish 2018", noise_scale=(400, 2000), critical_batch_size=(300, 900))
+"""From "An Empirical Model of Large-Batch Training", with the network, learning rates and target of that paper."""
 
 workload = Workload(
     name="cifar10",

@@ -1,4 +1,4 @@
-"""Handwritten digits that come inside scikit-learn: 1,797 images of 8 x 8 pixels, no download."""
+"""The handwritten digits of scikit-learn: 1,797 images of 8 x 8 pixels, without a download."""
 
 import torch
 from torch import nn
@@ -9,9 +9,9 @@ from suite.workloads.workload import Data, Workload
 def load() -> Data:
     """Inputs float32 [N, 64], grey values divided by 16 into [0, 1]; targets int64 [N], classes 0 to 9.
 
-    The first 1,437 examples are the training set; every replica splits them afresh.
+    The first 1,437 examples are the training set; every replica draws its own split.
     """
-    from sklearn.datasets import load_digits  # takes a second, of which most processes have no use
+    from sklearn.datasets import load_digits  # takes a second, and most processes do not need it
 
     digits = load_digits()
     inputs = torch.tensor(digits.data / 16, dtype=torch.float32)

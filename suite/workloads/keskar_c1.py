@@ -1,6 +1,5 @@
 """Keskar's C1: the shallow convolutional network of "On large-batch training for deep learning" (Keskar et al. 2017)
-on CIFAR-10, with batches of 256 against a tenth of the data. On two cores its trainings take a day: it waits for a
-GPU."""
+on CIFAR-10, with batches of 256 and of a tenth of the data. Its trainings take a day on two cores: use a GPU."""
 
 from torch import nn
 
@@ -11,7 +10,7 @@ from suite.workloads.workload import Published, Workload
 
 def model() -> nn.Module:
     """2 x (64 filters 5 x 5, batch norm, ReLU, max-pool 3) - 384 - 192 - 10, batch norm and dropout 0.5 on the dense
-    layers: 1,757,834 parameters. As in their own code, filters keep the size of an image and pools of 3 halve it."""
+    layers: 1,757,834 parameters. As in their code, the filters keep the size of an image and the pools halve it."""
     layers, before = [], 3
     for _ in range(2):
         layers += [nn.Conv2d(before, 64, 5, padding=2), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)]
@@ -31,7 +30,7 @@ KESKAR = Published(
         "test_score": {256: 0.8004, 5000: 0.7726},
     },
 )
-"""Their table 2: the mean of five starts, with standard deviations from .0002 to .0042."""
+"""Their table 2: the mean of five trainings, with standard deviations from .0002 to .0042."""
 
 workload = Workload(
     name="keskar_c1",
@@ -52,4 +51,4 @@ workload = Workload(
     claims=("generalization", "sharpness"),
     published=KESKAR,
 )
-"""ADAM at its authors' rate; Keskar et al. do not state theirs."""
+"""The learning rate is the default of Adam's authors; Keskar et al. do not state theirs."""

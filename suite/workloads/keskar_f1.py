@@ -1,5 +1,5 @@
 """Keskar's F1: the fully connected network of "On large-batch training for deep learning" (Keskar et al. 2017) on
-MNIST, with batches of 256 against a tenth of the data."""
+MNIST, with batches of 256 and of a tenth of the data."""
 
 from torch import nn
 
@@ -26,7 +26,7 @@ KESKAR = Published(
         "test_score": {256: 0.9803, 6000: 0.9781},
     },
 )
-"""Their table 2: the mean of five starts, with standard deviations from .0001 to .0007."""
+"""Their table 2: the mean of five trainings, with standard deviations from .0001 to .0007."""
 
 workload = Workload(
     name="keskar_f1",
@@ -47,4 +47,4 @@ workload = Workload(
     claims=("generalization", "sharpness"),
     published=KESKAR,
 )
-"""ADAM at its authors' rate; Keskar et al. do not state theirs."""
+"""The learning rate is the default of Adam's authors; Keskar et al. do not state theirs."""

@@ -1,10 +1,10 @@
-"""MNIST, the lecture's own data: 60,000 + 10,000 images of handwritten digits (LeCun, Cortes, Burges)."""
+"""MNIST, the data of the lecture: 60,000 + 10,000 images of handwritten digits (LeCun, Cortes, Burges)."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suite.data_home import gzipped
+from suite.workloads.data_home import gzip_content
 from suite.workloads.workload import Data, Published, PublishedNoise, Workload
 
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -34,7 +34,7 @@ def labels(split: str) -> Tensor:
 
 def idx(name: str) -> bytes:
     """Content of one of the four IDX files."""
-    return gzipped("mnist", f"{name}.gz", f"{URL}{name}.gz", SHA256[name])
+    return gzip_content("mnist", f"{name}.gz", f"{URL}{name}.gz", SHA256[name])
 
 
 def model() -> nn.Module:
@@ -51,10 +51,11 @@ LECTURE = Published(
         "test_score": {1: 0.9915, 10: 0.9933, 100: 0.9924, 1000: 0.990, 10000: 0.970, 60000: 0.871},
     },
 )
-"""Read off the lecture's figures, about one pixel of error; a Tesla V100, model and rate not stated."""
+"""Read off the lecture's figures to about one pixel, on a Tesla V100; the lecture states neither the model nor the
+learning rate."""
 
-MCCANDLISH = PublishedNoise("McCandlish 2018", noise_scale=(50, 900), critical_batch=(20, 200))
-"""An Empirical Model of Large-Batch Training; network, rates and target are theirs."""
+MCCANDLISH = PublishedNoise("McCandlish 2018", noise_scale=(50, 900), critical_batch_size=(20, 200))
+"""From "An Empirical Model of Large-Batch Training", with the network, learning rates and target of that paper."""
 
 workload = Workload(
     name="mnist",

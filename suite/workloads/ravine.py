@@ -1,4 +1,4 @@
-"""The lecture's second toy: a straight line whose inputs all lie on one side, so that its loss is a long valley."""
+"""The lecture's second toy: a straight line whose inputs all lie on one side, so that the loss is a long valley."""
 
 from torch import nn
 
@@ -9,14 +9,14 @@ EXAMPLES = twenty.EXAMPLES
 
 
 def load() -> Data:
-    """The examples of `twenty` with inputs 1 + x / 2, float32 [20, 1]: weight and bias now pull alike, and the loss
-    is some twenty times as steep across the valley as along it."""
+    """The examples of `twenty` with inputs 1 + x / 2, float32 [20, 1]: the gradients of weight and bias are similar,
+    and the curvature across the valley is about twenty times that along it."""
     data = twenty.load()
     return Data(1 + data.train_inputs / 2, data.train_targets, 1 + data.test_inputs / 2, data.test_targets)
 
 
 class FromAfar(nn.Linear):
-    """One weight and one bias, 0.2 and 2.4 at first: up the side of the valley, far from its lowest point."""
+    """One weight and one bias, initially 0.2 and 2.4: up the side of the valley, far from its lowest point."""
 
     def reset_parameters(self) -> None:
         nn.init.constant_(self.weight, 0.2)
@@ -30,7 +30,7 @@ workload = Workload(
     load=load,
     model=lambda: FromAfar(1, 1),
     loss=twenty.squared_error,
-    score=twenty.closeness,
+    score=twenty.minus_absolute_error,
     score_name="minus absolute error",
     batch_sizes=(1, 2, 5, 10, 20),
     small=1,

@@ -10,8 +10,8 @@ EXAMPLES = 20
 
 
 def load() -> Data:
-    """A straight line with noise: inputs float32 [20, 1], standard normal; targets float32 [20, 1],
-    1 + 0.5 x plus a normal error of standard deviation 0.5. Twenty more for testing."""
+    """A straight line with noise: inputs float32 [20, 1], standard normal; targets float32 [20, 1], 1 + 0.5 x plus a
+    normal error of standard deviation 0.5. The test examples are twenty more."""
     generator = seeds.generator("twenty")
     inputs = torch.randn(2 * EXAMPLES, 1, generator=generator)
     targets = 1 + 0.5 * inputs + 0.5 * torch.randn(2 * EXAMPLES, 1, generator=generator)
@@ -28,7 +28,7 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * (outputs - targets).square().sum(dim=1)
 
 
-def closeness(outputs: Tensor, targets: Tensor) -> Tensor:
+def minus_absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """Minus the absolute error of each example: [B, 1] and [B, 1] to [B]."""
     return -(outputs - targets).abs().sum(dim=1)
 
@@ -40,7 +40,7 @@ workload = Workload(
     load=load,
     model=model,
     loss=squared_error,
-    score=closeness,
+    score=minus_absolute_error,
     score_name="minus absolute error",
     resplit=True,
     batch_sizes=(1, 2, 5, 10, 20),

@@ -1,4 +1,4 @@
-"""What a workload is: data, a model, a loss and an optimizer, with batch sizes and learning rates worth trying."""
+"""The definition of a workload: data, a model, a loss and an optimizer, with batch sizes and learning rates."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from suite import seeds
+from suite.devices import out_of_memory
 from suite.errors import UserError
 from suite.optimizers import Optimizer, sgd
-from suite.out_of_memory import out_of_memory
 
 
 @dataclass(frozen=True)
 class Data:
     """Training and test examples, on the CPU.
 
-    `train_inputs` [N, ...] and `test_inputs` [M, ...] are what the model takes, one example per row;
-    `train_targets` [N, ...] and `test_targets` [M, ...] what the loss compares its outputs with.
+    `train_inputs` [N, ...] and `test_inputs` [M, ...] are inputs of the model, one example per row; `train_targets`
+    [N, ...] and `test_targets` [M, ...] are the targets of the loss.
     """
 
     train_inputs: Tensor
@@ -36,13 +36,14 @@ class Data:
         return torch.cat([self.train_inputs, self.test_inputs]), torch.cat([self.train_targets, self.test_targets])
 
     def split(self, replica: int, base_seed: int = 0) -> tuple[Tensor, Tensor]:
-        """Which of the pooled examples `replica` trains on and which it tests on: as many as here, drawn afresh."""
+        """Indices of the pooled examples that `replica` trains on and of those that it is tested on: a random split
+        into sets of the same sizes."""
         sizes = [len(self.train_inputs), len(self.test_inputs)]
         generator = seeds.generator("split", replica, base_seed=base_seed)
         return torch.randperm(sum(sizes), generator=generator).split(sizes)
 
     def resplit(self, replica: int, base_seed: int = 0) -> Data:
-        """The same examples, split afresh into training and test sets of the same sizes by `replica`."""
+        """The same examples in the split of `replica`."""
         (inputs, targets), (train, test) = self.pooled(), self.split(replica, base_seed)
         return Data(inputs[train], targets[train], inputs[test], targets[test])
 
@@ -67,33 +68,32 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Published:
-    """Numbers that others published for the same data, drawn in light grey beside what is measured."""
+    """Published values for the same data, drawn in light grey beside the measured values."""
 
     source: str
-    """Who, in a word: the label in the figures."""
+    """A short reference: the label in the figures."""
     values: dict[str, dict[int, float]]
-    """By what was measured (`update_time` and `epoch_time` in seconds, `train_score`, `test_score`), the value
-    at each batch size."""
+    """By quantity (`update_time` and `epoch_time` in seconds, `train_score`, `test_score`), the value at each batch
+    size."""
 
 
 @dataclass(frozen=True)
 class PublishedNoise:
-    """Batch sizes that others found for the same data, in examples: at the start of training, and on average over
-    it."""
+    """Published batch sizes for the same data, in examples: at the start of training, and its mean over training."""
 
     source: str
     noise_scale: tuple[float, float]
     """tr(Sigma) / |G|^2."""
-    critical_batch: tuple[float, float]
-    """From updates to a loss."""
+    critical_batch_size: tuple[float, float]
+    """Fitted to the updates that several batch sizes take to a loss."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Data, a model, a loss and an optimizer, and the batch sizes and learning rates worth trying on them.
+    """Data, a model, a loss and an optimizer, with the batch sizes and learning rates to measure.
 
-    `small` and `large` are the batch sizes that the lecture's table calls Small and Large. They are
-    fixed here, before anything is measured, and never chosen by what was observed.
+    `small` and `large` are the batch sizes that the lecture's table calls Small and Large. They are fixed here,
+    before any measurement, and never chosen from results.
     """
 
     name: str
@@ -101,38 +101,37 @@ class Workload:
     """One sentence: the data, the model and the loss."""
     load: Callable[[], Data]
     model: Callable[[], nn.Module]
-    """Makes a freshly initialised model, from torch's global generator."""
+    """Constructs a model, with initial parameters drawn from torch's global generator."""
     batch_sizes: tuple[int, ...]
-    """Ascending; holds `small` and `large`."""
+    """Ascending; contains `small` and `large`."""
     small: int
     large: int
     learning_rate: float
-    """The one rate of the lecture's comparison, equal for every batch size."""
+    """The learning rate of the lecture's comparison, equal for every batch size."""
     learning_rates: tuple[float, ...]
-    """Other rates at which that comparison is repeated; holds `learning_rate`."""
+    """The learning rates at which that comparison is repeated; contains `learning_rate`."""
     epochs: int
     target_loss: float
-    """Mean training loss, in the loss's unit, to which every batch size is trained for generalization."""
+    """Mean training loss to which every batch size is trained for *Generalization*."""
     max_updates: int
-    """After how many updates a training to the target loss is given up."""
+    """The limit of updates of a training to the target loss."""
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
     """Outputs [B, ...] and targets [B, ...] to the loss of each example [B]."""
     score: Callable[[Tensor, Tensor], Tensor] = accuracy
     """Outputs [B, ...] and targets [B, ...] to the score of each example [B]; higher is better."""
     score_name: str = "accuracy"
     optimizer: Optimizer = field(default_factory=sgd)
-    """Whatever is timed, tuned and trained uses it, with the learning rates above."""
+    """Used with the learning rates above by timings, tuning and trainings."""
     resplit: bool = False
-    """Whether every replica splits the examples into training and test sets afresh."""
+    """Whether every replica draws its own split into training and test sets."""
     training_batch_sizes: tuple[int, ...] | None = None
-    """Those of `batch_sizes` worth training with, where the others would take too long; as many as
-    the preset says when None."""
+    """The subset of `batch_sizes` for trainings, where all would take too long; the preset chooses when None."""
     claims: tuple[str, ...] | None = None
-    """The claims measured unless others are asked for, where the rest would take too long; all when None."""
+    """The default claims, where all would take too long; all when None."""
     published: Published | None = field(default=None, hash=False)
     published_noise: PublishedNoise | None = None
     base_seed: int = 0
-    """From which every random stream of a measurement is derived, by name."""
+    """The seed from which every random stream of a measurement is derived, by name."""
 
     def __post_init__(self):
         if not isinstance(self.optimizer, Optimizer):
@@ -163,17 +162,17 @@ class Workload:
 
     @property
     def middle(self) -> int:
-        """The batch size in the middle of those that are trained with."""
+        """The batch size in the middle of those for trainings."""
         sizes = self.training_batch_sizes or self.batch_sizes
         return sizes[len(sizes) // 2]
 
     def initial_model(self, replica: int) -> nn.Module:
-        """The model with the initial parameters of `replica`, the same at every batch size."""
+        """The model with the initial parameters of `replica`, which are the same at every batch size."""
         with seeds.torch_seeded("initialisation", replica, base_seed=self.base_seed):
             return self.model()
 
     def replica_data(self, data: Data, replica: int) -> Data:
-        """The train/test split of `replica`: `data` itself unless the workload splits afresh."""
+        """The data in the split of `replica`; `data` itself unless the workload has `resplit`."""
         return data.resplit(replica, self.base_seed) if self.resplit else data
 
     def generator(self, *names: str | int) -> torch.Generator:
@@ -182,7 +181,7 @@ class Workload:
 
 
 def data_fingerprint(data: Data) -> str:
-    """Hash of every example: content, shape and dtype."""
+    """Hash of all examples: content, shape and dtype."""
     digest = hashlib.sha256()
     for tensor in (data.train_inputs, data.train_targets, data.test_inputs, data.test_targets):
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -191,9 +190,12 @@ def data_fingerprint(data: Data) -> str:
 
 
 def _training_losses(workload: Workload, data: Data) -> str:
-    """Mean loss of a few examples in training mode, where dropout and the like are at work; where the optimizer is a
-    class of which the suite knows no more than its name, after three updates too. Empty where the model cannot be
-    trained on them, which its training will say. Memory that has run out is no property of a model."""
+    """Mean loss of a few examples in training mode, where dropout and similar layers are active, as text.
+
+    For an optimizer without a stacked form, whose updates are known only by its name, also the losses after each of
+    three updates. Empty where the model cannot be trained on these examples: a training reports that. An error of
+    memory is raised, since it is not a property of the model.
+    """
     inputs, targets = data.train_inputs[:8], data.train_targets[:8]
     model = workload.initial_model(0).train()
     try:
@@ -214,10 +216,10 @@ def _training_losses(workload: Workload, data: Data) -> str:
 
 
 def fingerprint(workload: Workload, data: Data) -> str:
-    """Hash of what a workload computes: its data, its losses and scores on a few examples at replica 0, what its
-    model looks like, which parameters are trained, and a loss in training mode.
+    """Hash of the computation of a workload: its data, the losses and scores of replica 0 on a few examples, the
+    structure of its model, the names of the trained parameters, and a loss in training mode.
 
-    Losses enter with five significant digits, so that the last bits of another processor do not matter.
+    Losses enter with five significant digits, so that rounding on another processor does not matter.
     """
     few = slice(0, 8)
     model = workload.initial_model(0).eval()
@@ -227,7 +229,7 @@ def fingerprint(workload: Workload, data: Data) -> str:
         scores = workload.score(outputs, data.train_targets[few])
     values = " ".join(f"{value:.5g}" for value in torch.cat([losses, scores]).tolist())
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    structure = re.sub("0x[0-9a-f]+", "", str(model))  # no address of this process
+    structure = re.sub("0x[0-9a-f]+", "", str(model))  # without memory addresses
     about = f"{structure} {trained} {_training_losses(workload, data)}"
     text = f"{workload.name} {workload.resplit} {data_fingerprint(data)} {values} {about}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

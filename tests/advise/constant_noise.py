@@ -11,17 +11,17 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from suite.advise.measured import Timing, Trained
-from suite.instruments.noise_scale import effective
+from suite.advise.measurements import Timing, TrainingRun
+from suite.instruments.noise_scale import Effective, effective
 from suite.statistics import value_at_crossing
 
 DIMENSIONS, EXAMPLES, REPLICAS = 64, 512, 4
-FALL, SEEN = 100, 5
-"""How many times less than at the start the target is; every how many updates the noise scale is looked at."""
+FALL, NOISE_INTERVAL = 100, 5
+"""The loss at the start over the target; the updates from one measurement of the noise scale to the next."""
 
 
 def matrices(noise_scale: float) -> torch.Tensor:
-    """[N, d, d]."""
+    """The A_i, [N, d, d]."""
     generator = torch.Generator().manual_seed(1)
     drawn = torch.randn(EXAMPLES, DIMENSIONS, DIMENSIONS, generator=generator, dtype=torch.float64)
     drawn = drawn + drawn.mT
@@ -35,46 +35,48 @@ def updates_to_target(batch_size: np.ndarray, noise_scale: float) -> np.ndarray:
 
 
 class ConstantNoise:
-    """A `Trainer` whose updates take a + b B seconds by themselves, and `longer(B)` times as long in a training."""
+    """A `Trainer` whose updates take a + b B seconds alone, and `overhead(B)` times as long in a training."""
 
-    as_timed = True
+    trains_as_timed = True
 
-    def __init__(self, noise_scale: float, a: float, b: float, longer: Callable[[int], float] = lambda size: 1.0):
-        self.noise_scale, self.a, self.b, self.longer, self.seed = noise_scale, a, b, longer, 0
+    def __init__(self, noise_scale: float, a: float, b: float, overhead: Callable[[int], float] = lambda size: 1.0):
+        self.noise_scale, self.a, self.b, self.overhead, self.seed = noise_scale, a, b, overhead, 0
         self.matrices = matrices(noise_scale)
 
     def timings(self) -> list[Timing]:
         return [Timing(2**power, (self.a + self.b * 2**power,) * 3, peak_bytes=2**power) for power in range(13)]
 
-    def noise_scale_at_start(self) -> float:
+    def initial_noise_scale(self) -> float:
         x = torch.ones(DIMENSIONS, dtype=torch.float64)
         return float(self._scale(x))
 
-    def anchored(self, batch_size: int) -> Trained:
-        return self._all(batch_size)
+    def pilot_run(self, batch_size: int) -> TrainingRun:
+        return self._run(batch_size)
 
-    def trained(self, batch_size: int, learning_rate: float, expected_updates: float, fresh: bool = True) -> Trained:
-        return self._all(batch_size)
+    def tuned_run(
+        self, batch_size: int, learning_rate: float, expected_updates: float, held_out: bool = True
+    ) -> TrainingRun:
+        return self._run(batch_size)
 
-    def at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> Trained:
-        return self._all(batch_size)
+    def run_at_rate(self, batch_size: int, learning_rate: float, expected_updates: float) -> TrainingRun:
+        return self._run(batch_size)
 
-    def refined(self, trained: Trained) -> Trained:
-        return trained
+    def refined_run(self, run: TrainingRun) -> TrainingRun:
+        return run
 
-    def update_seconds(self, trained: list[Trained]) -> list[float]:
-        return [(self.a + self.b * one.batch_size) * self.longer(one.batch_size) for one in trained]
+    def update_seconds(self, runs: list[TrainingRun]) -> list[float]:
+        return [(self.a + self.b * run.batch_size) * self.overhead(run.batch_size) for run in runs]
 
     def _scale(self, x: torch.Tensor) -> torch.Tensor:
         return (self.matrices @ x).square().sum() / (EXAMPLES - 1) / x.square().sum()
 
-    def _all(self, batch_size: int) -> Trained:
+    def _run(self, batch_size: int) -> TrainingRun:
         rate = 1 / (1 + self.noise_scale / batch_size)
-        found = [self._one(batch_size, rate) for _ in range(REPLICAS)]
-        updates, along = zip(*found, strict=True)
-        return Trained(batch_size, rate, updates, along, rates=(rate,))
+        replicas = [self._train_replica(batch_size, rate) for _ in range(REPLICAS)]
+        updates, noise = zip(*replicas, strict=True)
+        return TrainingRun(batch_size, rate, updates, noise, learning_rates=(rate,))
 
-    def _one(self, batch_size: int, rate: float):
+    def _train_replica(self, batch_size: int, rate: float) -> tuple[float, Effective]:
         self.seed += 1
         generator = torch.Generator().manual_seed(self.seed)
         x = torch.randn(DIMENSIONS, generator=generator, dtype=torch.float64)
@@ -84,8 +86,8 @@ class ConstantNoise:
             counts = torch.bincount(drawn, minlength=EXAMPLES).to(x)
             x = x - rate * (x + torch.einsum("n,nij,j->i", counts, self.matrices, x) / batch_size)
             losses.append(float(x.square().sum()))
-            if (len(losses) - 1) % SEEN == 0:
+            if (len(losses) - 1) % NOISE_INTERVAL == 0:
                 scales.append(float(self._scale(x)))
-        looks = list(range(len(losses)))
-        until = value_at_crossing(losses, looks, losses[0] / FALL)
-        return until, effective(looks[::SEEN], scales, batch_size, until)
+        updates = list(range(len(losses)))
+        until = value_at_crossing(losses, updates, losses[0] / FALL)
+        return until, effective(updates[::NOISE_INTERVAL], scales, batch_size, until)

@@ -5,9 +5,9 @@ import platform
 import pytest
 
 from suite import devices, machine
-from suite.advise.command import usable
+from suite.advise.command import load_inputs
 from suite.backends import BACKENDS
-from suite.results import SCHEMA_VERSION, Results
+from suite.runs.store import SCHEMA_VERSION, Results
 from suite.workloads import find, fingerprint
 from tests.command import assert_refused, call_here
 from tests.conftest import cuda
@@ -20,7 +20,7 @@ from tests.conftest import cuda
         (["nonsense.py"], ["no workload file nonsense.py"]),
         (
             ["keskar_f1"],
-            ["keskar_f1 is trained with Adam", "SGD without momentum alone", "`suite advise NAME`", "digits, mnist"],
+            ["keskar_f1 is trained with Adam", "only SGD without momentum", "`suite advise NAME`", "digits, mnist"],
         ),
         (["--backend", "gpu"], ["no backend 'gpu'", "sequential, cpu, cuda"]),
         (["--seeds", "1"], ["--seeds 1", "2 or more"]),
@@ -28,25 +28,25 @@ from tests.conftest import cuda
         (["--nonsense"], ["No such option"]),
     ],
 )
-def test_a_mistake_is_one_line_that_says_what_to_do(arguments, words, tmp_path):
+def test_a_mistake_is_reported_in_one_line_with_its_remedy(arguments, words, tmp_path):
     assert_refused(call_here("advise", *arguments, "--results", tmp_path / "results"), *words)
     assert not (tmp_path / "results").exists()
 
 
-def test_a_backend_that_is_not_there_is_named(tmp_path, own_workload, monkeypatch):
+def test_an_unavailable_backend_is_named_in_the_error(tmp_path, own_workload, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     done = call_here("advise", own_workload, "--backend", "cuda", "--results", tmp_path / "results")
     assert_refused(done, "backend cuda", "no CUDA device", "--backend")
 
 
 @pytest.mark.parametrize("fastest", ["cpu", "cuda"])
-def test_the_fastest_backend_is_taken_where_none_is_named(own_workload, monkeypatch, fastest):
+def test_the_default_is_the_fastest_backend(own_workload, monkeypatch, fastest):
     monkeypatch.setattr("suite.devices.fastest", lambda: devices.find(fastest))
     monkeypatch.setattr("suite.devices.Accelerator.unavailable", lambda device: None)
-    assert usable(str(own_workload), None)[2] is BACKENDS[fastest]
+    assert load_inputs(str(own_workload), None)[2] is BACKENDS[fastest]
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, own_workload):
+def test_a_folder_that_cannot_be_written_is_named_in_the_error(tmp_path, own_workload):
     (tmp_path / "results").write_text("in the way")
     assert_refused(call_here("advise", own_workload, "--results", tmp_path / "results"), "cannot write", "--results")
 
@@ -66,7 +66,7 @@ def test_the_answer_is_five_lines_a_figure_and_json(backend, tmp_path, own_workl
     assert stored["recommended"]["fastest"]["peak_bytes"] > 0
 
 
-def test_json_is_all_that_is_printed_when_asked_for(tmp_path, own_workload):
+def test_with_json_only_json_is_printed(tmp_path, own_workload):
     done = call_here("advise", own_workload, "--seeds", "2", "--json", "--no-verify", "--results", tmp_path)
     printed = json.loads(done.stdout)
     assert printed == json.loads((tmp_path / "advise" / "tiny" / "advice.json").read_text())
@@ -74,7 +74,7 @@ def test_json_is_all_that_is_printed_when_asked_for(tmp_path, own_workload):
     assert printed["verification"] == "none"
 
 
-OTHER_OPTIMIZERS = {
+UNSUPPORTED_OPTIMIZERS = {
     "sgd(momentum=0.9)": "SGD, momentum 0.9",
     "sgd(momentum=0.9, nesterov=True)": "SGD, momentum 0.9, nesterov True",
     "adamw()": "AdamW",
@@ -82,24 +82,24 @@ OTHER_OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize(("optimizer", "words"), OTHER_OPTIMIZERS.items())
-def test_a_users_own_optimizer_is_refused_too(tmp_path, own_workload, optimizer, words):
-    file = tmp_path / "moved.py"
+@pytest.mark.parametrize(("optimizer", "words"), UNSUPPORTED_OPTIMIZERS.items())
+def test_a_workload_with_an_unsupported_optimizer_is_refused(tmp_path, own_workload, optimizer, words):
+    file = tmp_path / "with_optimizer.py"
     text = own_workload.read_text().replace("epochs=", f"optimizer={optimizer}, epochs=")
     file.write_text(f"from suite.optimizers import Optimizer, adamw, sgd\n{text}")
     done = call_here("advise", file, "--results", tmp_path / "results")
-    assert_refused(done, f"workload tiny is trained with {words}, and", "has optimizer=sgd()")
+    assert_refused(done, f"workload tiny is trained with {words}, but", "has optimizer=sgd()")
     assert not (tmp_path / "results").exists()
 
 
-def test_a_second_command_on_the_same_results_is_told_who_holds_them(tmp_path, own_workload):
+def test_a_second_command_on_the_same_results_names_the_process_that_holds_them(tmp_path, own_workload):
     with Results(tmp_path).locked():
         done = call_here("advise", own_workload, "--seeds", "2", "--results", tmp_path)
     assert_refused(done, "is in use by process", "--results")
     assert not (tmp_path / "advise").exists()
 
 
-def test_the_answer_carries_what_it_was_measured_by_and_on(tmp_path, own_workload):
+def test_the_stored_answer_contains_its_provenance(tmp_path, own_workload):
     file = tmp_path / "seeded.py"
     file.write_text(own_workload.read_text().replace("epochs=", "base_seed=3, epochs="))
     call_here("advise", file, "--seeds", "2", "--no-verify", "--results", tmp_path)
@@ -116,16 +116,16 @@ def test_the_answer_carries_what_it_was_measured_by_and_on(tmp_path, own_workloa
         assert private not in text
 
 
-def test_an_answer_that_is_cut_short_leaves_the_old_one(tmp_path, own_workload, monkeypatch):
+def test_a_failed_write_leaves_the_earlier_answer(tmp_path, own_workload, monkeypatch):
     place = tmp_path / "advise" / "tiny"
     place.mkdir(parents=True)
     (place / "advice.json").write_text("old")
 
-    def no_room(source, target):
+    def disk_full(source, target):
         assert json.loads(source.read_text())["status"] == "ok"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", no_room)
+    monkeypatch.setattr(os, "replace", disk_full)
     done = call_here("advise", own_workload, "--seeds", "2", "--no-verify", "--results", tmp_path)
     assert done.returncode == 2
     assert "cannot write" in done.stderr

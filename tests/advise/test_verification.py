@@ -1,4 +1,4 @@
-"""What is measured stands instead of what was predicted, on trainings whose time in a loop is known."""
+"""Measured values replace predicted ones, on trainings whose time in a loop is known."""
 
 import math
 from dataclasses import replace
@@ -6,126 +6,135 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from suite.advise.advisor import Advice, advise
-from suite.advise.answer import lines, to_dict
-from suite.advise.measured import LOOP_ERROR, Timing, in_trainings
-from suite.advise.prediction import Curve
-from suite.advise.recommendation import neighbours, predicted
-from suite.advise.verification import Checked, settled
+from suite.advise.advisor import Recommendation, advise
+from suite.advise.answer import lines
+from suite.advise.choice import neighbours
+from suite.advise.measurements import OVERHEAD_DEVIATION, Timing, loop_overhead
+from suite.advise.prediction import Prediction
+from suite.advise.stored_answer import to_dict
+from suite.advise.tables import prediction_table
+from suite.advise.verification import Check, table_after_checks
 from tests.advise.constant_noise import ConstantNoise
 from tests.advise.test_prediction import on_hyperbola
 
 NOISE_SCALE, A, B = 8, 1e-3, 1e-5
 
 
-def advised(longer) -> tuple[Advice, ConstantNoise]:
-    trainer = ConstantNoise(NOISE_SCALE, A, B, longer)
-    return advise(trainer, trainer.timings(), True, lambda what: None), trainer
+def recommend(overhead) -> tuple[Recommendation, ConstantNoise]:
+    trainer = ConstantNoise(NOISE_SCALE, A, B, overhead)
+    return advise(trainer, trainer.timings(), True, lambda step: None), trainer
 
 
-def assert_measured(found: Advice, trainer: ConstantNoise) -> None:
-    """Every batch size that was checked carries its own updates and seconds, in the table and in the first line."""
-    last = {one.batch_size: one for one in (*found.curve.trained, *(one.trained for one in found.checked))}
-    for size, one in last.items():
-        update_s = (A + B * size) * trainer.longer(size)
-        assert found.table.loc[size, "update_s"] == pytest.approx(update_s)
-        assert found.table.loc[size, "updates"] == pytest.approx(one.typical_updates)
-        assert found.table.loc[size, "time_s"] == pytest.approx(one.typical_updates * update_s)
-        assert found.table.loc[size, "examples"] == pytest.approx(one.typical_updates * size)
-    assert found.recommendation.fastest == found.table.loc[list(last), "time_s"].idxmin()
+def assert_measured(recommendation: Recommendation, trainer: ConstantNoise) -> None:
+    """Every trained batch size has its measured updates and seconds in the table, and the fastest of them is
+    chosen."""
+    table = recommendation.checked_table
+    runs = (*recommendation.prediction.runs, *(check.run for check in recommendation.checks))
+    latest = {run.batch_size: run for run in runs}
+    for size, run in latest.items():
+        update_s = (A + B * size) * trainer.overhead(size)
+        assert table.loc[size, "update_s"] == pytest.approx(update_s)
+        assert table.loc[size, "updates"] == pytest.approx(run.typical_updates)
+        assert table.loc[size, "time_s"] == pytest.approx(run.typical_updates * update_s)
+        assert table.loc[size, "examples"] == pytest.approx(run.typical_updates * size)
+    assert recommendation.choice.fastest == table.loc[list(latest), "time_s"].idxmin()
 
 
-def test_what_was_measured_stands_where_all_is_as_predicted():
-    found, trainer = advised(lambda size: 1.0)
-    assert not found.missed
-    assert_measured(found, trainer)
-    assert lines(found, 0.1)[-1].startswith("Checked, all as predicted")
+def test_measured_values_are_in_the_table_where_all_is_as_predicted():
+    recommendation, trainer = recommend(lambda size: 1.0)
+    assert not recommendation.missed
+    assert_measured(recommendation, trainer)
+    assert lines(recommendation, 0.1)[-1].startswith("Checked, all as predicted")
 
 
-def test_a_training_loop_that_is_slower_throughout_is_predicted_from_the_first_two():
-    """Half as slow again, as all that is trained: what was timed alone would miss it."""
-    found, trainer = advised(lambda size: 1.5)
-    assert not found.missed
-    assert_measured(found, trainer)
-    assert found.before["update_s"].tolist() == pytest.approx([1.5 * (A + B * size) for size in found.before.index])
-    assert "1.5 times as long in a training" in lines(found, 0.1)[3]
-    assert to_dict(found, "toy", "cpu", 1, 0.1, 0.0)["in_trainings"] == pytest.approx(1.5)
+def test_the_overhead_of_the_training_loop_is_predicted_from_the_first_two_runs():
+    """With an overhead of 1.5, update times alone would lie outside every interval."""
+    recommendation, trainer = recommend(lambda size: 1.5)
+    assert not recommendation.missed
+    assert_measured(recommendation, trainer)
+    table = recommendation.predicted_table
+    assert table["update_s"].tolist() == pytest.approx([1.5 * (A + B * size) for size in table.index])
+    assert "1.5 times as long in a training" in lines(recommendation, 0.1)[3]
+    assert to_dict(recommendation, "toy", "cpu", 1, 0.1, 0.0)["in_trainings"] == pytest.approx(1.5)
 
 
-def test_a_time_that_misses_its_interval_is_said_so_and_another_batch_recommended():
-    plain, _ = advised(lambda size: 1.0)
-    anchors = {one.batch_size for one in plain.curve.trained}
-    fast = plain.recommendation.fastest
-    found, trainer = advised(lambda size: 1.0 if size in anchors else 3.0)
-    assert found.missed
-    assert_measured(found, trainer)
-    assert fast not in anchors
-    assert found.recommendation.fastest in anchors
-    last = lines(found, 0.1)[-1]
+def test_a_time_outside_its_interval_is_reported_and_changes_the_recommendation():
+    plain, _ = recommend(lambda size: 1.0)
+    trained = {run.batch_size for run in plain.prediction.runs}
+    fastest = plain.choice.fastest
+    recommendation, trainer = recommend(lambda size: 1.0 if size in trained else 3.0)
+    assert recommendation.missed
+    assert_measured(recommendation, trainer)
+    assert fastest not in trained
+    assert recommendation.choice.fastest in trained
+    last = lines(recommendation, 0.1)[-1]
     assert last.startswith(
-        "Checked: not everything lies in the interval predicted of it, so this is recommended from what was measured"
+        "Checked: some measurements lie outside their predicted intervals, and the recommendation follows the "
+        "measurements"
     )
-    assert "(outside its interval)" in last
-    facts = to_dict(found, "toy", "cpu", 1, 0.1, 0.0)
-    assert facts["verification"] == "missed"
-    assert not all(one["as_predicted"] for one in facts["checked"])
+    assert "outside its interval)" in last
+    answer = to_dict(recommendation, "toy", "cpu", 1, 0.1, 0.0)
+    assert answer["verification"] == "missed"
+    assert not all(check["as_predicted"] for check in answer["checked"])
 
 
-def test_a_mean_is_held_against_the_interval_of_a_mean():
-    """Four trainings whose mean lies where one training may well lie, and a mean of four hardly."""
+def test_a_mean_is_compared_with_the_interval_of_a_mean():
+    """The mean of four trainings lies inside the interval of one training, and outside that of a mean of four."""
     spread = (-0.4, -0.1, 0.1, 0.4)
-    curve = Curve(on_hyperbola(8, 100, 30, spread), (on_hyperbola(128, 100, 30, spread),))
+    prediction = Prediction(on_hyperbola(8, 100, 30, spread), (on_hyperbola(128, 100, 30, spread),))
     timings = [Timing(size, (1.0,) * 3) for size in (8, 16, 32, 128)]
-    one, mean = (predicted(curve, timings, trainings).loc[32] for trainings in (1, 4))
-    assert one["updates_low"] < mean["updates_low"] < mean["updates_high"] < one["updates_high"]
-    between = math.sqrt(one["updates_high"] * mean["updates_high"])
-    trained = replace(on_hyperbola(32, 1, 0), updates=(between,) * 4, update_s=mean["update_s"])
-    assert Checked(trained, one).as_predicted
-    assert not Checked(trained, mean).as_predicted
+    single, mean = (prediction_table(prediction, timings, trainings).loc[32] for trainings in (1, 4))
+    assert single["updates_low"] < mean["updates_low"] < mean["updates_high"] < single["updates_high"]
+    between = math.sqrt(single["updates_high"] * mean["updates_high"])
+    run = replace(on_hyperbola(32, 1, 0), updates=(between,) * 4, update_s=mean["update_s"])
+    assert Check(run, single).as_predicted
+    assert not Check(run, mean).as_predicted
 
 
-def test_of_many_trainings_only_the_seeds_average_out():
-    curve = Curve(on_hyperbola(8, 100, 30, (-0.1, 0.0, 0.1, 0.0)))
-    half = [math.log(curve.updates(64, n).high / curve.updates(64, n).estimate) ** 2 for n in (1, 2, 4, 10**9)]
-    fewer = [half[0] - one for one in half[1:]]
-    assert fewer == pytest.approx([fewer[2] / 2, fewer[2] * 3 / 4, fewer[2]], rel=1e-6)
-    assert half[-1] > 0
+def test_more_trainings_average_out_the_seeds_alone():
+    prediction = Prediction(on_hyperbola(8, 100, 30, (-0.1, 0.0, 0.1, 0.0)))
+    intervals = [prediction.updates(64, n) for n in (1, 2, 4, 10**9)]
+    squares = [math.log(interval.high / interval.estimate) ** 2 for interval in intervals]
+    reductions = [squares[0] - square for square in squares[1:]]
+    assert reductions == pytest.approx([reductions[2] / 2, reductions[2] * 3 / 4, reductions[2]], rel=1e-6)
+    assert squares[-1] > 0
 
 
-def test_how_much_longer_an_update_takes_in_a_training_is_the_mean_of_what_was_trained():
+def test_the_loop_overhead_is_the_geometric_mean_over_the_timed_runs():
     timings = [Timing(size, (1e-3 * size,)) for size in (1, 2, 4)]
-    trained = [
-        replace(on_hyperbola(size, 100, 30), update_s=1e-3 * size * longer) for size, longer in ((1, 1.1), (4, 1.6))
+    runs = [
+        replace(on_hyperbola(size, 100, 30), update_s=1e-3 * size * overhead)
+        for size, overhead in ((1, 1.1), (4, 1.6))
     ]
     untimed = on_hyperbola(2, 100, 30)
-    ratio, variance = in_trainings(timings, [*trained, untimed])
+    ratio, variance = loop_overhead(timings, [*runs, untimed])
     assert ratio == pytest.approx(math.sqrt(1.1 * 1.6))
-    off = np.log([1.1, 1.6]) - np.log(ratio)
-    assert variance == pytest.approx((LOOP_ERROR**2 + (off**2).sum()) / 2 * 1.5)
-    assert in_trainings(timings, [])[0] == 1
-    wide = predicted(Curve(trained[0], (trained[1],)), timings).loc[2]
-    assert wide["time_s_high"] / wide["time_s"] > wide["updates_high"] / wide["updates"]
+    deviations = np.log([1.1, 1.6]) - np.log(ratio)
+    assert variance == pytest.approx((OVERHEAD_DEVIATION**2 + (deviations**2).sum()) / 2 * 1.5)
+    assert loop_overhead(timings, [])[0] == 1
+    row = prediction_table(Prediction(runs[0], (runs[1],)), timings).loc[2]
+    assert row["time_s_high"] / row["time_s"] > row["updates_high"] / row["updates"]
 
 
-def test_what_never_reached_the_target_when_checked_is_not_recommended():
-    curve = Curve(
+def test_a_batch_size_whose_check_did_not_reach_the_target_is_not_recommended():
+    prediction = Prediction(
         replace(on_hyperbola(8, 100, 30), update_s=1.0), (replace(on_hyperbola(32, 100, 30), update_s=1.0),)
     )
     timings = [Timing(size, (1.0,) * 3) for size in (8, 16, 32)]
-    table = predicted(curve, timings, 4)
+    table = prediction_table(prediction, timings, 4)
     stuck = replace(on_hyperbola(32, 100, 30), updates=(50.0, math.inf, 50.0, 50.0))
-    checked = [Checked(stuck, table.loc[32]), Checked(replace(on_hyperbola(16, 90, 30), update_s=1.0), table.loc[16])]
-    after, allowed = settled(curve, checked, timings)
+    checks = [Check(stuck, table.loc[32]), Check(replace(on_hyperbola(16, 90, 30), update_s=1.0), table.loc[16])]
+    after, allowed = table_after_checks(prediction, checks, timings)
     assert allowed == {8, 16}
     assert after.loc[16, "time_s"] == pytest.approx(90 * (1 + 30 / 16))
 
 
-def test_of_what_the_curve_rests_on_only_the_fastest_is_trained_again():
+def test_the_runs_of_the_prediction_are_not_repeated_unless_they_are_the_fastest():
     trainer = ConstantNoise(NOISE_SCALE, A, 10 * B)
-    found = advise(trainer, trainer.timings(), True, lambda what: None)
-    before = {one.batch_size for one in found.curve.trained}
-    checked = {one.trained.batch_size for one in found.checked}
-    fastest = found.recommendation.fastest
-    assert fastest in checked - before
-    assert before & set(neighbours(fastest, list(found.table.index)))
-    assert not before & checked
+    recommendation = advise(trainer, trainer.timings(), True, lambda step: None)
+    known = {run.batch_size for run in recommendation.prediction.runs}
+    checked = {check.run.batch_size for check in recommendation.checks}
+    fastest = recommendation.choice.fastest
+    assert fastest in checked - known
+    assert known & set(neighbours(fastest, list(recommendation.checked_table.index)))
+    assert not known & checked

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
-from suite.cells import NO_BATCH_SIZE, Cell, Scope
 from suite.claims import all_claims, find
 from suite.errors import UserError
+from suite.experiments.cell import NO_BATCH_SIZE, Cell, Scope
+from suite.studies import studies_of
 from tests.conftest import tiny
 
 SCOPE = Scope(
@@ -55,6 +58,20 @@ def test_a_claim_is_found_by_its_name_and_an_unknown_one_says_what_there_is():
 def test_every_batch_size_is_trained_at_the_workloads_rate_and_the_two_of_the_table_at_every_rate():
     trained = {(cell.protocol.learning_rate, cell.batch_size) for cell in cells("optimization")}
     assert trained == {(0.1, 1), (0.1, 4), (0.1, 16), (0.03, 1), (0.03, 16)}
+
+
+def test_a_claim_lists_its_trainings_alone_and_its_studies_the_others():
+    factorial = replace(SCOPE, factorial=True)
+    assert cells("optimization", factorial) == cells("optimization")
+    assert cells("generalization", factorial) == cells("generalization")
+    assert [study.name for study in studies_of("optimization")] == [
+        "stuck_or_slow",
+        "optimization_factorial",
+        "rate_map",
+        "decay_or_grow",
+        "sampling",
+    ]
+    assert studies_of("generalization")[0].name == "generalization_factorial"
 
 
 def test_two_claims_never_train_the_same_thing_twice():

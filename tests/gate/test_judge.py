@@ -44,9 +44,9 @@ def verdicts(shift: float, spread: float, gates: int, rounds: int = 5) -> list[s
 @pytest.mark.parametrize("spread", [0.005, 0.02, 0.04])
 def test_the_same_code_is_never_slower_in_a_thousand_ratios(spread):
     """One in a thousand gates of four ratios is allowed: a quarter of one is expected."""
-    found = verdicts(0.0, spread, 1000)
-    assert found.count(SLOWER) <= 2
-    assert found.count(FASTER) <= 2
+    drawn = verdicts(0.0, spread, 1000)
+    assert drawn.count(SLOWER) <= 2
+    assert drawn.count(FASTER) <= 2
 
 
 def test_spikes_in_a_few_processes_raise_the_threshold_and_no_alarm():
@@ -62,29 +62,29 @@ def test_fifteen_percent_are_found_every_time_at_the_spread_of_a_quiet_machine()
     assert set(verdicts(math.log(1.15), 0.015, 500)) == {SLOWER}
 
 
-def test_an_improvement_is_told():
+def test_an_improvement_is_reported_as_faster():
     assert set(verdicts(-math.log(1.15), 0.015, 500)) == {FASTER}
 
 
-def test_a_change_below_the_floor_is_no_regression_however_sure():
+def test_a_change_below_the_floor_is_no_regression_whatever_its_confidence():
     assert set(verdicts(0.8 * FLOOR, 0.001, 100)) == {SAME}
 
 
 def test_too_great_a_spread_is_not_called_the_same():
-    found = verdicts(0.0, 0.2, 200)
-    assert SAME not in found
-    assert found.count(NOISY) >= 199
+    drawn = verdicts(0.0, 0.2, 200)
+    assert SAME not in drawn
+    assert drawn.count(NOISY) >= 199
 
 
-def test_the_threshold_is_what_the_same_code_exceeds_as_rarely_as_is_said():
-    """At a false alarm of 5% instead of a thousandth, and no floor, so that enough are seen: the t quantile that is
-    scaled by the standard error covers what it should."""
+def test_the_same_code_exceeds_the_threshold_as_rarely_as_stated():
+    """At a false alarm of 5% instead of a thousandth, and without a floor, so that there are enough: the coverage of
+    the t quantile times the standard error is the nominal one."""
     generator = np.random.default_rng(2)
     changes = [change_of(simulated(0.0, 0.02, 5, generator), 1) for _ in range(4000)]
     critical = scipy.stats.t.isf(0.05, 9)
-    beyond = np.mean([change.change > critical * change.error for change in changes])
+    exceeding = np.mean([change.change > critical * change.error for change in changes])
     assert {change.freedom for change in changes} == {9}
-    assert abs(beyond - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 4000)
+    assert abs(exceeding - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 4000)
 
 
 def test_the_error_is_that_of_least_squares_with_an_effect_of_each_round():
@@ -103,14 +103,14 @@ def test_the_error_is_that_of_least_squares_with_an_effect_of_each_round():
     assert found.threshold == pytest.approx(max(FLOOR, scipy.stats.t.isf(0.001 / 4, 11) * error))
 
 
-def test_how_sure():
+def test_the_confidence_of_a_verdict():
     logs = np.array([[0.0, 0.2, 0.01], [0.0, 0.21, -0.01], [0.0, 0.2, 0.0]])
     slower = judge_ratio("update", "s", logs, RATIOS)
-    assert (slower.verdict, slower.sure) == (SLOWER, ">99.9%")
+    assert (slower.verdict, slower.confidence) == (SLOWER, ">99.9%")
     assert slower.change.startswith("+22.5% (+")
     near = judge_ratio("update", "s", np.array([[0, FLOOR, 0.02], [0, FLOOR, -0.02], [0, FLOOR, 0.02]]), RATIOS)
     assert near.verdict == SAME
-    assert 50 < float(near.sure.removesuffix("%")) < 99
+    assert 50 < float(near.confidence.removesuffix("%")) < 99
 
 
 def test_a_ratio_from_readings_is_that_of_the_fastest_quarter():
@@ -119,8 +119,8 @@ def test_a_ratio_from_readings_is_that_of_the_fastest_quarter():
 
 
 def entry(value=None, **more) -> dict:
-    found = {"name": "loss", "unit": "nats", "relative": 1e-4, "absolute": 0.0}
-    return found | ({} if value is None else {"value": value}) | more
+    track = {"name": "loss", "unit": "nats", "relative": 1e-4, "absolute": 0.0}
+    return track | ({} if value is None else {"value": value}) | more
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,12 @@ def test_a_finding_agrees_within_its_tolerance(base, head, verdict):
     assert judge_finding(base, head).verdict == verdict
 
 
-def test_a_time_that_is_no_number_is_not_measured():
+def test_a_time_that_is_not_finite_is_not_measured():
     assert judge_ratio("update", "s", [(0, math.nan, 0), (0, 0, 0)], RATIOS).verdict == NOT_MEASURED
 
 
 @pytest.mark.parametrize(
-    ("found", "code", "said"),
+    ("verdicts_", "code", "line"),
     [
         ([SAME, SAME], NOTHING, "no regression"),
         ([SAME, "skipped"], NOTHING, "no regression"),
@@ -163,8 +163,9 @@ def test_a_time_that_is_no_number_is_not_measured():
         ([NOISY, SLOWER], REGRESSION, "regression (slower: 1); beside that, too noisy: 0"),
     ],
 )
-def test_exit_code_and_line(found, code, said):
-    assert conclusion([Row(str(number), verdict=verdict) for number, verdict in enumerate(found)]) == (code, said)
+def test_exit_code_and_line(verdicts_, code, line):
+    rows = [Row(str(number), verdict=verdict) for number, verdict in enumerate(verdicts_)]
+    assert conclusion(rows) == (code, line)
 
 
 def test_the_ceiling_lies_above_the_floor():

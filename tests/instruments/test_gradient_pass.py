@@ -1,4 +1,4 @@
-"""The one pass against every example's own gradient, by autograd, one after another."""
+"""The gradient pass against the gradient of every single example, by autograd, one after another."""
 
 import math
 import warnings
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from suite.instruments import gradient_pass, layer_gradients
-from suite.instruments.gradient_pass import gradient_statistics, trusted_layers
+from suite.instruments import gradient_statistics
+from suite.instruments.gradient_pass import Limits, trusted_layers
 from suite.workloads.workload import cross_entropy
 from tests.workloads.test_kinds import Transformer, counting, token_loss
 
@@ -183,9 +183,12 @@ def each_gradient(model: nn.Module, loss, inputs: Tensor, targets: Tensor) -> di
     }
 
 
-def assert_exact(model: nn.Module, loss, inputs: Tensor, targets: Tensor, tolerance: float) -> None:
-    """Against the oracle in double precision: relative to the sum of squares, of which the mean's is taken off."""
-    statistics = gradient_statistics(model, loss, inputs, targets)
+def assert_exact(
+    model: nn.Module, loss, inputs: Tensor, targets: Tensor, tolerance: float, limits: Limits | None = None
+) -> None:
+    """Against every example's gradient in double precision: relative to the sum of squares, from which that of the
+    mean is subtracted."""
+    statistics = gradient_statistics(model, loss, inputs, targets, limits)
     double = inputs.double() if inputs.is_floating_point() else inputs
     oracle = each_gradient(model.double().eval(), loss, double, targets)
     assert statistics.mean.keys() == statistics.variances.keys() == oracle.keys()
@@ -193,8 +196,8 @@ def assert_exact(model: nn.Module, loss, inputs: Tensor, targets: Tensor, tolera
     assert math.isclose(statistics.variance, total, rel_tol=tolerance)
     for name, gradients in oracle.items():
         mean = gradients.mean(dim=0)
-        own = gradients.var(dim=0).sum().item()
-        assert math.isclose(statistics.variances[name], own, rel_tol=tolerance, abs_tol=1e-9 * total), name
+        variance = gradients.var(dim=0).sum().item()
+        assert math.isclose(statistics.variances[name], variance, rel_tol=tolerance, abs_tol=1e-9 * total), name
         torch.testing.assert_close(statistics.mean[name].double(), mean, rtol=1e3 * tolerance, atol=tolerance)
     norm = math.sqrt(sum(gradients.mean(dim=0).square().sum().item() for gradients in oracle.values()))
     assert math.isclose(math.sqrt(statistics.squared_norm), norm, rel_tol=tolerance)
@@ -203,29 +206,30 @@ def assert_exact(model: nn.Module, loss, inputs: Tensor, targets: Tensor, tolera
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("values", [1, 2**22], ids=["one by one", "all at once"])
 @pytest.mark.parametrize("name", MODELS)
-def test_the_pass_gives_what_every_examples_own_gradient_gives(monkeypatch, name, values, dtype, tolerance):
-    monkeypatch.setattr(gradient_pass, "CHUNK_VALUES", values)
+def test_the_pass_agrees_with_the_gradient_of_every_single_example(name, values, dtype, tolerance):
     torch.manual_seed(0)
-    assert_exact(MODELS[name]().to(dtype), cross_entropy, *examples(dtype), tolerance)
+    limits = Limits(chunk_values=values)
+    assert_exact(MODELS[name]().to(dtype), cross_entropy, *examples(dtype), tolerance, limits)
 
 
 @pytest.mark.parametrize("values", [1, 1500])
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("convolution")])
-def test_the_windows_of_a_convolution_may_be_taken_a_few_examples_at_a_time(monkeypatch, name, values):
-    monkeypatch.setattr(layer_gradients, "WINDOW_VALUES", values)
+def test_the_windows_of_a_convolution_may_be_taken_a_few_examples_at_a_time(name, values):
     torch.manual_seed(0)
-    assert_exact(MODELS[name]().double(), cross_entropy, *examples(torch.float64), 1e-10)
+    limits = Limits(window_values=values)
+    assert_exact(MODELS[name]().double(), cross_entropy, *examples(torch.float64), 1e-10, limits)
 
 
-def test_a_layer_that_some_examples_use_twice_loses_its_formula(monkeypatch):
-    monkeypatch.setattr(gradient_pass, "CHUNK_VALUES", 1)
+def test_a_layer_that_some_examples_use_twice_loses_its_formula():
     torch.manual_seed(0)
+    limits = Limits(chunk_values=1)
     inputs, targets = examples(torch.float64)
     inputs[[0, 8, 16]] = inputs[[0, 8, 16]].clamp(-1.9, 1.9)
     inputs[5, 0] = 3.0
     model = OnlySometimesTwice().double()
-    assert list(trusted_layers(model, cross_entropy, inputs[[0, 8, 16]], targets[[0, 8, 16]])) == ["layer", "head"]
-    assert_exact(model, cross_entropy, inputs, targets, 1e-10)
+    trial = [0, 8, 16]
+    assert list(trusted_layers(model, cross_entropy, inputs[trial], targets[trial], limits)) == ["layer", "head"]
+    assert_exact(model, cross_entropy, inputs, targets, 1e-10, limits)
 
 
 def test_a_transformer_of_tokens():
@@ -250,7 +254,7 @@ def test_a_transformer_of_tokens():
         ("no vmap", ["layer"]),
     ],
 )
-def test_formulas_are_used_where_they_are_right_and_nowhere_else(name, layers):
+def test_formulas_are_used_exactly_where_they_are_right(name, layers):
     torch.manual_seed(0)
     assert (
         list(trusted_layers(MODELS[name]().eval(), cross_entropy, *(part[:3] for part in examples(torch.float32))))

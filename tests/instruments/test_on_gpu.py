@@ -1,29 +1,25 @@
-"""Every instrument on a GPU against itself on the CPU, mostly in double precision. On the CPU against itself too, so
-that the code of a test that is skipped has been run."""
+"""Every instrument on a GPU against the same on the CPU, mostly in double precision; on the CPU against itself too,
+so that the code of a skipped test has run."""
 
 import pytest
 import torch
 from torch import nn
 
-from suite.cells import Cell
-from suite.instruments.escape import ROLLING, ends, measure_escape_times, rolled
-from suite.instruments.gradient_noise import batch_gradient, sampled_noise
-from suite.instruments.gradient_pass import gradient_statistics
-from suite.instruments.landscape import surface
-from suite.instruments.line import along
-from suite.instruments.saddle import LEAVING, measure_leaving
-from suite.instruments.sharpness import (
+from suite.experiments.line import line
+from suite.instruments import (
     LossSurface,
+    batch_gradient,
     extreme_eigenvalue,
+    gradient_statistics,
     invariant_sharpness,
     keskar_sharpness,
     largest_eigenvalue,
+    loss_surface,
+    sampled_noise,
     trace,
 )
-from suite.optimizers import sgd
-from suite.training.evaluate import evaluate
-from suite.training.protocol import EqualEpochs, Protocol
-from suite.workloads import Data, Workload, find
+from suite.training.evaluation import evaluate
+from suite.workloads import Data, find
 from tests.conftest import blobs, cuda, tiny
 
 
@@ -66,62 +62,43 @@ def an_evaluation(device):
     return evaluate(WORKLOAD, *on(device))
 
 
-def loss_surface(device):
+def surface_on(device):
     model, *examples = on(device)
     return LossSurface(model, WORKLOAD.loss, *examples)
 
 
 def the_eigenvalues(device):
-    of = loss_surface(device)
-    return [largest_eigenvalue(of), extreme_eigenvalue(of, "SA"), invariant_sharpness(of)]
+    surface = surface_on(device)
+    return [largest_eigenvalue(surface), extreme_eigenvalue(surface, "SA"), invariant_sharpness(surface)]
 
 
 def the_trace(device):
-    interval = trace(loss_surface(device), 5, generator())
+    interval = trace(surface_on(device), 5, generator())
     return [interval.estimate, interval.low, interval.high]
 
 
 def keskars_sharpness(device):
-    return [keskar_sharpness(loss_surface(device), generator())]
+    return [keskar_sharpness(surface_on(device), generator())]
 
 
 def the_norm_at_a_standstill(device):
-    of = loss_surface(device)
-    return [of.value(of.here).item(), of.gradient(of.here).norm().item()]
+    surface = surface_on(device)
+    point = surface.parameters
+    return [surface.value(point).item(), surface.gradient(point).norm().item()]
 
 
 def the_line(device):
     data = double_blobs().to(torch.device(device))
     models = [on(device, replica)[0] for replica in (0, 1)]
-    return along(WORKLOAD, data, *models).drop(columns=["train_score", "test_score"]).to_numpy().flatten().tolist()
+    return line(WORKLOAD, data, *models).drop(columns=["train_score", "test_score"]).to_numpy().flatten().tolist()
 
 
 def the_landscape(device):
     toy = find("twenty")
-    rows = surface(toy, toy.load().to(torch.device(device)), (-1.0, 1.0), (-1.0, 1.0))
+    data = toy.load().to(torch.device(device))
+    model, bounds = toy.initial_model(0).to(device), ((-1.0, 1.0), (-1.0, 1.0))
+    rows = loss_surface(model, toy.loss, data.train_inputs, data.train_targets, bounds)
     return rows["train_loss"].tolist()[::100]
-
-
-def toy_cell(measurement, toy: Workload, device: str, epochs: int) -> Cell:
-    protocol = Protocol(toy.learning_rate, EqualEpochs(epochs), optimizer=sgd(momentum=0.5))
-    return Cell(measurement, toy.name, device, toy.large, 3, protocol)
-
-
-def the_saddle(device):
-    toy = find("saddle")
-    rows = measure_leaving(toy, toy.load(), toy_cell(LEAVING, toy, device, 50))
-    return rows["train_loss"].tolist()
-
-
-def the_ball(device):
-    toy = find("ball")
-    starts, momenta = torch.tensor([-2.0, -1.3, 0.5]), torch.tensor([0.0, 0.5, 0.9])
-    return ends(rolled(toy, toy.load(), toy_cell(ROLLING, toy, device, 20), starts, momenta, 20)).tolist()
-
-
-def the_escape_times(device):
-    toy = find("ball")
-    return measure_escape_times(toy, toy.load(), toy_cell(ROLLING, toy, device, 20))["updates"].tolist()
 
 
 INSTRUMENTS = [
@@ -134,12 +111,9 @@ INSTRUMENTS = [
     the_norm_at_a_standstill,
     the_line,
     the_landscape,
-    the_saddle,
-    the_ball,
-    the_escape_times,
 ]
-FLOAT32 = (the_landscape, the_saddle, the_ball, the_escape_times)
-"""Of toys whose parameters are in single precision."""
+FLOAT32 = (the_landscape,)
+"""On a toy whose parameters are in single precision."""
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=cuda)])

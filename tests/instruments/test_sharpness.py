@@ -9,18 +9,14 @@ from torch import nn
 
 from suite import seeds
 from suite.backends import CPU
-from suite.cells import Cell
-from suite.instruments.sharpness import (
-    SHARPNESS,
+from suite.instruments import (
     LossSurface,
+    extreme_eigenvalue,
     invariant_sharpness,
     keskar_sharpness,
     largest_eigenvalue,
-    measure,
     trace,
 )
-from suite.training.plain import trained
-from suite.training.protocol import Protocol, TargetLoss
 from suite.training.update import update
 from suite.workloads import find
 from suite.workloads.workload import cross_entropy
@@ -37,8 +33,8 @@ class Quadratic(nn.Module):
         self.register_buffer("centre", centre)
 
     def forward(self, inputs):
-        away = self.point - self.centre
-        return (0.5 * away @ self.curvature @ away).expand(len(inputs))
+        offset = self.point - self.centre
+        return (0.5 * offset @ self.curvature @ offset).expand(len(inputs))
 
 
 def quadratic(curvature, point, centre=None) -> LossSurface:
@@ -64,7 +60,7 @@ def trained_network() -> LossSurface:
 
 
 def dense_hessian(surface: LossSurface) -> torch.Tensor:
-    return torch.autograd.functional.hessian(surface.value, surface.here)
+    return torch.autograd.functional.hessian(surface.value, surface.parameters)
 
 
 @settings(max_examples=20)
@@ -78,10 +74,25 @@ def test_the_largest_is_not_the_largest_in_magnitude():
     assert math.isclose(largest_eigenvalue(quadratic(curvatures([-9, 1, 2, 3]), torch.zeros(4).double())), 3)
 
 
+def test_the_hessian_vector_product_is_that_of_the_dense_hessian():
+    surface = trained_network()
+    direction = torch.randn(len(surface.parameters), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(surface.hvp(direction), dense_hessian(surface) @ direction)
+
+
+def test_the_start_vector_of_lanczos_is_an_argument_and_by_default_always_the_same():
+    surface = trained_network()
+    smallest = extreme_eigenvalue(surface, "SA")
+    assert extreme_eigenvalue(surface, "SA") == smallest
+    assert extreme_eigenvalue(surface, "SA", generator=seeds.generator("lanczos")) == smallest
+    from_another_start = extreme_eigenvalue(surface, "SA", generator=torch.Generator().manual_seed(1))
+    assert math.isclose(from_another_start, smallest, rel_tol=1e-6)
+
+
 def test_a_networks_eigenvalues_are_those_of_its_dense_hessian():
     surface = trained_network()
     hessian = dense_hessian(surface)
-    size = torch.diag(surface.here.abs())
+    size = torch.diag(surface.parameters.abs())
     assert math.isclose(largest_eigenvalue(surface), torch.linalg.eigvalsh(hessian)[-1].item(), rel_tol=1e-6)
     scaled = torch.linalg.eigvalsh(size @ hessian @ size)[-1].item()
     assert math.isclose(invariant_sharpness(surface), scaled, rel_tol=1e-6)
@@ -109,8 +120,8 @@ def test_keskars_sharpness_beside_the_minimum():
     """f = h (x - c)^2 / 2 is greatest at the corner that lies farther from c."""
     surface = quadratic(torch.eye(1).double() * 3, torch.ones(1).double(), torch.tensor([0.9], dtype=torch.float64))
     bottom, top = 1.5 * 0.1**2, 1.5 * 0.102**2
-    found = keskar_sharpness(surface, seeds.generator("keskar", 0))
-    assert math.isclose(found, 100 * (top - bottom) / (1 + bottom), rel_tol=1e-9)
+    sharpness = keskar_sharpness(surface, seeds.generator("keskar", 0))
+    assert math.isclose(sharpness, 100 * (top - bottom) / (1 + bottom), rel_tol=1e-9)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 10.0])
@@ -120,17 +131,21 @@ def test_only_the_invariant_measure_survives_rescaled_layers(alpha):
     model, data = nn.Sequential(nn.Linear(4, 8, bias=False), nn.ReLU(), nn.Linear(8, 3, bias=False)).double(), blobs()
     examples = (data.train_inputs.double(), data.train_targets)
     before = LossSurface(model, cross_entropy, *examples)
-    value, largest, invariant = before.value(before.here), largest_eigenvalue(before), invariant_sharpness(before)
+    value, largest, invariant = (
+        before.value(before.parameters),
+        largest_eigenvalue(before),
+        invariant_sharpness(before),
+    )
     with torch.no_grad():
         model[0].weight *= alpha
         model[2].weight /= alpha
     after = LossSurface(model, cross_entropy, *examples)
-    assert math.isclose(after.value(after.here), value, rel_tol=1e-12)
+    assert math.isclose(after.value(after.parameters), value, rel_tol=1e-12)
     assert math.isclose(invariant_sharpness(after), invariant, rel_tol=1e-6)
     assert not math.isclose(largest_eigenvalue(after), largest, rel_tol=0.5)
 
 
-def test_full_batch_descent_drives_the_largest_eigenvalue_to_two_over_the_rate():
+def test_full_batch_gradient_descent_drives_the_largest_eigenvalue_to_two_over_the_rate():
     """Cohen et al. 2021: digits, 64-64-10, half the squared error over one-hot targets, rate 0.4."""
     data, rate = find("digits").load(), 0.4
     targets = nn.functional.one_hot(data.train_targets, 10).float()
@@ -150,33 +165,12 @@ def test_full_batch_descent_drives_the_largest_eigenvalue_to_two_over_the_rate()
     assert 0.9 < statistics.median(sharpness) < 1.1
 
 
-def test_every_replica_is_measured_where_it_reached_the_target():
-    protocol = Protocol(0.1, TargetLoss(0.5, 500, growth=1.02))
-    rows = measure(tiny(), blobs(), Cell(SHARPNESS, "tiny", "cpu", 4, 3, protocol))
-    assert rows["seed"].tolist() == [0, 1, 2]
-    assert set(rows["status"]) == {"ok"}
-    assert (rows["train_loss"] <= 0.5).all()
-    assert (rows[["largest_eigenvalue", "trace", "keskar", "invariant"]] > 0).all(axis=None)
-    model, looks = trained(tiny(), blobs().resplit(1), protocol, 4, 1)
-    assert looks["updates"].iloc[-1] == rows["updates"][1]
-    split = blobs().resplit(1)
-    surface = LossSurface(model, cross_entropy, split.train_inputs, split.train_targets)
-    assert math.isclose(rows["largest_eigenvalue"][1], largest_eigenvalue(surface), rel_tol=1e-4)
-    assert math.isclose(rows["keskar"][1], keskar_sharpness(surface, seeds.generator("keskar", 1)), rel_tol=1e-2)
-
-
-def test_a_replica_that_misses_the_target_is_a_row_without_measures():
-    rows = measure(tiny(), blobs(), Cell(SHARPNESS, "tiny", "cpu", 4, 2, Protocol(0.1, TargetLoss(1e-6, 10))))
-    assert set(rows["status"]) == {"target_not_reached"}
-    assert "largest_eigenvalue" not in rows
-
-
 def test_dropout_and_batch_norm_are_in_evaluation_mode_and_the_model_is_left_as_it_was():
     torch.manual_seed(0)
     model, data = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)).train(), blobs()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     surface = LossSurface(model, cross_entropy, data.train_inputs, data.train_targets)
-    assert surface.value(surface.here) == surface.value(surface.here)
+    assert surface.value(surface.parameters) == surface.value(surface.parameters)
     assert largest_eigenvalue(surface) == largest_eigenvalue(surface)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

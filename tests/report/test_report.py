@@ -8,10 +8,9 @@ from filelock import FileLock, Timeout
 
 from suite.backends import ACCELERATORS
 from suite.claims import all_claims
-from suite.claims.drawing import seconds, three_digits
+from suite.formatting import seconds, three_digits
 from suite.report import write_report
-from suite.report.page import _symbols
-from suite.results import Results
+from suite.runs.store import Results
 from tests.command import QUICK, call, call_here, write_workload
 
 COLUMNS = (
@@ -20,9 +19,8 @@ COLUMNS = (
 )
 
 
-FIGURES = 11 + 6
-"""One for each claim; and the toy, the noise over a training, the line from Small to Large, the arrows, the phases
-and the time to the target."""
+FIGURES = 11 + 8
+"""One for each claim, and those of the studies in a quick run."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def lines(page: bytes) -> list[str]:
 
 def test_the_same_results_give_the_same_bytes_anywhere_and_at_any_time(report, measured, tmp_path):
     first = contents(report)
-    assert len(first) == 3 + 2 * FIGURES  # page and tables, and each figure as SVG and PNG
+    assert len(first) == 4 + 2 * FIGURES  # page, tables and report.json, and each figure as SVG and PNG
     (tmp_path / "matplotlibrc").write_text("font.size: 30\naxes.grid: False\nlines.linewidth: 9\n")
     moved = tmp_path / "elsewhere"
     shutil.copytree(measured, moved)
@@ -63,7 +61,7 @@ def test_the_same_results_give_the_same_bytes_anywhere_and_at_any_time(report, m
 def test_a_second_report_of_the_same_results_waits_for_the_first(copied, monkeypatch):
     """Each clears the figures before it draws its own."""
 
-    def write_page(sections, rows, folder):
+    def write_page(sections, folder):
         with pytest.raises(Timeout):
             FileLock(copied / "report.lock").acquire(timeout=0)
         return folder / "index.html"
@@ -92,7 +90,7 @@ def test_only_what_was_measured_has_a_verdict(table):
 
 
 def test_the_page_stands_alone(page):
-    assert "<script" not in page
+    assert "<script" not in page  # and details open without one
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert not re.search(r"@import|url\(", page)
     assert 'name="viewport"' in page
@@ -215,24 +213,6 @@ def test_times_have_the_unit_that_fits(value, text):
 @pytest.mark.parametrize(("value", "text"), [(1029.6, "1,030"), (0.0412, "0.0412"), (4.4, "4.40"), (52.77, "52.8")])
 def test_numbers_have_three_digits(value, text):
     assert three_digits(value) == text
-
-
-@pytest.mark.parametrize(
-    ("written", "set_"),
-    [
-        ("(1 - lambda) / sqrt(eta)", "(1 − λ) / √(η)"),
-        ("steps -eta b", "steps −η b"),
-        ("is -0.0161 (-0.0190 to -0.0133)", "is −0.0161 (−0.0190 to −0.0133)"),
-        (
-            "B_same is 9e-06 of a full-batch update, B-1",
-            "<i>B</i><sub>same</sub> is 9e-06 of a full-batch update, B-1",
-        ),
-        ("a < b", "a &lt; b"),
-        ("f.<locals>.<lambda>: no 'eta' --1", "f.&lt;locals&gt;.&lt;lambda&gt;: no &#39;eta&#39; --1"),
-    ],
-)
-def test_symbols_and_minus_signs_are_set_as_such(written, set_):
-    assert _symbols(written) == set_
 
 
 def test_the_contents_lead_to_every_claim(page):

@@ -1,4 +1,4 @@
-"""Workloads whose training is known in closed form."""
+"""Workloads whose trainings are known in closed form."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from suite.workloads import Data, Workload
 
 
 class Point(nn.Module):
-    """A vector of parameters, from `start`, held against the examples by `outputs(vector, inputs)`."""
+    """A vector of parameters, initially `start`; the model returns `outputs(vector, inputs)`."""
 
     def __init__(self, start, outputs):
         super().__init__()
@@ -18,7 +18,7 @@ class Point(nn.Module):
 
 
 def workload(name: str, inputs: Tensor, start, outputs, **fields) -> Workload:
-    """`outputs(vector [P], inputs [B, ...])` are the losses [B]; training and test examples are the same."""
+    """The workload with losses [B] `outputs(vector [P], inputs [B, ...])`, tested on its training examples."""
     targets = torch.zeros(len(inputs))
     defaults = {
         "batch_sizes": (1, 8, 64),
@@ -43,13 +43,13 @@ def workload(name: str, inputs: Tensor, start, outputs, **fields) -> Workload:
 
 
 def quadratic(curvatures: Tensor, **fields) -> Workload:
-    """64 equal examples: sum_j h_j x_j^2 / 2 from ones, without noise."""
+    """64 equal examples: sum_j h_j x_j^2 / 2, initially at ones, without noise."""
     loss = lambda vector, inputs: (curvatures.to(inputs.device) * vector.square()).sum() / 2 + inputs[:, 0]  # noqa: E731
     return workload("quadratic", torch.zeros(64, 1), torch.ones(len(curvatures)), loss, **fields)
 
 
 def noisy_quadratic(**fields) -> Workload:
-    """f_i = sum_j h_j (x_j - a_ij)^2 / 2, a centred, h from 0.01 to 1, 10 parameters, 64 examples, from 3."""
+    """64 examples f_i = sum_j h_j (x_j - a_ij)^2 / 2 of 10 parameters, initially 3; a centred, h from 0.01 to 1."""
     generator = torch.Generator().manual_seed(3)
     curvatures = torch.logspace(-2, 0, 10)
     centres = torch.randn(64, 10, generator=generator)
@@ -59,7 +59,7 @@ def noisy_quadratic(**fields) -> Workload:
 
 
 def saddle(**fields) -> Workload:
-    """(1 - w1 w2)^2 + a_i (w1 + w2), a = -0.5 or 0.5, 64 examples, from exactly 0: all gradients together vanish."""
+    """64 examples (1 - w1 w2)^2 + a_i (w1 + w2), a = -0.5 or 0.5, initially at 0, where the mean gradient is zero."""
     slopes = torch.tensor([-0.5, 0.5]).repeat(32)[:, None]
     loss = lambda vector, inputs: (1 - vector.prod()).square() + inputs[:, 0] * vector.sum()  # noqa: E731
     return workload("noisy_saddle", slopes, torch.zeros(2), loss, **fields)

@@ -1,4 +1,4 @@
-"""How Adam's hyperparameters follow the batch size."""
+"""Adam's hyperparameters as functions of the batch size."""
 
 import math
 
@@ -13,11 +13,11 @@ REFERENCE = 64
 SDE, HALF_LIFE = AdamSde(REFERENCE), ConstantHalfLife(REFERENCE)
 RULES = (SDE, HALF_LIFE)
 TOKENS = 1024
-"""Of a sequence."""
+"""Tokens of a sequence."""
 
 
 def half_life(beta2: float, batch_size: int) -> float:
-    """Examples after which a squared gradient weighs half as much in Adam's average."""
+    """Examples after which the weight of a squared gradient in Adam's average has halved."""
     return batch_size * math.log(1 / 2) / math.log(beta2)
 
 
@@ -25,40 +25,40 @@ def half_life(beta2: float, batch_size: int) -> float:
 def test_the_sde_rule_scales_by_powers_of_the_batch_size(k):
     """Malladi et al. 2022, definition 5.2."""
     batch_size = round(k * REFERENCE)
-    found = SDE.optimizer(adam(betas=(0.9, 0.99), eps=1e-6), batch_size)
-    beta1, beta2 = found.get("betas")
+    scaled = SDE.optimizer(adam(betas=(0.9, 0.99), eps=1e-6), batch_size)
+    beta1, beta2 = scaled.get("betas")
     assert SDE.rate(0.01, batch_size, updates=7, updates_per_epoch=3) == pytest.approx(math.sqrt(k) * 0.01)
     assert 1 - beta1 == pytest.approx(k * (1 - 0.9))
     assert 1 - beta2 == pytest.approx(k * (1 - 0.99))
-    assert found.get("eps") == pytest.approx(1e-6 / math.sqrt(k))
+    assert scaled.get("eps") == pytest.approx(1e-6 / math.sqrt(k))
 
 
-def test_four_times_the_batch_by_the_sde_rule():
+def test_the_sde_rule_for_four_times_the_batch_size():
     assert SDE.rate(0.01, 4 * REFERENCE, updates=0, updates_per_epoch=1) == pytest.approx(0.02)
-    found = SDE.optimizer(adamw(), 4 * REFERENCE)
-    assert found.get("betas") == pytest.approx((0.6, 0.996))
-    assert found.get("eps") == pytest.approx(5e-9)
+    scaled = SDE.optimizer(adamw(), 4 * REFERENCE)
+    assert scaled.get("betas") == pytest.approx((0.6, 0.996))
+    assert scaled.get("eps") == pytest.approx(5e-9)
 
 
 @pytest.mark.parametrize(("k", "beta1"), [(9, 0.1), (10, 0.0), (11, 0.0), (64, 0.0)])
 def test_beta1_stops_at_zero(k, beta1):
-    found = SDE.optimizer(adam(), k * REFERENCE)
-    assert found.get("betas")[0] == pytest.approx(beta1, abs=1e-12)
-    assert found.get("betas")[0] >= 0
+    scaled = SDE.optimizer(adam(), k * REFERENCE)
+    assert scaled.get("betas")[0] == pytest.approx(beta1, abs=1e-12)
+    assert scaled.get("betas")[0] >= 0
 
 
 @pytest.mark.parametrize(("k", "beta2"), [(4, 0.92), (5, LEAST_BETA2), (6, LEAST_BETA2), (64, LEAST_BETA2)])
-def test_beta2_stops_at_its_least_by_the_sde_rule(k, beta2):
+def test_the_sde_rule_lowers_beta2_to_its_minimum_at_most(k, beta2):
     assert SDE.optimizer(adam(betas=(0.9, 0.98)), k * REFERENCE).get("betas")[1] == pytest.approx(beta2)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16, 64, 128, 256])
 def test_the_half_life_of_beta2_is_the_same_number_of_examples(batch_size):
     optimizer = adamw(betas=(0.9, 0.98))
-    found = HALF_LIFE.optimizer(optimizer, batch_size)
-    beta1, beta2 = found.get("betas")
+    scaled = HALF_LIFE.optimizer(optimizer, batch_size)
+    beta1, beta2 = scaled.get("betas")
     assert half_life(beta2, batch_size) == pytest.approx(half_life(0.98, REFERENCE))
-    assert (beta1, found.get("eps")) == (0.9, optimizer.get("eps"))
+    assert (beta1, scaled.get("eps")) == (0.9, optimizer.get("eps"))
     assert HALF_LIFE.rate(0.01, batch_size, updates=7, updates_per_epoch=3) == 0.01
 
 
@@ -73,47 +73,53 @@ def test_the_published_beta2_of_one_sequence():
 
 
 @pytest.mark.parametrize(("k", "beta2"), [(2, 0.95**2), (3, LEAST_BETA2), (64, LEAST_BETA2)])
-def test_beta2_stops_at_its_least_by_the_constant_half_life(k, beta2):
+def test_the_constant_half_life_lowers_beta2_to_its_minimum_at_most(k, beta2):
     assert HALF_LIFE.optimizer(adam(betas=(0.9, 0.95)), k * REFERENCE).get("betas")[1] == pytest.approx(beta2)
 
 
 @pytest.mark.parametrize("k", [1, 2, 64])
 @pytest.mark.parametrize("beta2", [0.0, 0.5, 0.8, LEAST_BETA2])
 @pytest.mark.parametrize("rule", RULES)
-def test_a_beta2_below_the_least_is_never_lowered(rule, beta2, k):
+def test_a_beta2_below_the_minimum_is_never_lowered(rule, beta2, k):
     assert rule.optimizer(adam(betas=(0.9, beta2)), k * REFERENCE).get("betas")[1] == pytest.approx(beta2)
 
 
-def test_a_beta2_below_the_least_is_raised_for_a_smaller_batch():
+@pytest.mark.parametrize("rule", [AdamSde(REFERENCE, least_beta2=0.8), ConstantHalfLife(REFERENCE, least_beta2=0.8)])
+def test_the_minimum_of_beta2_is_a_field_of_the_rule(rule):
+    assert rule.optimizer(adam(betas=(0.9, 0.95)), 64 * REFERENCE).get("betas")[1] == pytest.approx(0.8)
+    assert rule.key_fields()["least_beta2"] == 0.8
+
+
+def test_a_beta2_below_the_minimum_is_raised_for_a_smaller_batch():
     optimizer = adam(betas=(0.9, 0.8))
     assert SDE.optimizer(optimizer, REFERENCE // 2).get("betas")[1] == pytest.approx(0.9)
     assert HALF_LIFE.optimizer(optimizer, REFERENCE // 2).get("betas")[1] == pytest.approx(math.sqrt(0.8))
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_optimizer_stays_as_it_is_at_the_reference(rule):
+def test_the_optimizer_is_unchanged_at_the_reference_batch_size(rule):
     optimizer = adamw(betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1)
-    found = rule.optimizer(optimizer, REFERENCE)
-    assert found.get("betas") == pytest.approx(optimizer.get("betas"))
-    assert found.changed(betas=optimizer.get("betas")) == optimizer
+    scaled = rule.optimizer(optimizer, REFERENCE)
+    assert scaled.get("betas") == pytest.approx(optimizer.get("betas"))
+    assert scaled.changed(betas=optimizer.get("betas")) == optimizer
 
 
 @pytest.mark.parametrize("batch_size", [1, REFERENCE, 100 * REFERENCE])
 @pytest.mark.parametrize("rule", RULES)
-def test_torch_takes_whatever_a_rule_gives(rule, batch_size):
+def test_torch_accepts_the_hyperparameters_of_a_rule(rule, batch_size):
     for optimizer in (adam(), adamw(betas=(0.0, 0.5)), adamw(eps=0.0)):
-        made = rule.optimizer(optimizer, batch_size).make(network(), 0.01)
-        assert isinstance(made, torch.optim.Adam)
+        torch_optimizer = rule.optimizer(optimizer, batch_size).make(network(), 0.01)
+        assert isinstance(torch_optimizer, torch.optim.Adam)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_groups_keep_what_is_theirs_and_follow_the_batch_size_too(rule):
+def test_a_rule_scales_the_hyperparameters_of_groups_too(rule):
     """As if each group's hyperparameters were those of all parameters."""
     optimizer = adamw(betas=(0.9, 0.99)).group("*.bias", betas=(0.8, 0.98), weight_decay=0.0).group("0.*", eps=1e-6)
-    found = rule.optimizer(optimizer, 2 * REFERENCE)
-    biases, first = found.groups
+    scaled = rule.optimizer(optimizer, 2 * REFERENCE)
+    biases, first = scaled.groups
     alone = rule.optimizer(adamw(betas=(0.8, 0.98)), 2 * REFERENCE)
     assert dict(biases.hyperparameters) == {"betas": alone.get("betas"), "weight_decay": 0.0}
     assert dict(first.hyperparameters) == {"eps": rule.optimizer(adamw(eps=1e-6), 2 * REFERENCE).get("eps")}
-    assert found.get("betas") == rule.optimizer(adamw(betas=(0.9, 0.99)), 2 * REFERENCE).get("betas")
-    assert [group.patterns for group in found.groups] == [group.patterns for group in optimizer.groups]
+    assert scaled.get("betas") == rule.optimizer(adamw(betas=(0.9, 0.99)), 2 * REFERENCE).get("betas")
+    assert [group.patterns for group in scaled.groups] == [group.patterns for group in optimizer.groups]

@@ -9,11 +9,11 @@ from torch import nn
 
 from suite import seeds
 from suite.backends import SEQUENTIAL
-from suite.cells import Cell
+from suite.experiments.cell import Cell
+from suite.experiments.training import TRAINING, measure
 from suite.optimizers import Optimizer, adam, adamw, sgd
-from suite.training import looks
-from suite.training.engine import TRAINING, measure
-from suite.training.evaluate import evaluate
+from suite.training import evaluations
+from suite.training.evaluation import evaluate
 from suite.training.learning_rate import AdamSde, ConstantHalfLife, Decayed
 from suite.training.plain import endless_batches, trained
 from suite.training.protocol import EqualEpochs, GrowingBatch, Protocol, TargetLoss
@@ -21,20 +21,20 @@ from tests.conftest import blobs, tiny
 
 
 def train(*arguments, **named):
-    """The looks at a training."""
+    """The table of the evaluations of a training."""
     return trained(*arguments, **named)[1]
 
 
-def curve_by_hand(batch_size: int, replica: int, epochs: int, make) -> list[tuple[float, ...]]:
-    """Training and test loss and accuracy after each epoch, from a loop over the optimizer of torch's that
-    `make(parameters)` returns."""
+def values_by_hand(batch_size: int, replica: int, epochs: int, make) -> list[tuple[float, ...]]:
+    """Training and test loss and accuracy after each epoch, from a plain loop with the torch optimizer
+    `make(parameters)`."""
     data = blobs().resplit(replica)
     torch.manual_seed(seeds.derive("initialisation", replica))
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     optimizer = make(model.parameters())
     shuffles = torch.Generator().manual_seed(seeds.derive("shuffle", batch_size, replica))
     cross_entropy = nn.CrossEntropyLoss()
-    curve = []
+    values = []
     for number in range(epochs + 1):
         if number > 0:
             order = torch.randperm(40, generator=shuffles)
@@ -45,7 +45,7 @@ def curve_by_hand(batch_size: int, replica: int, epochs: int, make) -> list[tupl
                 optimizer.step()
         with torch.no_grad():
             train_outputs, test_outputs = model(data.train_inputs), model(data.test_inputs)
-        curve.append(
+        values.append(
             (
                 cross_entropy(train_outputs, data.train_targets).item(),
                 (train_outputs.argmax(1) == data.train_targets).double().mean().item(),
@@ -53,19 +53,19 @@ def curve_by_hand(batch_size: int, replica: int, epochs: int, make) -> list[tupl
                 (test_outputs.argmax(1) == data.test_targets).double().mean().item(),
             )
         )
-    return curve
+    return values
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 40])
 @pytest.mark.parametrize("replica", [0, 3])
-def test_the_curve_is_that_of_a_loop_written_by_hand(batch_size, replica):
-    looks = train(tiny(), blobs().resplit(replica), Protocol(0.1, EqualEpochs(3)), batch_size, replica)
-    measured = looks[["train_loss", "train_score", "test_loss", "test_score"]].to_numpy()
-    by_hand = curve_by_hand(batch_size, replica, 3, lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+def test_a_training_equals_a_loop_written_by_hand(batch_size, replica):
+    evaluations = train(tiny(), blobs().resplit(replica), Protocol(0.1, EqualEpochs(3)), batch_size, replica)
+    measured = evaluations[["train_loss", "train_score", "test_loss", "test_score"]].to_numpy()
+    by_hand = values_by_hand(batch_size, replica, 3, lambda parameters: torch.optim.SGD(parameters, lr=0.1))
     np.testing.assert_allclose(measured, by_hand, rtol=1e-6, atol=1e-7)
-    assert looks["updates"].tolist() == [number * math.ceil(40 / batch_size) for number in range(4)]
-    assert looks["epoch"].tolist() == [0, 1, 2, 3]
-    assert set(looks["status"]) == {"ok"}
+    assert evaluations["updates"].tolist() == [number * math.ceil(40 / batch_size) for number in range(4)]
+    assert evaluations["epoch"].tolist() == [0, 1, 2, 3]
+    assert set(evaluations["status"]) == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -102,22 +102,24 @@ def test_the_curve_is_that_of_a_loop_written_by_hand(batch_size, replica):
     ],
     ids=["momentum", "nesterov", "adam", "adamw", "RMSprop", "SDE rule", "constant half-life"],
 )
-def test_every_optimizer_is_torchs_own(protocol, make):
-    """With the hyperparameters that the rate rule gives a batch of 16."""
-    looks = train(tiny(), blobs().resplit(1), protocol, 16, 1)
-    measured = looks[["train_loss", "train_score", "test_loss", "test_score"]].to_numpy()
-    np.testing.assert_allclose(measured, curve_by_hand(16, 1, 3, make), rtol=1e-6, atol=1e-7)
+def test_a_training_equals_that_of_the_torch_optimizer(protocol, make):
+    """The hyperparameters are those of the rate rule at batch size 16."""
+    evaluations = train(tiny(), blobs().resplit(1), protocol, 16, 1)
+    measured = evaluations[["train_loss", "train_score", "test_loss", "test_score"]].to_numpy()
+    np.testing.assert_allclose(measured, values_by_hand(16, 1, 3, make), rtol=1e-6, atol=1e-7)
 
 
 def losses_by_hand(
     sizes: list[int], rates: list[float], with_replacement: bool = False, momentum: float = 0.0
 ) -> list[float]:
-    """Training loss of replica 0 after each epoch, of so large batches and at such a rate, from one stream. Momentum
-    is b <- momentum b + g, of which the rate of the moment is taken."""
+    """Training loss of replica 0 after each epoch, with the batch size and the learning rate of each epoch.
+
+    All epochs draw from one random stream. Momentum is b <- momentum b + g, and a step is the current rate times b.
+    """
     data = blobs()
     model = tiny().initial_model(0)
     shuffles = torch.Generator().manual_seed(seeds.derive("shuffle", sizes[0], 0))
-    buffers, curve = [torch.zeros_like(parameter) for parameter in model.parameters()], []
+    buffers, losses = [torch.zeros_like(parameter) for parameter in model.parameters()], []
     for size, rate in zip(sizes, rates, strict=True):
         if with_replacement:
             order = torch.randint(40, (40,), generator=shuffles)
@@ -131,8 +133,8 @@ def losses_by_hand(
                     buffer.mul_(momentum).add_(parameter.grad)
                     parameter -= rate * buffer
                     parameter.grad = None
-        curve.append(nn.functional.cross_entropy(model(data.train_inputs), data.train_targets).item())
-    return curve
+        losses.append(nn.functional.cross_entropy(model(data.train_inputs), data.train_targets).item())
+    return losses
 
 
 @pytest.mark.parametrize(
@@ -149,66 +151,66 @@ def losses_by_hand(
     ],
     ids=["decaying rate", "decaying rate with momentum", "growing batch", "with replacement"],
 )
-def test_what_changes_from_epoch_to_epoch_is_that_of_a_loop_written_by_hand(protocol, sizes, rates):
-    looks = train(tiny(), blobs(), protocol, 7, 0)
+def test_a_training_that_changes_between_epochs_equals_a_loop_written_by_hand(protocol, sizes, rates):
+    evaluations = train(tiny(), blobs(), protocol, 7, 0)
     by_hand = losses_by_hand(sizes, rates, protocol.with_replacement, protocol.optimizer.momentum)
-    np.testing.assert_allclose(looks["train_loss"].iloc[1:], by_hand, rtol=1e-5)
-    assert looks["epoch"].tolist() == [0, 1, 2, 3, 4]
-    assert looks["updates"].iloc[-1] == sum(math.ceil(40 / size) for size in sizes)
+    np.testing.assert_allclose(evaluations["train_loss"].iloc[1:], by_hand, rtol=1e-5)
+    assert evaluations["epoch"].tolist() == [0, 1, 2, 3, 4]
+    assert evaluations["updates"].iloc[-1] == sum(math.ceil(40 / size) for size in sizes)
 
 
-def test_training_to_a_target_ends_at_the_first_look_below_it():
-    looks = train(tiny(), blobs(), Protocol(0.1, TargetLoss(0.5, 500)), batch_size=4, replica=0)
-    assert looks["train_loss"].iloc[-1] <= 0.5
-    assert (looks["train_loss"].iloc[:-1] > 0.5).all()
-    assert set(looks["status"]) == {"ok"}
+def test_training_to_a_target_ends_at_the_first_evaluation_below_it():
+    evaluations = train(tiny(), blobs(), Protocol(0.1, TargetLoss(0.5, 500)), batch_size=4, replica=0)
+    assert evaluations["train_loss"].iloc[-1] <= 0.5
+    assert (evaluations["train_loss"].iloc[:-1] > 0.5).all()
+    assert set(evaluations["status"]) == {"ok"}
 
 
-def test_a_look_exactly_at_the_target_reaches_it():
-    looks = train(tiny(), blobs(), Protocol(0.1, TargetLoss(1e-9, 20)), batch_size=4, replica=0)
-    target = TargetLoss(looks["train_loss"].iloc[7], 20)
+def test_a_loss_equal_to_the_target_reaches_it():
+    evaluations = train(tiny(), blobs(), Protocol(0.1, TargetLoss(1e-9, 20)), batch_size=4, replica=0)
+    target = TargetLoss(evaluations["train_loss"].iloc[7], 20)
     assert train(tiny(), blobs(), Protocol(0.1, target), batch_size=4, replica=0)["updates"].iloc[-1] == 7
 
 
-def test_a_target_beyond_the_cap_is_not_reached():
-    looks = train(tiny(), blobs(), Protocol(0.1, TargetLoss(0.5, 3)), batch_size=16, replica=0)
-    assert looks["updates"].iloc[-1] == 3
-    assert set(looks["status"]) == {"target_not_reached"}
+def test_a_target_is_not_reached_within_too_few_updates():
+    evaluations = train(tiny(), blobs(), Protocol(0.1, TargetLoss(0.5, 3)), batch_size=16, replica=0)
+    assert evaluations["updates"].iloc[-1] == 3
+    assert set(evaluations["status"]) == {"target_not_reached"}
 
 
-def test_a_huge_rate_diverges():
-    looks = train(tiny(), blobs(), Protocol(1e4, EqualEpochs(3)), batch_size=4, replica=0)
-    assert set(looks["status"]) == {"diverged"}
+def test_a_huge_learning_rate_diverges():
+    evaluations = train(tiny(), blobs(), Protocol(1e4, EqualEpochs(3)), batch_size=4, replica=0)
+    assert set(evaluations["status"]) == {"diverged"}
 
 
-def test_a_training_that_ends_above_its_first_loss_diverged_however_finite():
-    looks = train(tiny(), blobs(), Protocol(3, EqualEpochs(3)), batch_size=4, replica=0)
-    assert looks["train_loss"].iloc[0] < looks["train_loss"].iloc[-1] < math.inf
-    assert len(looks) == 4
-    assert set(looks["status"]) == {"diverged"}
+def test_a_training_that_ends_above_its_first_loss_diverged_though_finite():
+    evaluations = train(tiny(), blobs(), Protocol(3, EqualEpochs(3)), batch_size=4, replica=0)
+    assert evaluations["train_loss"].iloc[0] < evaluations["train_loss"].iloc[-1] < math.inf
+    assert len(evaluations) == 4
+    assert set(evaluations["status"]) == {"diverged"}
 
 
 @pytest.mark.parametrize(
     ("losses", "status"),
     [([1, 9, 0.5], "ok"), ([1, 0.5, 1], "ok"), ([1, 0.5, 1.1], "diverged"), ([1, 0.5, math.nan], "diverged")],
 )
-def test_only_the_first_and_the_last_look_say_whether_a_training_diverged(losses, status):
-    assert looks.status(pd.Series(losses), Protocol(0.1, EqualEpochs(2))) == status
+def test_divergence_depends_on_the_first_and_the_last_loss_alone(losses, status):
+    assert evaluations.status(pd.Series(losses), Protocol(0.1, EqualEpochs(2))) == status
 
 
 @pytest.mark.parametrize("budget", [EqualEpochs(3), TargetLoss(0.5, 500)])
-def test_a_training_whose_loss_is_no_number_ends_there(budget):
-    looks = train(tiny(), blobs(), Protocol(1e30, budget), batch_size=4, replica=0)
-    assert np.isfinite(looks["train_loss"]).tolist() == [True] * (len(looks) - 1) + [False]
-    assert set(looks["status"]) == {"diverged"}
+def test_a_training_ends_when_its_loss_is_not_finite(budget):
+    evaluations = train(tiny(), blobs(), Protocol(1e30, budget), batch_size=4, replica=0)
+    assert np.isfinite(evaluations["train_loss"]).tolist() == [True] * (len(evaluations) - 1) + [False]
+    assert set(evaluations["status"]) == {"diverged"}
 
 
 def test_one_example_at_a_time_trains_like_the_whole_batch():
-    curves = [
+    whole_batch, sequential = (
         train(tiny(), blobs(), Protocol(0.1, EqualEpochs(3)), 16, 0, *backend)["train_loss"]
         for backend in ((), (SEQUENTIAL,))
-    ]
-    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
+    )
+    np.testing.assert_allclose(whole_batch, sequential, rtol=1e-5)
 
 
 def test_every_replica_of_a_cell_is_trained_on_its_own_split():
@@ -231,15 +233,15 @@ def with_dropout(share: float):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_evaluation_is_in_evaluation_mode_and_leaves_the_mode_as_it_was(training):
+def test_evaluation_runs_in_evaluation_mode_and_restores_the_mode(training):
     model, data = with_dropout(0.9).initial_model(0).train(training), blobs()
-    everything = evaluate(with_dropout(0.9), model, data.train_inputs, data.train_targets)
-    assert everything == evaluate(tiny(), model[1], data.train_inputs, data.train_targets)
+    loss_and_score = evaluate(with_dropout(0.9), model, data.train_inputs, data.train_targets)
+    assert loss_and_score == evaluate(tiny(), model[1], data.train_inputs, data.train_targets)
     assert model.training is training
 
 
-def test_dropout_is_at_work_between_the_looks():
-    """The first look is the same without it, the second is not."""
+def test_dropout_is_active_between_evaluations():
+    """The first evaluation is the same without dropout, the second one differs."""
     dropped, plain = (
         train(with_dropout(share), blobs(), Protocol(0.1, EqualEpochs(1)), batch_size=4, replica=0)["train_loss"]
         for share in (0.5, 0.0)
@@ -248,7 +250,7 @@ def test_dropout_is_at_work_between_the_looks():
     assert dropped[1] != plain[1]
 
 
-def test_what_is_dropped_does_not_depend_on_the_order_of_work():
+def test_dropout_does_not_depend_on_the_order_of_the_work():
     torch.manual_seed(3)
     before, first = torch.get_rng_state(), train(with_dropout(0.5), blobs(), Protocol(0.1, EqualEpochs(2)), 4, 0)
     assert torch.equal(torch.get_rng_state(), before)
@@ -257,22 +259,22 @@ def test_what_is_dropped_does_not_depend_on_the_order_of_work():
 
 
 def batch_order(base_seed: int) -> torch.Tensor:
-    """The targets, each another number, of the first two epochs."""
+    """The targets, all different, of the first two epochs."""
     data, protocol = blobs(), Protocol(0.1, EqualEpochs(1))
     data = replace(data, train_targets=torch.arange(40))
     batches = endless_batches(tiny(base_seed=base_seed), data, protocol, 10, 0)
     return torch.cat([targets for _, (_, targets) in zip(range(8), batches, strict=False)])
 
 
-def test_each_base_seed_has_its_own_shuffles():
+def test_each_base_seed_shuffles_differently():
     assert torch.equal(batch_order(1), batch_order(1))
     assert not torch.equal(batch_order(1), batch_order(2))
     for order in (batch_order(1), batch_order(2)):
         assert order[:40].sort().values.tolist() == order[40:].sort().values.tolist() == list(range(40))
 
 
-def test_each_base_seed_drops_other_values():
-    """From the same parameters, examples and shuffles."""
+def test_each_base_seed_has_different_dropout():
+    """The parameters, examples and shuffles are the same."""
 
     def losses(base_seed: int) -> pd.Series:
         workload = replace(with_dropout(0.5), base_seed=base_seed, resplit=False)

@@ -1,4 +1,4 @@
-"""Which rate a batch size gets, and when a training is looked at and ends."""
+"""Learning rates at every batch size, evaluation schedules, and the end of a training."""
 
 import itertools
 import json
@@ -31,11 +31,11 @@ from suite.training.protocol import (
 from tests.conftest import tiny
 
 
-def test_equal_epochs_looks_after_every_epoch():
+def test_equal_epochs_evaluate_after_every_epoch():
     assert list(EqualEpochs(3).checks(examples=20, batch_size=3)) == [0, 7, 14, 21]
 
 
-def test_a_target_is_looked_for_at_growing_distances_up_to_its_cap():
+def test_a_target_loss_is_evaluated_on_a_geometric_schedule_up_to_its_limit():
     checks = list(TargetLoss(0.1, max_updates=1000).checks(examples=20, batch_size=4))
     assert checks[:4] == [0, 1, 2, 3]
     assert checks[-1] == 1000
@@ -44,11 +44,11 @@ def test_a_target_is_looked_for_at_growing_distances_up_to_its_cap():
     assert checks == sorted(set(checks))
 
 
-def test_the_last_look_for_a_target_is_not_taken_twice():
+def test_the_last_evaluation_of_a_schedule_is_not_repeated():
     assert list(TargetLoss(0.1, max_updates=3).checks(examples=20, batch_size=4)) == [0, 1, 2, 3]
 
 
-def test_a_target_that_is_expected_later_is_not_looked_for_at_first():
+def test_a_target_that_is_expected_later_has_no_early_evaluations():
     every = list(TargetLoss(0.1, max_updates=1000).checks(examples=20, batch_size=4))
     later = list(ExpectedTarget(0.1, max_updates=1000, first=50).checks(examples=20, batch_size=4))
     assert later == [0, *(check for check in every if check >= 50)]
@@ -71,7 +71,7 @@ def test_a_tenth_of_training_is_at_least_one_update(epochs, batch_size, updates)
 
 @pytest.mark.parametrize("dumps", [pickle.dumps, dumps], ids=["pickle", "joblib"])
 @pytest.mark.parametrize("optimizer", [sgd(momentum=0.9), adamw().group("*.bias", weight_decay=0)], ids=str)
-def test_a_protocol_reaches_another_process_unchanged(optimizer, dumps):
+def test_a_protocol_is_equal_after_pickling(optimizer, dumps):
     protocol = Protocol(0.1, EqualUpdates(3, 4), Tuned(), optimizer)
     assert pickle.loads(dumps(protocol)) == protocol
 
@@ -87,8 +87,8 @@ def test_a_protocol_reaches_another_process_unchanged(optimizer, dumps):
         (LinearWarmUp(4, epochs=1), {1: [0.025, 0.025, 0.025], 16: [0.1, 0.2, 0.4]}),
     ],
 )
-def test_how_the_rate_follows_the_batch_size(rule, rates):
-    """After 0, 1 and 9 updates; 48 examples, so that an epoch is 3 updates of 16."""
+def test_the_learning_rate_at_each_batch_size(rule, rates):
+    """Learning rates after 0, 1 and 9 updates; an epoch of 48 examples is 3 updates with batches of 16."""
     protocol = Protocol(0.1, EqualEpochs(3), rule)
     for batch_size, expected in rates.items():
         assert [protocol.rate(48, batch_size, updates) for updates in (0, 1, 9)] == pytest.approx(expected)
@@ -99,25 +99,25 @@ CONSTANT = (FIXED, SquareRoot(4), AdamSde(4), ConstantHalfLife(4))
 
 @pytest.mark.parametrize("rule", [*CONSTANT, LinearWarmUp(4, epochs=1.5), Decayed(2, (1, 2))])
 @pytest.mark.parametrize("batch_size", [1, 5, 16])
-def test_a_rule_says_at_which_updates_its_rate_moves(rule, batch_size):
-    protocol, an_epoch = Protocol(0.1, EqualEpochs(3), rule), -(-48 // batch_size)
-    rates = [protocol.rate(48, batch_size, updates) for updates in range(3 * an_epoch)]
-    for updates in range(1, 3 * an_epoch):
+def test_a_rule_knows_the_updates_at_which_its_rate_changes(rule, batch_size):
+    protocol, per_epoch = Protocol(0.1, EqualEpochs(3), rule), -(-48 // batch_size)
+    rates = [protocol.rate(48, batch_size, updates) for updates in range(3 * per_epoch)]
+    for updates in range(1, 3 * per_epoch):
         if rates[updates] != rates[updates - 1]:
-            assert rule.moves(updates, an_epoch)
+            assert rule.moves(updates, per_epoch)
     if rule in CONSTANT:
-        assert not any(rule.moves(updates, an_epoch) for updates in range(3 * an_epoch))
+        assert not any(rule.moves(updates, per_epoch) for updates in range(3 * per_epoch))
 
 
-def test_equal_updates_are_those_of_one_batch_size():
+def test_equal_updates_are_the_same_for_every_batch_size():
     budget = EqualUpdates(epochs=3, batch_size=16)
     for batch_size in (1, 16, 40):
         assert budget.expected_updates(40, batch_size) == 9
         assert list(budget.checks(40, batch_size))[-1] == 9
 
 
-def test_a_growing_batch_is_looked_at_after_each_of_its_epochs():
-    """Of 20 examples: batches of 3, then of 6, then of 12, and of 24, which are all."""
+def test_a_growing_batch_is_evaluated_after_each_epoch():
+    """20 examples in batches of 3, 6, 12 and 24, of which the last hold all examples."""
     budget = GrowingBatch(5, factor=2, after=(2, 3, 4))
     assert [budget.batch_size(3, epoch) for epoch in range(5)] == [3, 3, 6, 12, 24]
     assert list(budget.checks(20, 3)) == [0, 7, 14, 18, 20, 21]
@@ -127,7 +127,7 @@ def test_a_growing_batch_is_looked_at_after_each_of_its_epochs():
     assert str(protocol) == "SGD, fixed rate 0.1, 5 epochs, batch size times 2 after 2, 3 and 4"
 
 
-def test_keys_are_made_of_plain_values():
+def test_keys_consist_of_plain_values():
     protocol = Protocol(0.1, EqualEpochs(5))
     options = [["dampening", 0.0], ["momentum", 0.0], ["nesterov", False], ["weight_decay", 0.0]]
     fields = {
@@ -180,7 +180,7 @@ OPTIMIZERS = (
 )
 
 
-def test_whatever_determines_a_training_determines_its_key():
+def test_every_setting_of_a_training_changes_its_key():
     protocols = [
         Protocol(rate, budget, rule, optimizer, with_replacement)
         for rate in (0.1, 0.2)
@@ -196,24 +196,24 @@ def test_whatever_determines_a_training_determines_its_key():
 
 
 @pytest.mark.parametrize("rule", [SquareRoot(4), Decayed(2, (1,)), Tuned()])
-def test_a_growing_batch_has_a_fixed_rate(rule):
+def test_a_growing_batch_requires_a_fixed_rate(rule):
     with pytest.raises(ValueError, match="a growing batch needs a fixed rate"):
         Protocol(0.1, GrowingBatch(4, 2, (1,)), rule)
 
 
-def test_the_same_training_has_the_same_key_however_its_numbers_are_written():
-    one = Protocol(0.1, EqualEpochs(5), optimizer=sgd(momentum=0, weight_decay=1))
-    other = Protocol(0.1, EqualEpochs(5), optimizer=sgd(momentum=0.0, weight_decay=1.0))
-    assert one.key == other.key
+def test_integers_and_floats_of_equal_value_give_the_same_key():
+    integers = Protocol(0.1, EqualEpochs(5), optimizer=sgd(momentum=0, weight_decay=1))
+    floats = Protocol(0.1, EqualEpochs(5), optimizer=sgd(momentum=0.0, weight_decay=1.0))
+    assert integers.key == floats.key
 
 
-def test_a_workload_is_trained_by_its_own_optimizer():
+def test_the_protocol_of_a_workload_has_its_optimizer():
     workload = tiny(optimizer=adamw(betas=(0.8, 0.99)))
     assert Protocol.of(workload, EqualEpochs(3)) == Protocol(0.1, EqualEpochs(3), FIXED, adamw(betas=(0.8, 0.99)))
     assert Protocol.of(tiny(), EqualEpochs(3), Tuned(), 0.3) == Protocol(0.3, EqualEpochs(3), Tuned(), sgd())
 
 
 @pytest.mark.parametrize("rule", [FIXED, SquareRoot(4), LinearWarmUp(4, 1), Decayed(2, (1, 2))])
-def test_most_rules_leave_the_optimizer_as_it_is(rule):
+def test_rules_without_hyperparameters_leave_the_optimizer_unchanged(rule):
     optimizer = adamw(betas=(0.8, 0.99))
     assert Protocol(0.1, EqualEpochs(3), rule, optimizer).optimizer_at(64) == optimizer

@@ -1,4 +1,4 @@
-"""Every way to get a workload wrong that we could think of is named in one line."""
+"""Mistakes in a workload, each of which is reported in one line."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def with_data(**changes):
 
 
 def spoiled(name: str, value: float) -> dict:
-    """The data with one value of `name` replaced."""
+    """The change of the data in which one value of `name` is replaced."""
     tensor = getattr(blobs(), name).clone()
     tensor.view(-1)[5] = value
     return with_data(**{name: tensor})
@@ -87,7 +87,7 @@ BROKEN = {
         with_data(test_inputs=blobs().test_inputs.double()),
         "float64 .* the same in both",
     ),
-    "inputs that want a gradient": (
+    "inputs that require a gradient": (
         with_data(train_inputs=blobs().train_inputs.clone().requires_grad_()),
         "requires a gradient",
     ),
@@ -126,7 +126,7 @@ BROKEN = {
         {"optimizer": adamw().group("*.bias", weight_decay=0).group("norm.*", weight_decay=0)},
         "no parameter matches the group pattern 'norm.\\*': the model has 0.weight, 0.bias, 2.weight, 2.bias$",
     ),
-    "an optimizer that wants a closure": (
+    "an optimizer that requires a closure": (
         {"optimizer": Optimizer.of(torch.optim.LBFGS)},
         "one update with LBFGS raises TypeError: .* 'closure'",
     ),
@@ -170,7 +170,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("changes", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_workload_is_named_in_one_line(changes, message):
+def test_a_broken_workload_is_reported_in_one_line(changes, message):
     with pytest.raises(UserError, match=f"^workload tiny: .*{message}") as error:
         load_checked(tiny(**changes))
     assert "\n" not in str(error.value)
@@ -188,15 +188,15 @@ OPTIMIZERS = (
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-def test_every_optimizer_that_makes_an_update_passes(optimizer):
+def test_every_optimizer_that_can_make_an_update_passes(optimizer):
     load_checked(tiny(optimizer=optimizer))
 
 
-def test_an_optimizer_of_matrices_passes_with_a_model_of_matrices():
+def test_an_optimizer_for_matrices_passes_with_a_model_of_matrices():
     load_checked(tiny(model=lambda: nn.Linear(4, 3, bias=False), optimizer=Optimizer.of(torch.optim.Muon)))
 
 
-def test_the_update_of_the_check_changes_nothing_that_is_measured():
+def test_the_update_of_the_check_leaves_model_and_data_unchanged():
     workload = tiny(optimizer=sgd(momentum=0.9))
     before = [parameter.clone() for parameter in workload.initial_model(0).parameters()]
     data = load_checked(workload)
@@ -204,11 +204,11 @@ def test_the_update_of_the_check_changes_nothing_that_is_measured():
     assert torch.equal(data.train_inputs, blobs().train_inputs)
 
 
-def test_a_sound_workload_passes_with_its_data():
+def test_a_correct_workload_passes_and_its_data_is_returned():
     assert torch.equal(load_checked(tiny()).train_inputs, blobs().train_inputs)
 
 
 @pytest.mark.parametrize("name", ["digits", "twenty"])
-def test_the_suites_own_pass(name):
+def test_built_in_workloads_pass(name):
     assert name in names()
     load_checked(find(name))

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from suite.cells import Cell
 from suite.errors import UserError
+from suite.experiments.cell import Cell
+from suite.experiments.training import TRAINING, measure
 from suite.optimizers import Optimizer
-from suite.training.engine import TRAINING, measure, why_not_ensemble
+from suite.training.engine import why_not_ensemble
 from suite.training.protocol import EqualEpochs, Protocol
 from suite.workloads import find, names
 from suite.workloads.check import load_checked
@@ -16,7 +17,7 @@ def test_every_workload_of_the_suite_is_found_by_its_name():
     assert [find(name).name for name in names()] == names()
 
 
-def test_an_unknown_name_says_what_there_is():
+def test_an_unknown_name_is_answered_with_the_known_names():
     with pytest.raises(UserError, match=r"no workload 'nope': choose from .*digits.*path of a Python file"):
         find("nope")
 
@@ -47,7 +48,7 @@ def test_an_unknown_name_says_what_there_is():
         ("from suite.optimizers import adamw\nadamw(lr=0.1)", "leave out lr; the workload's learning_rate is used"),
     ],
 )
-def test_a_file_that_holds_no_workload_is_named_in_one_line(tmp_path, content, message):
+def test_a_file_without_a_workload_is_reported_in_one_line(tmp_path, content, message):
     path = tmp_path / "mine.py"
     if content is not None:
         path.write_text(content)
@@ -57,7 +58,7 @@ def test_a_file_that_holds_no_workload_is_named_in_one_line(tmp_path, content, m
 
 
 def write(path, optimizer: str, before: str = "", after: str = "") -> str:
-    """A workload file with the `optimizer`, as Python has it, and lines `before` and `after` its imports."""
+    """Write a workload file with the `optimizer`, a Python expression, and lines `before` and `after` its imports."""
     content = WORKLOAD.format(name="mine", epochs=3)
     changed = content.replace("workload = Workload(", f"{after}\n\nworkload = Workload(\n    optimizer={optimizer},")
     path.parent.mkdir(exist_ok=True)
@@ -65,7 +66,7 @@ def write(path, optimizer: str, before: str = "", after: str = "") -> str:
     return str(path)
 
 
-def test_an_optimizer_that_is_but_a_name_is_refused_with_what_to_type(tmp_path):
+def test_the_name_of_an_optimizer_is_rejected_with_a_correct_example(tmp_path):
     with pytest.raises(UserError) as error:
         find(write(tmp_path / "mine.py", '"adam"'))
     expected = "workload mine: optimizer is 'adam': give one of suite.optimizers, such as adamw(weight_decay=0.1) or "
@@ -94,31 +95,31 @@ def test_a_file_may_define_its_own_optimizer(tmp_path):
     assert Optimizer.from_key_fields(optimizer.key_fields()).key_fields() == optimizer.key_fields()
     assert "SignDescent" in why_not_ensemble(workload, data)
     model = workload.initial_model(0)
-    made = optimizer.make(model, 0.01)
+    torch_optimizer = optimizer.make(model, 0.01)
     workload.loss(model(data.train_inputs), data.train_targets).mean().backward()
     before, gradient = model[0].weight.detach().clone(), model[0].weight.grad.clone()
-    made.step()
+    torch_optimizer.step()
     torch.testing.assert_close(model[0].weight.detach(), before - 0.005 * gradient.sign())
     protocol = Protocol.of(workload, EqualEpochs(3), learning_rate=0.02)
-    looks = measure(workload, data, Cell(TRAINING, "mine", "cpu", 4, 2, protocol))
-    losses = looks.groupby("seed")["train_loss"]
+    evaluations = measure(workload, data, Cell(TRAINING, "mine", "cpu", 4, 2, protocol))
+    losses = evaluations.groupby("seed")["train_loss"]
     assert (losses.last() < losses.first()).all()
 
 
-def test_two_files_of_one_name_have_their_own_optimizers(tmp_path):
-    other = OWN_OPTIMIZER.replace("sign()", "sign().mul(2)")
+def test_two_files_with_the_same_name_have_their_own_optimizers(tmp_path):
+    doubled = OWN_OPTIMIZER.replace("sign()", "sign().mul(2)")
     files = [
-        write(tmp_path / f"{place}" / "mine.py", "Optimizer.of(SignDescent)", after=text)
-        for place, text in (("one", OWN_OPTIMIZER), ("other", other))
+        write(tmp_path / folder / "mine.py", "Optimizer.of(SignDescent)", after=definition)
+        for folder, definition in (("first", OWN_OPTIMIZER), ("second", doubled))
     ]
-    moved = []
+    steps = []
     for workload in map(find, files):
         model = torch.nn.Linear(1, 1, bias=False)
         before = model.weight.item()
         model.weight.grad = torch.ones(1, 1)
         workload.optimizer.make(model, 0.1).step()
-        moved.append(before - model.weight.item())
-    assert moved == pytest.approx([0.1, 0.2])
+        steps.append(before - model.weight.item())
+    assert steps == pytest.approx([0.1, 0.2])
 
 
 DATACLASS = """

@@ -1,12 +1,12 @@
-"""Workloads that are no classifiers of vectors."""
+"""Workloads other than classifiers of vectors."""
 
 import pytest
 import torch
 from torch import nn
 
-from suite.cells import NO_BATCH_SIZE, Cell
-from suite.instruments.gradient_noise import GRADIENT_VARIANCE, measure_variance
-from suite.training.engine import TRAINING, measure
+from suite.experiments.cell import NO_BATCH_SIZE, Cell
+from suite.experiments.gradient_noise import GRADIENT_VARIANCE, measure_variance
+from suite.experiments.training import TRAINING, measure
 from suite.training.protocol import EqualEpochs, Protocol, TenthOfTraining
 from suite.workloads import Data, find
 from suite.workloads.check import load_checked
@@ -48,7 +48,7 @@ SEQUENCES = tiny(name="sequences", load=counting, model=Transformer, loss=token_
 
 
 @pytest.mark.parametrize("workload", [SEQUENCES, find("twenty")], ids=["transformer", "regression"])
-def test_it_is_checked_trained_and_its_noise_measured(workload):
+def test_it_can_be_checked_trained_and_its_gradient_variance_measured(workload):
     data = load_checked(workload)
     trained = measure(workload, data, Cell(TRAINING, workload.name, "cpu", 4, 2, Protocol(0.1, EqualEpochs(3))))
     assert set(trained["status"]) == {"ok"}

@@ -1,4 +1,4 @@
-"""MNIST itself, where SUITE_DATA_HOME holds it: nothing is downloaded for a test."""
+"""The MNIST data in SUITE_DATA_HOME; tests do not download it."""
 
 import os
 import warnings
@@ -14,9 +14,9 @@ HOME = Path(os.environ.get("SUITE_DATA_HOME", "nowhere"))
 
 
 @pytest.mark.skipif(not (HOME / "mnist").is_dir(), reason="no MNIST in SUITE_DATA_HOME")
-def test_the_canonical_files_are_read_pixel_for_pixel():
+def test_the_official_files_are_read_exactly():
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of another content
+        warnings.simplefilter("error")  # of different content
         data = load_checked(find("mnist"))
     assert data.train_inputs.shape == (60_000, 784)
     assert data.test_inputs.shape == (10_000, 784)

@@ -7,7 +7,7 @@ from suite.workloads.workload import Data, accuracy, cross_entropy, data_fingerp
 from tests.conftest import blobs, network, tiny
 
 
-def test_loss_and_score_are_those_of_each_example():
+def test_loss_and_score_have_one_value_per_example():
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     targets = torch.tensor([0, 0])
     expected = [torch.log1p(torch.exp(torch.tensor(-2.0))), torch.log1p(torch.exp(torch.tensor(1.0)))]
@@ -15,15 +15,15 @@ def test_loss_and_score_are_those_of_each_example():
     assert accuracy(logits, targets).tolist() == [1, 0]
 
 
-def test_a_replica_splits_the_same_examples_afresh_and_always_alike():
+def test_each_replica_has_its_own_reproducible_split_of_the_same_examples():
     data = blobs()
-    first, again, other = data.resplit(1), data.resplit(1), data.resplit(2)
-    assert torch.equal(first.train_inputs, again.train_inputs)
-    assert not torch.equal(first.train_inputs, other.train_inputs)
+    first, repeated, different = data.resplit(1), data.resplit(1), data.resplit(2)
+    assert torch.equal(first.train_inputs, repeated.train_inputs)
+    assert not torch.equal(first.train_inputs, different.train_inputs)
     assert len(first.train_inputs) == 40
-    together = torch.cat([first.train_inputs, first.test_inputs])
+    pooled = torch.cat([first.train_inputs, first.test_inputs])
     original = torch.cat([data.train_inputs, data.test_inputs])
-    assert sorted(together.tolist()) == sorted(original.tolist())
+    assert sorted(pooled.tolist()) == sorted(original.tolist())
 
 
 def test_a_workload_with_a_fixed_split_keeps_it():
@@ -31,7 +31,7 @@ def test_a_workload_with_a_fixed_split_keeps_it():
     assert tiny(resplit=False).replica_data(data, 3) is data
 
 
-def test_making_a_model_leaves_torchs_generator_alone():
+def test_constructing_a_model_leaves_torchs_generator_unchanged():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
@@ -39,10 +39,10 @@ def test_making_a_model_leaves_torchs_generator_alone():
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_replicas_differ_and_a_replica_does_not():
-    first, again, other = (tiny().initial_model(replica)[0].weight for replica in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+def test_replicas_have_different_and_reproducible_parameters():
+    first, repeated, different = (tiny().initial_model(replica)[0].weight for replica in (0, 0, 1))
+    assert torch.equal(first, repeated)
+    assert not torch.equal(first, different)
 
 
 def test_each_base_seed_has_its_own_parameters_splits_and_streams():
@@ -52,9 +52,9 @@ def test_each_base_seed_has_its_own_parameters_splits_and_streams():
         stream = torch.rand(3, generator=workload.generator("shuffle", 4, 2))
         return [workload.initial_model(2)[0].weight.detach(), split.train_inputs, split.test_targets, stream]
 
-    first, again, other = of(1), of(1), of(2)
-    assert all(map(torch.equal, first, again))
-    assert not any(map(torch.equal, first, other))
+    first, repeated, different = of(1), of(1), of(2)
+    assert all(map(torch.equal, first, repeated))
+    assert not any(map(torch.equal, first, different))
     assert all(map(torch.equal, of(0), _of_no_base_seed()))
 
 
@@ -63,7 +63,7 @@ def _of_no_base_seed() -> list[torch.Tensor]:
     return [tiny().initial_model(2)[0].weight.detach(), split.train_inputs, split.test_targets, stream]
 
 
-def test_a_fixed_split_and_the_data_are_the_same_for_every_base_seed():
+def test_a_fixed_split_is_the_same_for_every_base_seed():
     data = blobs()
     assert tiny(resplit=False, base_seed=1).replica_data(data, 3) is data
 
@@ -84,21 +84,21 @@ def changed_data() -> Data:
         {"score": lambda outputs, targets: 1 - accuracy(outputs, targets)},
     ],
 )
-def test_the_fingerprint_changes_with_what_is_computed(change):
+def test_the_fingerprint_changes_with_the_computation(change):
     assert fingerprint(tiny(**change), blobs()) != fingerprint(tiny(), blobs())
 
 
-def test_the_fingerprint_changes_with_one_value_of_the_data():
+def test_the_fingerprint_changes_with_a_single_value_of_the_data():
     assert fingerprint(tiny(), changed_data()) != fingerprint(tiny(), blobs())
 
 
 def test_the_fingerprint_changes_with_the_shape_and_the_type_of_the_same_bytes():
     zeros = torch.zeros(4, 2)
-    alike = [zeros, zeros.view(2, 4), zeros.int()]
-    assert len({data_fingerprint(Data(inputs, zeros, zeros, zeros)) for inputs in alike}) == 3
+    same_bytes = [zeros, zeros.view(2, 4), zeros.int()]
+    assert len({data_fingerprint(Data(inputs, zeros, zeros, zeros)) for inputs in same_bytes}) == 3
 
 
-def test_the_fingerprint_changes_with_what_acts_in_training_alone():
+def test_the_fingerprint_changes_with_layers_that_act_only_in_training():
     def dropping(share: float):
         return nn.Sequential(nn.Linear(4, 8), nn.Dropout(share), nn.Linear(8, 3))
 
@@ -122,17 +122,17 @@ class FailsInTraining(nn.Linear):
         return super().forward(inputs)
 
 
-def test_a_model_that_cannot_be_trained_has_a_fingerprint_and_memory_that_ran_out_gives_no_other():
-    def printed(error: Exception) -> str:
+def test_a_model_that_cannot_be_trained_has_a_fingerprint_but_an_error_of_memory_is_raised():
+    def fingerprint_with(error: Exception) -> str:
         return fingerprint(tiny(model=lambda: FailsInTraining(error)), blobs())
 
-    assert printed(ValueError("no training")) == printed(KeyError("none"))
+    assert fingerprint_with(ValueError("no training")) == fingerprint_with(KeyError("none"))
     for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
         with pytest.raises(type(error)):
-            printed(error)
+            fingerprint_with(error)
 
 
-def test_the_fingerprint_does_not_change_with_what_is_measured():
+def test_the_fingerprint_does_not_depend_on_epochs_and_batch_sizes():
     assert fingerprint(tiny(model=network, epochs=7, batch_sizes=(1, 16)), blobs()) == fingerprint(tiny(), blobs())
 
 
@@ -156,6 +156,6 @@ def test_the_fingerprint_does_not_change_with_what_is_measured():
         ({"max_updates": -5}, "max_updates must be a positive whole number"),
     ],
 )
-def test_a_workload_that_contradicts_itself_is_refused(change, message):
+def test_a_contradictory_workload_is_rejected(change, message):
     with pytest.raises(ValueError, match=message):
         tiny(**change)

@@ -1,0 +1,45 @@
+"""Statistics: `inference` has intervals, tests and verdicts, `curves` fits times and updates to the batch size."""
+
+from suite.statistics.curves import (
+    affine_fit,
+    critical_batch_size,
+    flat_batch_size,
+    half_performance_batch,
+    power_law_exponent,
+    value_at_crossing,
+)
+from suite.statistics.inference import (
+    CONFIDENCE,
+    MAX_SEEDS,
+    Interval,
+    Verdict,
+    holm,
+    mean_interval,
+    mean_p_value,
+    median_interval,
+    probability_above_zero,
+    ratio_interval,
+    seeds_to_decide,
+    verdict,
+)
+
+__all__ = [
+    "CONFIDENCE",
+    "MAX_SEEDS",
+    "Interval",
+    "Verdict",
+    "affine_fit",
+    "critical_batch_size",
+    "flat_batch_size",
+    "half_performance_batch",
+    "holm",
+    "mean_interval",
+    "mean_p_value",
+    "median_interval",
+    "power_law_exponent",
+    "probability_above_zero",
+    "ratio_interval",
+    "seeds_to_decide",
+    "value_at_crossing",
+    "verdict",
+]

@@ -1,0 +1,171 @@
+"""The lecture's picture of a flat and a sharp minimum: the loss along the line from Small's solution to Large's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from suite.claims.sharpness import target_protocol
+from suite.evidence import Evidence, Facts, Problem
+from suite.evidence.trainings import left_out_sentence, problems_in_words, seeds_without_value
+from suite.experiments.cell import Cell, Scope
+from suite.experiments.line import LINE
+from suite.figures import GREY, new_figure
+from suite.formatting import ratio, sentences, thousands, three_digits, with_bounds
+from suite.instruments.line import STATISTICS_EXAMPLES
+from suite.statistics import Interval, mean_interval
+from suite.status import Status
+from suite.studies.study import Study
+from suite.workloads import Workload
+
+MAX_SEEDS = 3
+EXTENSION = 0.5
+"""Distance from an end at which the loss outside it is compared, in lengths of the line."""
+MIN_LOSS = 1e-4
+"""A lower loss is drawn, and averaged, as this."""
+SPLITS = {"train": "training", "test": "test"}
+COLOURS = {"train": "C0", "test": "C3"}
+
+
+def cells(workload: Workload, scope: Scope) -> list[Cell]:
+    """From Small to Large, trained as for their sharpness; none where one of them is not trained."""
+    if not {workload.small, workload.large} <= set(scope.training_batch_sizes):
+        return []
+    protocol, seeds = target_protocol(workload), min(MAX_SEEDS, scope.seeds)
+    return [
+        Cell(
+            LINE, workload.name, scope.training_backend, workload.large, seeds, protocol, compared_with=workload.small
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A quantity at each place on the line."""
+
+    seeds: tuple[tuple[float, ...], ...]
+    """A tuple per seed."""
+    mean: tuple[float, ...]
+    """Over seeds, of losses the geometric one."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    facts: Facts
+    places: tuple[float, ...]
+    """On the line: 0 is Small's solution, 1 Large's. Empty where no line has a value."""
+    losses: dict[str, Profile]
+    """By split; losses below MIN_LOSS are raised to it."""
+    scores: dict[str, Profile]
+    small_rise: Interval | None
+    """Training loss outside Small's end over that at the end, geometric mean over seeds."""
+    large_rise: Interval | None
+    problems: tuple[Problem, ...]
+
+
+def analyse(evidence: Evidence) -> Findings:
+    planned = evidence.of(LINE.name)
+    rows, problems = planned[planned["status"] == Status.OK], seeds_without_value(planned)
+    if rows.empty:
+        return Findings(evidence.facts, (), {}, {}, None, None, problems)
+    logs = {split: np.log(_lines(rows, f"{split}_loss").clip(lower=MIN_LOSS)) for split in SPLITS}
+    scores = {split: _lines(rows, f"{split}_score") for split in SPLITS}
+    return Findings(
+        evidence.facts,
+        places=tuple(logs["train"].index),
+        losses={split: _profile(np.exp(lines), np.exp(lines.mean(axis=1))) for split, lines in logs.items()},
+        scores={split: _profile(lines, lines.mean(axis=1)) for split, lines in scores.items()},
+        small_rise=_rise(logs["train"], 0, -EXTENSION),
+        large_rise=_rise(logs["train"], 1, 1 + EXTENSION),
+        problems=problems,
+    )
+
+
+def _lines(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """`column` at each place (index) for each seed (columns)."""
+    return rows.pivot(index="place", columns="seed", values=column)
+
+
+def _profile(lines: pd.DataFrame, mean: pd.Series) -> Profile:
+    return Profile(tuple(tuple(lines[seed]) for seed in lines), tuple(mean))
+
+
+def _rise(log_losses: pd.DataFrame, end: float, outside: float) -> Interval:
+    return mean_interval(log_losses.loc[outside] - log_losses.loc[end]).map(np.exp)
+
+
+def answer(findings: Findings) -> str:
+    if findings.small_rise is None:
+        return f"The line from Small's solution to Large's was not measured: {problems_in_words(findings.problems)}."
+    return (
+        "Half a line's length outside the two solutions, the training loss is "
+        f"{three_digits(findings.small_rise.estimate)} times as high on the small batch's side and "
+        f"{three_digits(findings.large_rise.estimate)} times on the large batch's."
+    )
+
+
+def explain(findings: Findings) -> str:
+    if findings.small_rise is None:
+        return ""
+    return sentences(
+        "The line runs from the solution of the small batch (0) to that of the large one (1) and beyond both, as "
+        "Keskar et al. (2017) draw it: a flat minimum rises slowly to its sides, a sharp one steeply.",
+        f"Over {findings.small_rise.n} seeds the training loss rises {with_bounds(findings.small_rise, ratio)} "
+        f"outside Small and {with_bounds(findings.large_rise, ratio)} outside Large.",
+        "Both were trained from the same initial parameters to the same training loss.",
+        "Thin lines are seeds; thick lines are means over seeds, of the loss geometric ones.",
+        "Batch norm's statistics are recomputed at each place from at most "
+        f"{thousands(STATISTICS_EXAMPLES)} training examples.",
+        left_out_sentence(findings.problems),
+    )
+
+
+def figure(findings: Findings) -> Figure | None:
+    """Loss and score along the line."""
+    if not findings.places:
+        return None
+    figure = new_figure(9.6, 3.8)
+    loss_axes, score_axes = figure.subplots(1, 2)
+    for axes, profiles in ((loss_axes, findings.losses), (score_axes, findings.scores)):
+        for split, profile in profiles.items():
+            _draw_profile(axes, findings.places, profile, split)
+        _name_ends(axes, findings.facts)
+    loss_axes.set_yscale("log")
+    loss_axes.set_ylabel("loss")
+    loss_axes.legend(loc="best")
+    score_axes.set_ylabel(findings.facts.score_name)
+    return figure
+
+
+def _draw_profile(axes: Axes, places: tuple[float, ...], profile: Profile, split: str) -> None:
+    for values in profile.seeds:
+        axes.plot(places, values, color=COLOURS[split], alpha=0.3, linewidth=1)
+    style = "-" if split == "train" else "--"
+    axes.plot(places, profile.mean, style, color=COLOURS[split], linewidth=2.5, label=SPLITS[split])
+
+
+def _name_ends(axes: Axes, facts: Facts) -> None:
+    for place in (0, 1):
+        axes.axvline(place, color=GREY, linestyle=":", linewidth=1, zorder=0)
+    axes.set_xticks(
+        [-1, 0, 1, 2], ["−1", f"0\nSmall, {thousands(facts.small)}", f"1\nLarge, {thousands(facts.large)}", "2"]
+    )
+    axes.set_xlabel("place on the line")
+    axes.set_xlim(-1, 2)
+
+
+study = Study(
+    name="minima_line",
+    claim="sharpness",
+    place=1,
+    title="Along a line through two solutions",
+    cells=cells,
+    analyse=analyse,
+    answer=answer,
+    explain=explain,
+    figure=figure,
+)

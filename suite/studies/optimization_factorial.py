@@ -1,0 +1,58 @@
+"""Where a small batch optimizes better: the final training loss, or the epochs to a target loss, with every
+learning-rate rule and every budget."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.claims import optimization
+from suite.claims.claim import Row
+from suite.evidence import Evidence, Facts
+from suite.evidence.trainings import at_target, final_log_loss
+from suite.studies import factorial, factorial_views
+from suite.studies.factorial import Findings, Outcome
+from suite.studies.study import Study
+
+
+def outcome_of_seeds(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
+    """Log of the final training loss, or of the epochs to the target: a row per seed, a column per batch size."""
+    if budget == factorial.TO_TARGET:
+        return np.log(at_target(rows, facts, "epoch"))
+    return pd.DataFrame({size: final_log_loss(rows, size) for size in (facts.small, facts.large)})
+
+
+OUTCOME = Outcome(
+    of_seeds=outcome_of_seeds,
+    names={factorial.TO_TARGET: "epochs to the target loss", "": "training loss"},
+    is_ratio=True,
+)
+
+
+def analyse(evidence: Evidence) -> Findings:
+    return factorial.analyse(evidence, OUTCOME)
+
+
+def judge(findings: Findings) -> list[Row]:
+    """A row for each combination but the fixed rate at equal epochs, which the claim judges at all rates."""
+    facts = findings.facts
+    return factorial.judge(findings, OUTCOME, [optimization.protocol(facts, rate) for rate in facts.learning_rates])
+
+
+def figure(findings: Findings) -> Figure:
+    return factorial_views.figure(findings, OUTCOME)
+
+
+study = Study(
+    name="optimization_factorial",
+    claim="optimization",
+    place=2,
+    title=factorial_views.TITLE,
+    cells=factorial.cells,
+    analyse=analyse,
+    judge=judge,
+    answer=factorial_views.answer,
+    explain=factorial_views.explain,
+    figure=figure,
+)
