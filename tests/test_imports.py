@@ -14,7 +14,6 @@ ROOMS = [
     "errors",
     "status",
     "devices",
-    "optimizer_forms",
     "optimizers",
     "backends",
     "seeds",

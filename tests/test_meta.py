@@ -14,7 +14,7 @@ from suite.instruments import batch_gradient as whole_gradient
 from suite.instruments.layer_gradients import FORMULAS, direct_parameters
 from suite.training.ensemble import Ensemble
 from suite.training.epoch import epoch, loader_batches, resident_batches
-from suite.training.evaluation import chunk_sums
+from suite.training.evaluate import chunk_sums
 from suite.training.lockstep import Examples
 from suite.training.plain import endless_batches
 from suite.training.protocol import EqualEpochs, Protocol

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from suite.errors import UserError
-from suite.optimizer_forms import FORMS
 from suite.optimizers import Optimizer, adam, adamw, set_learning_rate, sgd
+from suite.optimizers.forms import FORMS
 from suite.training.ensemble import Ensemble
 from tests.conftest import network, tiny
 

@@ -2,15 +2,21 @@
 
 import ast
 import inspect
+import sys
 import textwrap
 import types
 from dataclasses import fields, is_dataclass
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import suite.statistics
 from suite.claims import all_claims, find
+from suite.report.sections import sections
+from suite.runs.store import Results
 from suite.studies import all_studies, studies_of
+from tests.command import ROOT
 
 PLUGINS = [*all_claims(), *all_studies()]
 VIEWS = ("judge", "answer", "explain", "figure", "numbers")
@@ -69,3 +75,49 @@ def test_every_study_stands_under_a_row_in_a_place_of_its_own():
 def test_at_most_one_study_of_a_row_opens_its_section():
     for claim in all_claims():
         assert sum(study.opens_section for study in studies_of(claim.name)) <= 1
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """The analysed reference results."""
+    return sections(Results(ROOT / "results" / "reference" / "cpu-2-cores"))
+
+
+def test_no_view_of_the_reference_results_calls_a_statistic(reference, monkeypatch):
+    """Whatever way it takes: a statistic that is called raises."""
+
+    def forbidden(*arguments, **keywords):
+        raise AssertionError("a view computes a statistic")
+
+    for module in [module for name, module in sys.modules.items() if name.startswith("suite.")]:
+        for name, value in list(vars(module).items()):
+            if (
+                any(value is function for function in STATISTICS) and value is not suite.statistics.verdict
+            ):  # `judge` may judge
+                monkeypatch.setattr(module, name, forbidden)
+    for section in reference:
+        for plugin, findings in [
+            (section.claim, section.findings),
+            *((part.study, part.findings) for part in section.studies),
+        ]:
+            for view in VIEWS:
+                getattr(plugin, view)(findings)
+
+
+def values_within(value):
+    """`value`, and everything in it."""
+    yield value
+    if is_dataclass(value):
+        value = [getattr(value, field.name) for field in fields(value)]
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        for part in value:
+            yield from values_within(part)
+
+
+def test_findings_of_the_reference_results_hold_no_frames_or_arrays(reference):
+    for section in reference:
+        for findings in (section.findings, *(part.findings for part in section.studies)):
+            for value in values_within(findings):
+                assert not isinstance(value, (pd.DataFrame, pd.Series, np.ndarray)), section.claim.name

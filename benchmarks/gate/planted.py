@@ -63,7 +63,7 @@ PLANTED = {
         REGRESSION, "suite/training/lockstep.py", ENSEMBLES_ORDER, f"{ENSEMBLES_ORDER}.clamp(min=1)"
     ),
     "evaluation": Planted(
-        REGRESSION, "suite/training/evaluation.py", EVALUATION, EVALUATION.replace("model.eval()", "model.train()")
+        REGRESSION, "suite/training/evaluate.py", EVALUATION, EVALUATION.replace("model.eval()", "model.train()")
     ),
     "ensemble's evaluation": Planted(
         REGRESSION,

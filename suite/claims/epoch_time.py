@@ -225,10 +225,10 @@ claim = Claim(
     title="Time for one epoch",
     small="Slower",
     large="Faster",
-    says="A small batch takes longer to go once through the data than a large one.",
+    says="One pass through the data takes longer with a small batch than with a large one.",
     rule=(
-        "Holds when the time of an epoch at Small over that at Large, median over rounds of fresh processes, lies "
-        "above 1 with its whole interval; each time is taken over that of a reference update in the same process."
+        "Holds when the 95% interval of the ratio (epoch time at Small) / (epoch time at Large), median over several "
+        "processes, lies above 1; each time is first divided by that of a reference update in the same process."
     ),
     cells=cells,
     analyse=analyse,

@@ -251,8 +251,8 @@ def _gap_sentence(findings: Findings) -> str:
     return (
         f"At a training loss of {facts.target_loss:g} the difference in test {facts.score_name}, batch size "
         f"{thousands(facts.small)} minus {thousands(facts.large)}, is {with_bounds(effect, signed(4))}. The small "
-        f"batch tests better in {percent(probability.estimate)} of {effect.n} seeds, a tie counting half (interval "
-        f"of the probability {bounds(probability, percent)})."
+        f"batch tests better in {percent(probability.estimate)} of {effect.n} seeds (ties count half; 95% interval "
+        f"of this probability: {bounds(probability, percent)})."
     )
 
 
@@ -296,8 +296,9 @@ claim = Claim(
     large="Worse",
     says="Trained to the same training loss, a small batch tests better than a large one.",
     rule=(
-        "Holds when the test score of Small minus that of Large, both where the training loss crosses the same "
-        "target, lies above 0 with its whole interval (mean over seeds, paired by initial parameters and split)."
+        "Holds when the 95% interval of the difference (test score at Small) − (test score at Large), both where the "
+        "training loss crosses the same target, lies above 0; the difference is the mean over seeds, paired by "
+        "initial parameters and split."
     ),
     cells=cells,
     analyse=analyse,

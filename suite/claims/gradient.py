@@ -19,7 +19,7 @@ from suite.evidence.trainings import problems_in_words, seeds_without_value
 from suite.experiments.cell import NO_BATCH_SIZE, Cell, Scope
 from suite.experiments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES
 from suite.figures import SMALL_COLOUR, batch_size_axis, new_figure
-from suite.formatting import ratio, sentences, thousands, three_digits, with_bounds
+from suite.formatting import sentences, thousands, three_digits, with_bounds
 from suite.instruments.gradient_noise import theoretical_noise
 from suite.statistics import Interval, mean_interval
 from suite.training.protocol import Protocol, TenthOfTraining
@@ -199,9 +199,9 @@ def explain(findings: Findings) -> str:
     if isinstance(comparison, Problem):
         return ""
     return sentences(
-        f"At the same parameters ({findings.stage}) the gradient of a batch of {thousands(facts.small)} misses the "
-        f"gradient of the whole training set by {three_digits(comparison.small)} times its length, that of a batch "
-        f"of {thousands(facts.large)} by {three_digits(comparison.large)} times.",
+        f"At the same parameters ({findings.stage}) the gradient of a batch of {thousands(facts.small)} differs from "
+        f"that of the whole training set by {three_digits(comparison.small)} times the norm of the latter; for a "
+        f"batch of {thousands(facts.large)} it is {three_digits(comparison.large)} times.",
         _theory_sentence(findings),
         _noise_scale_sentence(findings),
         f"A batch of all {thousands(facts.train_examples)} examples has no noise.",
@@ -213,8 +213,8 @@ def _theory_sentence(findings: Findings) -> str:
     if np.isnan(quotient):
         return ""
     return (
-        "The dashed line follows from the gradients of all single examples; sampled batches are on average "
-        f"{ratio(quotient)} as noisy."
+        "The dashed line is computed from the gradients of all single examples; sampled batches are on average "
+        f"{three_digits(quotient)} times as noisy as it predicts."
     )
 
 
@@ -225,8 +225,8 @@ def _noise_scale_sentence(findings: Findings) -> str:
         f"{with_bounds(stage.noise_scale, three_digits)} examples {name}" for name, stage in findings.stages.items()
     ]
     return (
-        f"The gradient noise scale is {' and '.join(scales)}: a batch of this size, drawn with replacement, has as "
-        "much noise as gradient."
+        f"The gradient noise scale is {' and '.join(scales)}: in a batch of this size, noise and gradient have the "
+        "same norm."
     )
 
 
@@ -248,8 +248,9 @@ claim = Claim(
     large="Stable",
     says="The gradient of a small batch is noisy, that of a large batch is stable.",
     rule=(
-        "Holds when the relative noise at Small over that at Large, geometric mean over seeds, lies above 1 with its "
-        "whole interval both at initialisation and after a tenth of training; the row shows the lower of the two."
+        "Holds when the 95% interval of the ratio (relative noise at Small) / (relative noise at Large), geometric "
+        "mean over seeds, lies above 1 both at initialisation and after a tenth of training; the row shows the lower "
+        "of the two ratios."
     ),
     cells=cells,
     analyse=analyse,

@@ -217,10 +217,10 @@ def explain(findings: Findings) -> str:
     return sentences(
         Toy.of(findings.facts).sentence,
         f"{above.effect.n} balls start at random places higher than the bump and make {thousands(BUDGET.epochs)} "
-        f"updates by full batches at learning rate {ball.learning_rate:g}, without momentum and with λ {LAMBDA:g}.",
+        f"full-batch updates at learning rate {ball.learning_rate:g}, without momentum and with a momentum of "
+        f"{LAMBDA:g}.",
         _height_sentences(below),
-        "The friction (1 − λ) / √η must be small enough; a fast ball may roll back, so that the minimum in which it "
-        "ends alternates with its start.",
+        "A fast ball may cross the bump and roll back, which is why not every ball ends in the better minimum.",
         _noise_sentence(findings.ends[NOISY][BELOW]),
     )
 
@@ -230,8 +230,7 @@ def _height_sentences(below: Comparison | Problem) -> str:
         return ""
     return (
         f"Of {below.effect.n} balls that start below the top of the bump, {percent(below.small)} end in the better "
-        f"minimum without momentum and {percent(below.large)} with it: momentum spends the height that a ball comes "
-        "from and makes none."
+        f"minimum without momentum and {percent(below.large)} with it: momentum adds no energy to a ball."
     )
 
 
@@ -239,8 +238,8 @@ def _noise_sentence(from_below: Comparison | Problem) -> str:
     if isinstance(from_below, Problem):
         return ""
     return (
-        f"The noise of small batches does free balls that start below: at batch size {NOISY}, after as many updates, "
-        f"{percent(from_below.small)} without momentum and {percent(from_below.large)} with it."
+        f"The noise of small batches does free balls that start below: at batch size {NOISY}, after the same number "
+        f"of updates, {percent(from_below.small)} without momentum and {percent(from_below.large)} with it."
     )
 
 
@@ -268,8 +267,9 @@ claim = Claim(
     large="Rolls over the bump",
     says="A ball with momentum rolls through a local minimum and over the bump after it; without momentum it stops.",
     rule=(
-        "Holds when the probability to end in the better minimum with momentum minus that without, from the same "
-        "random starts higher than the bump, by full batches at the same rate, lies above 0 with its whole interval."
+        "Holds when the 95% interval of the difference (probability of ending in the better minimum with momentum) − "
+        "(probability without momentum), for full-batch updates from the same random starts higher than the bump, "
+        "lies above 0."
     ),
     cells=cells,
     analyse=analyse,

@@ -216,9 +216,10 @@ def answer(findings: Findings) -> str:
     if isinstance(comparison, Problem):
         return f"The updates to a training loss of {facts.target_loss:g} cannot be compared: {comparison}."
     return (
-        f"To a training loss of {facts.target_loss:g}, batch size {thousands(facts.large)} takes "
-        f"{three_digits(comparison.small)} updates of {facts.optimizer.label} without momentum and "
-        f"{three_digits(comparison.large)} with {facts.optimizer.form.momentum_symbol} {momentum_of(facts):g}."
+        f"To reach a training loss of {facts.target_loss:g} at batch size {thousands(facts.large)}, "
+        f"{facts.optimizer.label} needs {three_digits(comparison.small)} updates without momentum and "
+        f"{three_digits(comparison.large)} with {facts.optimizer.form.momentum_symbol} = {momentum_of(facts):g} "
+        "(geometric means)."
     )
 
 
@@ -293,8 +294,8 @@ def _small_sentence(findings: Findings) -> str:
     if small not in findings.speed_ups:
         return ""
     return (
-        f"At batch size {thousands(small)} the ratio of updates without to updates with momentum is "
-        f"{with_bounds(findings.speed_ups[small], ratio)}."
+        f"At batch size {thousands(small)} it needs {with_bounds(findings.speed_ups[small], three_digits)} times as "
+        "many updates without momentum as with it."
     )
 
 
@@ -302,9 +303,9 @@ def _critical_sentence(critical: Interval | None) -> str:
     if critical is None:
         return ""
     return (
-        f"Without momentum the critical batch size b is {with_bounds(critical, three_digits)}, from the hyperbola "
-        "S (1 + b / B) through the updates: far below b, twice the batch size takes half the updates; far above b, "
-        "as many."
+        "Without momentum the updates follow S (1 + B_crit / B) with a critical batch size B_crit of "
+        f"{with_bounds(critical, three_digits)}: far below it, doubling the batch size halves the updates; far above "
+        "it, it saves none."
     )
 
 
@@ -327,10 +328,9 @@ claim = Claim(
     large="Fewer updates",
     says="Trained to the same loss at tuned rates, a large batch needs fewer updates with momentum than without.",
     rule=(
-        "Holds when the updates to the target loss without momentum over those with momentum, at Large and the rate "
-        "tuned for each, lie above 1 with their whole interval (geometric mean over seeds, paired by initial "
-        "parameters and split); up to a tenth of the seeds may miss the target without momentum and is left out, "
-        "which can only lower the effect."
+        "Holds when the 95% interval of the ratio (updates to the target loss without momentum) / (updates with "
+        "momentum), at Large and at a rate tuned for each, lies above 1; the ratio is the geometric mean over seeds, "
+        "and up to a tenth of the seeds may miss the target without momentum, which can only lower the ratio."
     ),
     cells=cells,
     analyse=analyse,

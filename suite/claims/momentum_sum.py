@@ -221,8 +221,8 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"The movements of the first {distances.updates} updates were recorded in a training with batch size "
         f"{thousands(facts.middle)} and {form.momentum_symbol} {momentum_of(facts):g}.",
-        f"The last gradient alone misses the movement of update {distances.updates} by "
-        f"{percent(distances.to_last_gradient)} of its length.",
+        f"The movement of update {distances.updates} differs from the "
+        f"part of the last gradient by {percent(distances.to_last_gradient)} of its norm.",
         _weights_sentence(findings),
         _lecture_form_sentence(facts),
         form.in_words,
@@ -279,9 +279,9 @@ claim = Claim(
     large="All gradients",
     says="With momentum a movement is the weighted sum of all previous gradients, not the last one alone.",
     rule=(
-        "Holds when the distance that float32 rounding explains, over the distance of the movement with momentum "
-        "(before the optimizer divides its coordinates) from the weighted sum of all past gradients, at the worst "
-        "update of each seed, geometric mean over seeds, lies above 1 with its whole interval."
+        "Holds when the 95% interval of the ratio r / d lies above 1, where d is the distance between the movement "
+        "and the weighted sum of all past gradients, and r the distance that float32 rounding explains, both at the "
+        "worst update of each seed (geometric mean over seeds; for Adam before each coordinate is scaled)."
     ),
     cells=cells,
     analyse=analyse,

@@ -271,10 +271,10 @@ def _at_the_workloads_rate(findings: Findings) -> str:
         return ""
     small, large = (decimals(3)(findings.ends[size].score) for size in (facts.small, facts.large))
     return (
-        f"The small batch ends lower in {percent(probability.estimate)} of the seeds (interval of the probability "
-        f"{bounds(probability, percent)}); the training {facts.score_name} is {small} with batch size "
-        f"{thousands(facts.small)} and {large} with {thousands(facts.large)}. Equal epochs give the large batch "
-        "fewer updates: the middle panel shows the same trainings per update."
+        f"The small batch ends lower in {percent(probability.estimate)} of the seeds (95% interval of this "
+        f"probability: {bounds(probability, percent)}). The training {facts.score_name} is {small} with batch size "
+        f"{thousands(facts.small)} and {large} with {thousands(facts.large)}. In equal epochs the large batch makes "
+        "fewer updates; the middle panel shows the same trainings against the number of updates."
     )
 
 
@@ -313,8 +313,9 @@ claim = Claim(
     large="Worse",
     says="After the same number of epochs, a small batch reaches a lower training loss than a large one.",
     rule=(
-        "Holds when the training loss at Large over that at Small, after equal epochs at one learning rate, lies "
-        "above 1 with its whole interval (geometric mean over seeds, paired by initial parameters and split)."
+        "Holds when the 95% interval of the ratio (training loss at Large) / (training loss at Small), after equal "
+        "epochs at one learning rate, lies above 1; the ratio is the geometric mean over seeds, paired by initial "
+        "parameters and split."
     ),
     cells=cells,
     analyse=analyse,

@@ -221,9 +221,9 @@ def explain(findings: Findings) -> str:
     return sentences(
         Toy.of(findings.facts).sentence,
         "The loss (1 − w1 w2)² has a saddle at zero: its gradient vanishes there, though no minimum is near.",
-        f"{comparison.effect.n} trainings start about a millionth away from the saddle, at learning rate "
-        f"{saddle.learning_rate:g}, and have left it at a distance of {DISTANCE:g}; the closed form gives "
-        f"{closed_forms[0]} updates without momentum and {closed_forms[1]} with λ {LAMBDA:g}.",
+        f"{comparison.effect.n} trainings start at a distance of about 10⁻⁶ from the saddle, at learning rate "
+        f"{saddle.learning_rate:g}; they have left it when the distance exceeds {DISTANCE:g}. The closed form "
+        f"predicts {closed_forms[0]} updates without momentum and {closed_forms[1]} with a momentum of {LAMBDA:g}.",
         _matched_sentences(findings.matched_rate),
     )
 
@@ -232,11 +232,11 @@ def _matched_sentences(comparison: Comparison | Problem) -> str:
     if isinstance(comparison, Problem):
         return ""
     return (
-        "The larger effective rate explains it: without momentum, at the matched rate η / (1 − λ) = "
+        "The gain is that of a larger effective learning rate: without momentum, at the matched rate η / (1 − λ) = "
         f"{PROTOCOLS[MATCHED].learning_rate:g}, SGD takes {three_digits(comparison.small)} updates, "
-        f"{with_bounds(comparison.effect)} times as many as with momentum. What momentum adds is stability: where "
-        f"the loss curves upwards, it allows (1 + λ) / (1 − λ) = {(1 + LAMBDA) / (1 - LAMBDA):.0f} times the largest "
-        "effective rate that SGD without it allows."
+        f"{with_bounds(comparison.effect)} times as many as with momentum. But momentum makes larger effective rates "
+        "stable: in directions of positive curvature, the largest stable one is (1 + λ) / (1 − λ) = "
+        f"{(1 + LAMBDA) / (1 - LAMBDA):.0f} times that of SGD without momentum."
     )
 
 
@@ -266,8 +266,8 @@ claim = Claim(
     large="Rolls on",
     says="Where the gradient almost vanishes, momentum carries the parameters on; without it they stand still.",
     rule=(
-        "Holds when the updates to leave the saddle without momentum over those with it at the same learning rate, "
-        "geometric mean over starts, lie above 1 with their whole interval."
+        "Holds when the 95% interval of the ratio (updates to leave the saddle without momentum) / (updates with "
+        "momentum), at the same learning rate, lies above 1; the ratio is the geometric mean over starts."
     ),
     cells=cells,
     analyse=analyse,

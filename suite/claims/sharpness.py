@@ -232,20 +232,21 @@ def explain(findings: Findings) -> str:
         for name, measure in _other_measures(findings).items()
     ]
     return sentences(
-        f"Trained to a training loss of {facts.target_loss:g} (they stopped at {small_loss} and {large_loss}), the "
-        f"largest eigenvalue is {three_digits(comparison.small)} with batch size {thousands(facts.small)} and "
-        f"{three_digits(comparison.large)} with {thousands(facts.large)}.",
-        f"The large batch ended sharper in {percent(findings.sharper.estimate)} of {findings.sharper.n} seeds.",
-        f"The other measures, Large over Small: {', '.join(ratios)}.",
+        f"Trained to a training loss of {facts.target_loss:g} (the trainings stopped at {small_loss} and "
+        f"{large_loss}), the largest eigenvalue is {three_digits(comparison.small)} with batch size "
+        f"{thousands(facts.small)} and {three_digits(comparison.large)} with {thousands(facts.large)}.",
+        f"The large batch ends in the sharper minimum in {percent(findings.sharper.estimate)} of "
+        f"{findings.sharper.n} seeds.",
+        f"For the other measures the ratio Large / Small is: {', '.join(ratios)}.",
         _disagreement_sentence(findings),
-        f"All are of the training loss in evaluation mode, on at most {thousands(EXAMPLES)} examples.",
+        f"All four are computed from the training loss of at most {thousands(EXAMPLES)} examples in evaluation mode.",
     )
 
 
 def _disagreement_sentence(findings: Findings) -> str:
     if len({measure.verdict for measure in findings.measures.values()}) == 1:
         return ""
-    return "Where they disagree, “sharp” has no single meaning."
+    return "The measures disagree: “sharp” has no single meaning here."
 
 
 def numbers(findings: Findings) -> pd.DataFrame:
@@ -273,8 +274,9 @@ claim = Claim(
     large="Sharp",
     says="Trained to the same training loss, a small batch ends in a flatter minimum than a large one.",
     rule=(
-        "Holds when the Hessian's largest eigenvalue at Large over that at Small, both trained until the training "
-        "loss falls below the same target, geometric mean over seeds, lies above 1 with its whole interval."
+        "Holds when the 95% interval of the ratio (largest Hessian eigenvalue at Large) / (largest Hessian "
+        "eigenvalue at Small), both trained to the same training loss, lies above 1; the ratio is the geometric mean "
+        "over seeds."
     ),
     cells=cells,
     analyse=analyse,

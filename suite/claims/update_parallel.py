@@ -24,7 +24,7 @@ from suite.evidence import CappedLarge, Evidence, Facts, Problem, Timings, large
 from suite.evidence.scaling import FLAT_FACTOR, LargeTooLarge, Scaling, StillFlat, flat_batch_sizes, size_text
 from suite.experiments.cell import DATALOADER, RESIDENT, Cell, Scope
 from suite.figures import BACKEND_COLOURS, GREY, batch_size_axis, draw_process_times, new_figure, seconds_axis
-from suite.formatting import bounds, listed, seconds, sentences, thousands, with_bounds
+from suite.formatting import listed, seconds, sentences, thousands, with_bounds
 from suite.statistics import Interval, median_interval
 from suite.timing.timed import UPDATE_TIME
 from suite.workloads import Workload
@@ -176,7 +176,7 @@ class Threads:
     count: int
 
     def __str__(self) -> str:
-        return f"{thousands(self.count)} thread{'' if self.count == 1 else 's'}, the fastest number"
+        return f"{thousands(self.count)} thread{'' if self.count == 1 else 's'}, the fastest thread count"
 
 
 def judge(findings: Findings) -> list[Row]:
@@ -190,7 +190,7 @@ def _row(findings: Findings, times: UpdateTimes) -> Row:
         protocol=PIPELINES[times.input_pipeline],
         small=findings.facts.small,
         large=times.large,
-        measure="batch size up to which an update stays flat, over that of one example at a time",
+        measure="end of the flat range, in parallel / one example at a time",
         unit="s",
         null=NULL,
         headline=times.is_resident,
@@ -227,8 +227,9 @@ def answer(findings: Findings) -> str:
     ranges = [f"{_flat_range(times.scaling)} on {times.backend}" for times in resident if times.is_compared]
     if ranges:
         return (
-            f"An update stays flat (at most {FLAT_FACTOR} times its time at the smallest batch size) up to "
-            f"{listed(ranges)}; one example at a time, up to {size_text(findings.sequential_flat)}."
+            f"An update takes about the same time (at most {FLAT_FACTOR} times that at the smallest batch size) up "
+            f"to {listed(ranges)}; when examples are processed one at a time, up to "
+            f"{size_text(findings.sequential_flat)}."
         )
     problems = "; ".join(f"{times.backend}: {times.comparison}" for times in resident)
     return f"How far an update stays flat was not measured ({problems or 'no backend computes a batch at once'})."
@@ -281,8 +282,8 @@ def _update_sentences(facts: Facts, times: UpdateTimes) -> str:
         f"{thousands(facts.small)} and {seconds(comparison.large)} at {thousands(times.large)}.",
         f"It is still flat at {thousands(largest)}, the largest batch size measured."
         if scaling.is_lower_bound
-        else f"The 95% interval of the batch size up to which it stays flat is {bounds(scaling.flat, size_text)}.",
-        f"It reaches half of its peak throughput at batch size {with_bounds(half, size_text)}."
+        else f"Its flat range ends at batch size {with_bounds(scaling.flat, size_text)}.",
+        f"At batch size {with_bounds(half, size_text)} it reaches half the throughput of an infinitely large batch."
         if half.estimate <= largest
         else "",
     )
@@ -312,9 +313,9 @@ claim = Claim(
     large="Same (not too large)",
     says="Computed in parallel, a large batch takes no longer to update than a small one, unless it is too large.",
     rule=(
-        f"Holds when the batch size up to which an update stays flat (at most {FLAT_FACTOR} times as long as at the "
-        f"smallest batch size) is more than {NULL} times that of one example at a time, median over rounds of fresh "
-        "processes, with its whole interval."
+        "Holds when the 95% interval of the ratio (end of the flat range in parallel) / (end of the flat range one "
+        f"example at a time) lies above {NULL}; the flat range ends where an update takes {FLAT_FACTOR} times as "
+        "long as at the smallest batch size."
     ),
     cells=cells,
     analyse=analyse,

@@ -118,7 +118,7 @@ def answer(findings: Findings) -> str:
     if findings.large == small:
         return f"Only batch size {thousands(small)} was measured one example at a time: {findings.capped[0].problem}."
     return (
-        f"One example at a time, an update at batch size {thousands(findings.large)} takes "
+        f"When examples are processed one at a time, an update at batch size {thousands(findings.large)} takes "
         f"{three_digits(findings.comparison.effect.estimate)} times as long as at batch size {thousands(small)}."
     )
 
@@ -146,9 +146,11 @@ def explain(findings: Findings) -> str:
         return ""
     return (
         f"An update takes {seconds(comparison.small)} at batch size {thousands(findings.facts.small)} and "
-        f"{seconds(comparison.large)} at {thousands(findings.large)}. Over all batch sizes its time grows like the "
-        f"batch size to the power {with_bounds(law.exponent, decimals(2))}. Exact proportion would be a power of 1; "
-        "an update also has a fixed cost, which weighs most in small batches."
+        f"{seconds(comparison.large)} at {thousands(findings.large)}. For the ratio of "
+        f"{three_digits(comparison.effect.estimate)} each time is first divided by that of a reference update in the "
+        "same process, so it is not exactly the quotient of the two. Over all batch sizes the time grows like the "
+        f"batch size to the power {with_bounds(law.exponent, decimals(2))}. The power is below 1 because every "
+        "update also has a fixed cost."
     )
 
 
@@ -172,8 +174,9 @@ claim = Claim(
     large="Slower",
     says="Without parallel computation, an update from a small batch is faster than one from a large batch.",
     rule=(
-        "Holds when the time of an update at Large over that at Small, median over rounds of fresh processes, lies "
-        "above 1 with its whole interval; each time is taken over that of a reference update in the same process."
+        "Holds when the 95% interval of the ratio (update time at Large) / (update time at Small), median over "
+        "several processes, lies above 1; each time is first divided by that of a reference update in the same "
+        "process."
     ),
     cells=cells,
     analyse=analyse,

@@ -35,7 +35,7 @@ class Scaling:
     flat: Interval
     """The same; a process that never stops counts with the largest batch size."""
     is_lower_bound: bool
-    """Whether a process is still flat at the largest batch size."""
+    """Whether half of the processes or more are still flat at the largest batch size."""
     half_performance: Interval
     """Batch size at half of the peak throughput, median over processes."""
     fixed_s: float
@@ -55,7 +55,7 @@ class Scaling:
         return cls(
             flat_median=float(flat.median()),
             flat=median_interval(flat.clip(upper=max(medians))),
-            is_lower_bound=bool(np.isinf(flat).any()),
+            is_lower_bound=bool(np.isinf(flat.median())),
             half_performance=median_interval(halves),
             fixed_s=fixed_s,
             per_example_s=per_example_s,
@@ -74,12 +74,12 @@ class StillFlat:
 
 @dataclass(frozen=True)
 class LargeTooLarge:
-    """Large is above the batch size up to which an update stays flat."""
+    """Large is beyond the flat range."""
 
     flat: float
 
     def __str__(self) -> str:
-        return f"Large is too large: flat up to {size_text(self.flat)}"
+        return f"Large is beyond the flat range, which ends at {size_text(self.flat)}"
 
 
 def size_text(batch_size: float) -> str:

@@ -55,7 +55,7 @@ class CappedLarge:
     problem: Problem
 
     def __str__(self) -> str:
-        return f"Large capped at {thousands(self.batch_size)}: {self.problem}"
+        return f"compared at batch size {thousands(self.batch_size)} instead of Large: {self.problem}"
 
 
 def largest_measured(facts: Facts, rows: pd.DataFrame) -> tuple[int, tuple[CappedLarge, ...]]:

@@ -6,7 +6,7 @@ from torch import nn
 from suite.backends import CPU
 from suite.experiments.cell import Cell, Measurement
 from suite.instruments.landscape import loss_surface
-from suite.training.evaluation import evaluate
+from suite.training.evaluate import evaluate
 from suite.training.plain import endless_batches
 from suite.training.protocol import Protocol
 from suite.training.update import update

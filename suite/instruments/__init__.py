@@ -18,7 +18,7 @@ from suite.instruments.gradient_noise import (
 )
 from suite.instruments.gradient_pass import GradientStatistics, gradient_statistics
 from suite.instruments.landscape import loss_surface
-from suite.instruments.line import losses_along_line
+from suite.instruments.minima_line import losses_along_line
 from suite.instruments.momentum import fitted_weights, growth, weighted_sums
 from suite.instruments.noise_scale import Effective, effective, plain_mean
 from suite.instruments.saddle import updates_to_leave

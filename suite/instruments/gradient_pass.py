@@ -25,7 +25,7 @@ from suite.instruments.layer_gradients import (
     sums_of,
 )
 from suite.training.ensemble import layers_that_vmap_knows
-from suite.training.evaluation import evaluating
+from suite.training.evaluate import evaluating
 
 TRIAL_EXAMPLES = 3
 """Examples on which every formula is compared with autograd."""

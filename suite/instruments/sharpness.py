@@ -16,7 +16,7 @@ from suite import devices, seeds
 from suite.backends import PerExampleLoss
 from suite.statistics import Interval, mean_interval
 from suite.training.ensemble import layers_that_vmap_knows
-from suite.training.evaluation import evaluating
+from suite.training.evaluate import evaluating
 
 KESKAR_EPSILON = 1e-3
 """The distance, relative to |x_i| + 1, that a parameter may move."""

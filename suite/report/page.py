@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from suite.claims import Row
 from suite.evidence import Facts
-from suite.formatting import thousands
+from suite.formatting import sentences, thousands
 from suite.report.figure_style import save, style
 from suite.report.provenance import measured_by, trained_on
 from suite.report.sections import Gap, Section, StudySection
@@ -54,7 +54,7 @@ def write_page(sections: list[Section], folder: Path) -> Path:
             ],
             measured_by=measured_by(sections),
             trained_on=trained_on(sections),
-            missing=sum(section.missing for section in sections),
+            missing=len(frozenset().union(*(section.missing for section in sections))),
         )
     path = folder / "index.html"
     path.write_text(page)
@@ -120,28 +120,29 @@ def _section(section: Section, figures: Path) -> dict:
     claim, findings = section.claim, section.findings
     name = f"{claim.name}_{section.facts.name}"
     explanation = claim.explain(findings)
-    answer = claim.answer(findings)
+    if section.opening:
+        explanation = sentences(claim.answer(findings), explanation)
     return {
         "claim": claim,
         "id": name,
         "rows": [_row(section, row) for row in section.rows if row.headline],
         "answer": section.answer,
-        "explanation": explanation if section.answer == answer else f"{answer} {explanation}",
+        "explanation": explanation,
         "gaps": list(map(gap_text, section.gaps)),
-        "studies": [_study(part, section.facts, figures) for part in section.studies],
+        "studies": [_study(part, section, figures) for part in section.studies],
         "figure": _embedded(claim.figure(findings) if section.has_values else None, figures, name),
         "numbers": claim.numbers(findings) if section.has_values else pd.DataFrame(),
     }
 
 
-def _study(part: StudySection, facts: Facts, figures: Path) -> dict:
+def _study(part: StudySection, section: Section, figures: Path) -> dict:
     """A study's folded part of a section."""
     study, findings = part.study, part.findings
     return {
         "title": study.title,
-        "answer": study.answer(findings),
+        "answer": "" if part is section.opening else study.answer(findings),
         "explanation": study.explain(findings),
-        "figure": _embedded(study.figure(findings), figures, f"{study.name}_{facts.name}"),
+        "figure": _embedded(study.figure(findings), figures, f"{study.name}_{section.facts.name}"),
         "numbers": study.numbers(findings),
     }
 

@@ -52,17 +52,22 @@ class Section:
     studies: tuple[StudySection, ...]
     gaps: tuple[Gap, ...]
     has_values: bool
-    """Whether any cell has a value."""
-    missing: int
-    """Cells that are not measured yet."""
+    """Whether any cell of the claim has a value."""
+    missing: frozenset[str]
+    """The keys of the cells that are not measured yet."""
     provenance: tuple[dict, ...]
     """The metadata of every stored cell."""
 
     @property
+    def opening(self) -> StudySection | None:
+        """The study whose answer opens the section; None where it is the claim's own."""
+        return next((part for part in self.studies if part.study.opens_section), None)
+
+    @property
     def answer(self) -> str:
-        """The sentence that the section opens with."""
-        answers = [part.study.answer(part.findings) for part in self.studies if part.study.opens_section]
-        return [*answers, self.claim.answer(self.findings)][0]
+        """The sentence that opens the section."""
+        opening = self.opening
+        return opening.study.answer(opening.findings) if opening else self.claim.answer(self.findings)
 
 
 def sections(results: Results) -> list[Section]:
@@ -76,8 +81,10 @@ def sections(results: Results) -> list[Section]:
             if entry["claims"].get(claim.name):
                 cells = _cells(entry, claim)
                 evidence = {name: _evidence(results, facts, cells[name], read) for name in cells}
-                provenance = [read(key)[1] for key in _stored_keys(results, cells)]
-                analysed_sections.append(analysed(claim, facts, evidence, provenance))
+                keys = dict.fromkeys(cell["key"] for group in cells.values() for cell in group)
+                provenance = [read(key)[1] for key in keys if results.has(key)]
+                missing = frozenset(key for key in keys if not results.has(key))
+                analysed_sections.append(analysed(claim, facts, evidence, provenance, missing))
     if not analysed_sections:
         raise UserError(f"no results in {results.folder}: run `suite run` first, or name a folder with --results")
     return analysed_sections
@@ -92,7 +99,11 @@ def read_evidence(results: Results, workload: str, claim: Claim) -> tuple[Facts,
 
 
 def analysed(
-    claim: Claim, facts: Facts, evidence: Mapping[str, Evidence], provenance: Sequence[dict] = ()
+    claim: Claim,
+    facts: Facts,
+    evidence: Mapping[str, Evidence],
+    provenance: Sequence[dict] = (),
+    missing: frozenset[str] = frozenset(),
 ) -> Section:
     """The section of a claim from the evidence of the claim and of its studies, by name."""
     findings = claim.analyse(evidence[claim.name])
@@ -104,7 +115,6 @@ def analysed(
     study_rows = [row for part in studies for row in part.study.judge(part.findings)]
     rows = (*claim.judge(findings), *study_rows)
     everything = pd.concat([part.rows for part in evidence.values()], ignore_index=True)
-    cells = everything.drop_duplicates(["measurement", "backend", "protocol", "input_pipeline", "batch_size"])
     return Section(
         claim=claim,
         facts=facts,
@@ -112,8 +122,8 @@ def analysed(
         rows=rows,
         studies=studies,
         gaps=gaps(everything, _reasons(rows)),
-        has_values=bool((everything["status"] == Status.OK).any()),
-        missing=int((cells["reason"] == NOT_MEASURED).sum()),
+        has_values=not evidence[claim.name].ok().empty,
+        missing=missing,
         provenance=tuple(provenance),
     )
 
@@ -122,11 +132,6 @@ def _cells(entry: dict, claim: Claim) -> dict[str, list[dict]]:
     """The cells of a claim and of those of its studies that have any, by name."""
     studies = {study.name: entry["studies"].get(study.name) for study in studies_of(claim.name)}
     return {claim.name: entry["claims"][claim.name], **{name: cells for name, cells in studies.items() if cells}}
-
-
-def _stored_keys(results: Results, cells: Mapping[str, list[dict]]) -> list[str]:
-    keys = dict.fromkeys(cell["key"] for group in cells.values() for cell in group)
-    return [key for key in keys if results.has(key)]
 
 
 def gaps(rows: pd.DataFrame, explained: set[str]) -> tuple[Gap, ...]:

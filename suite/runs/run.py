@@ -4,24 +4,18 @@ Timings never run beside other work; trainings run side by side, one thread each
 on where it stopped: a stored cell is never measured again.
 """
 
-import multiprocessing
-import os
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from itertools import groupby
 
-import joblib
 import pandas as pd
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell
+from suite.runs.executors.local import measure_all
 from suite.runs.plan import Planned, WorkloadPlan
 from suite.runs.store import Results
-from suite.runs.worker import failed, measure, measure_in_worker, provenance
+from suite.runs.worker import measure, provenance
 from suite.status import Status
 from suite.timing.quick_timings import fastest_threads
 from suite.timing.time_cells import time_groups
@@ -139,33 +133,3 @@ def _to_a_target(cell: Cell) -> bool:
 
 def _benchmark(planned: Planned) -> tuple[str, int]:
     return planned.cell.measurement.name, planned.cell.repeats
-
-
-def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[int, pd.DataFrame, dict]]:
-    """Measure cells in `workers` processes, and yield (index, rows, provenance) as each is done.
-
-    When a process is killed, as Linux does where memory runs out, nobody knows which cell was the cause: the cells
-    left are then measured one at a time.
-    """
-    left = dict(enumerate(cells))
-    warnings.filterwarnings(
-        "ignore", "A worker stopped while some jobs were given"
-    )  # joblib renews a worker whose memory has grown
-    tasks = (joblib.delayed(measure_in_worker)(os.getpid(), index, *cell) for index, cell in enumerate(cells))
-    parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")
-    try:
-        for index, rows, cell_provenance in parallel(tasks):
-            del left[index]
-            yield index, rows, cell_provenance
-    except TerminatedWorkerError:
-        for index, cell in left.items():
-            yield _measure_alone(index, *cell)
-
-
-def _measure_alone(index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, dict]:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-        try:
-            return alone.submit(measure_in_worker, os.getpid(), index, source, cell).result()
-        except BrokenProcessPool:
-            rows = failed(Status.OUT_OF_MEMORY, MemoryError("the process that measured it was killed"))
-            return index, rows, provenance(rows, 0)

@@ -26,7 +26,7 @@ from suite.evidence.trainings import (
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
 from suite.figures import GREY, LARGE_COLOUR, SMALL_COLOUR, loss_axis, new_figure
-from suite.formatting import decimals, listed, ratio, sentences, signed, thousands, with_bounds
+from suite.formatting import decimals, listed, sentences, signed, thousands, three_digits, with_bounds
 from suite.statistics import Interval, mean_interval
 from suite.status import Status
 from suite.studies.study import Study
@@ -157,11 +157,11 @@ def answer(findings: Findings) -> str:
             f"{'; '.join(reasons) or 'their trainings were not measured'}."
         )
     places = [
-        f"to within {start.agreement.largest_disagreement:.1%} from batch size {thousands(size)} "
-        f"({thousands(start.updates[GROW])} instead of {thousands(start.updates[DECAY])} updates)"
+        f"within {start.agreement.largest_disagreement:.1%} when they start at batch size {thousands(size)} "
+        f"({thousands(start.updates[GROW])} against {thousands(start.updates[DECAY])} updates)"
         for size, start in compared.items()
     ]
-    return f"The growing batch and the decaying rate end at the same training loss {listed(places)}."
+    return f"The final training losses of the growing batch and the decaying rate agree to {listed(places)}."
 
 
 def _why_not_compared(start: Start) -> str:
@@ -200,8 +200,8 @@ def explain(findings: Findings) -> str:
         f"After {epochs} epochs (dotted lines) the learning rate is divided by {FACTOR}, or the batch size is "
         f"multiplied by {FACTOR} instead.",
         *(_start_sentence(size, start, facts) for size, start in findings.starts.items()),
-        "In theory the two agree for SGD, whose noise depends on rate / batch size while momentum stays the same "
-        "(Smith et al. 2018).",
+        "In theory they agree for SGD: at fixed momentum its noise depends only on the ratio of learning rate to "
+        "batch size (Smith et al. 2018).",
         "" if facts.optimizer.plain_sgd else f"Here the optimizer is {facts.optimizer}.",
     )
 
@@ -211,10 +211,11 @@ def _start_sentence(size: int, start: Start, facts: Facts) -> str:
         return f"From batch size {thousands(size)} the two cannot be compared: {_why_not_compared(start)}."
     agreement = start.agreement
     return (
-        f"From batch size {thousands(size)} the training loss of the growing batch over that of the decaying rate is "
-        f"{with_bounds(agreement.loss_ratio, decimals(3))}, the test {facts.score_name} differs by "
-        f"{with_bounds(agreement.score_difference, signed(4))}, and decaying the rate at all changes the loss by "
-        f"{ratio(agreement.decayed_over_constant)}."
+        f"From batch size {thousands(size)} the growing batch ends at "
+        f"{with_bounds(agreement.loss_ratio, decimals(3))} times the training loss of the decaying rate, with a "
+        f"difference in test {facts.score_name} of {with_bounds(agreement.score_difference, signed(4))}. The "
+        f"decaying rate itself ends at {three_digits(agreement.decayed_over_constant)} times the loss of a constant "
+        "rate."
     )
 
 

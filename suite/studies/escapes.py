@@ -81,7 +81,7 @@ def answer(findings: Findings) -> str:
         f"{thousands(findings.escapes[batch_size].updates.estimate)} updates at batch size {batch_size}"
         for batch_size in extremes
     ]
-    return f"Noise alone frees a ball without momentum after {listed(times)}."
+    return f"Noise alone frees a ball without momentum after a mean of {listed(times)}."
 
 
 def explain(findings: Findings) -> str:
@@ -91,8 +91,8 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"{balls} balls per batch size start at rest at the bottom of the local minimum, at learning rate "
         f"{ball.learning_rate:g}, and are free when they reach the bottom of the better one.",
-        "The line is the mean time of a diffusion with the same noise, which SGD follows exactly where the learning "
-        "rate is small.",
+        "The line is the mean time of a diffusion with the same noise, which SGD approaches as the learning rate "
+        "goes to 0.",
         _problem_sentence(findings.problems),
     )
 

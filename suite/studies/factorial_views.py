@@ -17,10 +17,10 @@ from suite.training.learning_rate import LEAST_BETA2
 
 TITLE = "Where it holds"
 VERBS = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.UNDECIDED: "is undecided"}
-WHATEVER = {
-    Decider.BUDGET: ", whatever the learning-rate rule",
-    Decider.RATE: ", whatever the budget",
-    Decider.BOTH: "",
+EVERYWHERE = {
+    Decider.BUDGET: "With every learning-rate rule compared, the claim ",
+    Decider.RATE: "With every budget compared, the claim ",
+    Decider.BOTH: "The claim ",
 }
 
 
@@ -32,7 +32,7 @@ def answer(findings: Findings) -> str:
     if findings.decider is Decider.NOTHING:
         verb = VERBS[compared[0].corrected_verdict]
         return f"The claim {verb} with every learning-rate rule and every budget that could be compared."
-    return f"The claim {_verdicts_by_place(findings)}{WHATEVER[findings.decider]}."
+    return f"{EVERYWHERE[findings.decider]}{_verdicts_by_place(findings)}."
 
 
 def _verdicts_by_place(findings: Findings) -> str:
@@ -61,12 +61,12 @@ def rules_in_words(facts: Facts) -> str:
     """The rate rules and the budgets."""
     middle = thousands(facts.middle)
     return sentences(
-        "The learning rate is the same for both batch sizes, or follows the batch size from the workload's rate at "
-        f"{middle} (as its square root, or linearly after a warm-up), or is tuned for each batch size with the same "
-        "trials on held-out seeds.",
+        "Several rules set the learning rate: the same rate for both batch sizes; a rate in proportion to the square "
+        "root of the batch size; a rate in proportion to the batch size, after a warm-up; or a rate tuned for each "
+        f"batch size on held-out seeds. The rates in proportion equal the workload's at batch size {middle}.",
         _betas_in_words(facts),
-        f"Both batch sizes make as many epochs, or as many updates as batch size {middle} makes in these, or train "
-        "to the same loss.",
+        "Both batch sizes are trained for the same number of epochs, for the same number of updates, or to the same "
+        "training loss.",
     )
 
 
@@ -86,10 +86,11 @@ def _correction_sentence(findings: Findings) -> str:
     """The extent of Holm's correction, and how many combinations have no verdict."""
     count, compared = len(findings.combinations), len(findings.compared)
     return sentences(
-        f"The answer includes Holm's correction over {compared} combinations; the verdicts in the figure do not."
+        f"{count - compared} of the {count} combinations could not be compared." if compared < count else "",
+        f"The sentence at the top uses Holm's correction over {compared} combinations; the verdicts in the figure "
+        "are not corrected."
         if compared
         else "",
-        f"{count - compared} of {count} combinations could not be compared." if compared < count else "",
     )
 
 
@@ -101,7 +102,7 @@ def _undecided_sentence(findings: Findings) -> str:
     ]
     if not seeds:
         return ""
-    return f"Seeds that would decide the undecided combinations, at the effects measured: {listed(seeds)}."
+    return f"To decide the undecided combinations would take this many seeds: {listed(seeds)}."
 
 
 def _count(seeds: float) -> str:

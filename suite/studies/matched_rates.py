@@ -87,8 +87,8 @@ def answer(findings: Findings) -> str:
     lowest, highest = min(compared), max(compared)
     at_highest = f", and {three_digits(compared[highest].estimate)} times at {highest:g}" if highest > lowest else ""
     return (
-        f"At matched rates the final training loss with momentum is {three_digits(compared[lowest].estimate)} times "
-        f"that without momentum at a rate of {lowest:g}{at_highest}."
+        "When the learning rate without momentum is raised to match, the final training loss with momentum is "
+        f"{three_digits(compared[lowest].estimate)} times that without at a matched rate of {lowest:g}{at_highest}."
     )
 
 
@@ -115,15 +115,15 @@ def explain(findings: Findings) -> str:
         return ""
     facts = findings.facts
     matching = (
-        f"{facts.optimizer.label}'s weights of all past gradients add up to 1: without momentum it should take "
-        "nearly the same path at the same rate, as long as the rate is small."
+        f"{facts.optimizer.label}'s weights of all past gradients add up to 1, so without momentum it should take "
+        "nearly the same path at the same rate, if the rate is small."
         if facts.optimizer.form.averages
-        else "The weights of all past gradients add up to 1 / (1 − λ): at 1 / (1 − λ) times the rate, SGD without "
-        "momentum should take nearly the same path, as long as the rate is small."
+        else "The weights of all past gradients add up to 1 / (1 − λ), so SGD without momentum and with 1 / (1 − λ) "
+        "times the learning rate should take nearly the same path, if the rate is small."
     )
     return (
         f"{matching} The figure shows the training loss after {facts.epochs} epochs with batch size "
-        f"{thousands(facts.middle)}, with momentum over without: geometric mean over seeds, with 95% intervals."
+        f"{thousands(facts.middle)}, as a ratio with / without momentum (geometric mean over seeds, 95% interval)."
     )
 
 

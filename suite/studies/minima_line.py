@@ -13,10 +13,10 @@ from suite.claims.sharpness import target_protocol
 from suite.evidence import Evidence, Facts, Problem
 from suite.evidence.trainings import left_out_sentence, problems_in_words, seeds_without_value
 from suite.experiments.cell import Cell, Scope
-from suite.experiments.line import LINE
+from suite.experiments.minima_line import LINE
 from suite.figures import GREY, new_figure
 from suite.formatting import ratio, sentences, thousands, three_digits, with_bounds
-from suite.instruments.line import STATISTICS_EXAMPLES
+from suite.instruments.minima_line import STATISTICS_EXAMPLES
 from suite.statistics import Interval, mean_interval
 from suite.status import Status
 from suite.studies.study import Study
@@ -102,9 +102,9 @@ def answer(findings: Findings) -> str:
     if findings.small_rise is None:
         return f"The line from Small's solution to Large's was not measured: {problems_in_words(findings.problems)}."
     return (
-        "Half a line's length outside the two solutions, the training loss is "
-        f"{three_digits(findings.small_rise.estimate)} times as high on the small batch's side and "
-        f"{three_digits(findings.large_rise.estimate)} times on the large batch's."
+        "Beyond each solution, by half the distance between them, the training loss rises to "
+        f"{three_digits(findings.small_rise.estimate)} times its value at the small batch's solution and to "
+        f"{three_digits(findings.large_rise.estimate)} times its value at the large batch's."
     )
 
 
@@ -112,13 +112,13 @@ def explain(findings: Findings) -> str:
     if findings.small_rise is None:
         return ""
     return sentences(
-        "The line runs from the solution of the small batch (0) to that of the large one (1) and beyond both, as "
-        "Keskar et al. (2017) draw it: a flat minimum rises slowly to its sides, a sharp one steeply.",
-        f"Over {findings.small_rise.n} seeds the training loss rises {with_bounds(findings.small_rise, ratio)} "
-        f"outside Small and {with_bounds(findings.large_rise, ratio)} outside Large.",
+        "The line runs through the solution of the small batch (at 0) and that of the large one (at 1), as in Keskar "
+        "et al. (2017). Around a flat minimum the loss rises slowly, around a sharp one steeply.",
+        f"Over {findings.small_rise.n} seeds the rise is {with_bounds(findings.small_rise, ratio)} beyond Small and "
+        f"{with_bounds(findings.large_rise, ratio)} beyond Large.",
         "Both were trained from the same initial parameters to the same training loss.",
-        "Thin lines are seeds; thick lines are means over seeds, of the loss geometric ones.",
-        "Batch norm's statistics are recomputed at each place from at most "
+        "Thin lines are seeds; thick lines are means over seeds (geometric means for the loss).",
+        "In a model with batch norm, its statistics are recomputed at each position from at most "
         f"{thousands(STATISTICS_EXAMPLES)} training examples.",
         left_out_sentence(findings.problems),
     )

@@ -81,6 +81,8 @@ def _vectors(array: np.ndarray) -> tuple[Vector, ...]:
 
 
 def answer(findings: Findings) -> str:
+    if findings.surface is None or len(findings.arrows) < 2:
+        return "The toy was not measured."
     return (
         "Without momentum each update follows the negative gradient alone; with momentum it also keeps most of the "
         "last movement."

@@ -254,16 +254,16 @@ def _course_sentence(course: Course, facts: Facts) -> str:
         f"With batch size {thousands(course.batch_size)} at its tuned rate {course.learning_rate:g}{edge} a training "
         f"loss of {facts.target_loss:g} is reached after {thousands(course.updates_to_target)} updates. The gradient "
         f"noise scale tr(Σ) / |G|² is {with_bounds(course.examples[INITIAL])} examples at initialisation and "
-        f"{with_bounds(course.examples[MEAN])} on average over the updates; in a batch of as many examples, noise "
-        "and gradient are equally long."
+        f"{with_bounds(course.examples[MEAN])} on average over the updates."
     )
 
 
 def _effective_sentence(course: Course, facts: Facts) -> str:
     theory = f"This is the theory of SGD without momentum; {facts.name} is trained with {facts.optimizer.label}."
     return sentences(
-        "The prediction is the effective noise scale b, with which S (1 + b / B) gives the updates to the target at "
-        f"every batch size B: {with_bounds(course.examples[EFFECTIVE])}.",
+        "The number of updates to the target should follow S (1 + B_crit / B), where S is the number for a very "
+        "large batch. The noise scales during this training predict a critical batch size B_crit of "
+        f"{with_bounds(course.examples[EFFECTIVE])}.",
         "" if facts.optimizer.plain_sgd else theory,
     )
 
@@ -272,8 +272,8 @@ def _critical_sentence(course: Course, facts: Facts) -> str:
     if CRITICAL not in course.examples:
         return ""
     return (
-        f"The updates with {facts.optimizer} at several batch sizes, each at its own tuned rate, give a critical "
-        f"batch size of {with_bounds(course.examples[CRITICAL])}."
+        f"Trainings with {facts.optimizer} at several batch sizes, each at its own tuned rate, give "
+        f"{with_bounds(course.examples[CRITICAL])}."
     )
 
 
@@ -302,7 +302,7 @@ study = Study(
     name="noise_scale_course",
     claim="gradient",
     place=2,
-    title="The gradient noise scale along a training",
+    title="The gradient noise scale during training",
     cells=cells,
     analyse=analyse,
     answer=answer,

@@ -11,6 +11,7 @@ from suite.claims import optimization
 from suite.claims.claim import Row
 from suite.evidence import Evidence, Facts
 from suite.evidence.trainings import at_target, final_log_loss
+from suite.formatting import sentences
 from suite.studies import factorial, factorial_views
 from suite.studies.factorial import Findings, Outcome
 from suite.studies.study import Study
@@ -40,6 +41,13 @@ def judge(findings: Findings) -> list[Row]:
     return factorial.judge(findings, OUTCOME, [optimization.protocol(facts, rate) for rate in facts.learning_rates])
 
 
+def explain(findings: Findings) -> str:
+    return sentences(
+        factorial_views.explain(findings),
+        "At equal training loss, the numbers of epochs to reach it are compared.",
+    )
+
+
 def figure(findings: Findings) -> Figure:
     return factorial_views.figure(findings, OUTCOME)
 
@@ -53,6 +61,6 @@ study = Study(
     analyse=analyse,
     judge=judge,
     answer=factorial_views.answer,
-    explain=factorial_views.explain,
+    explain=explain,
     figure=figure,
 )

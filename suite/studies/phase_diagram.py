@@ -102,10 +102,10 @@ def answer(findings: Findings) -> str:
     crossing = [phase for phase in phases if not math.isnan(phase.least_momentum)]
     if not crossing:
         reason = "no ball ends there" if phases else findings.problem
-        return f"By full batches no momentum is known to carry balls into the better minimum: {reason}."
+        return f"With full-batch updates no momentum is known to carry balls into the better minimum: {reason}."
     momenta = [f"{phase.least_momentum:.2f} at η {phase.learning_rate:g}" for phase in crossing]
     return sentences(
-        "By full batches balls reach the better minimum",
+        "With full-batch updates balls reach the better minimum",
         "" if _crosses_from_below(crossing) else "only from starts higher than the bump and",
         f"only with a momentum of at least {listed(momenta)}.",
     )
@@ -116,9 +116,9 @@ def explain(findings: Findings) -> str:
         return ""
     noisy = [phase for phase in findings.phases if phase.batch_size == NOISY]
     return sentences(
-        "Each ball is let go at rest; the colour is the probability that it ends in the better minimum, over its "
-        "start and its momentum. The lowest row, λ = 0, is SGD without momentum.",
-        f"At batch size {NOISY} the colour is the share of {DRAWS} balls." if noisy else "",
+        "Each ball starts at rest. The colour is the probability that it ends in the better minimum, as a function "
+        "of its start and its momentum λ; the lowest row, λ = 0, is SGD without momentum.",
+        f"At batch size {NOISY} it is the share of {DRAWS} balls that do." if noisy else "",
         "Noise also carries balls from below the top of the bump." if _crosses_from_below(noisy) else "",
         f"Some grids have no value ({findings.problem})." if findings.problem else "",
     )

@@ -163,12 +163,12 @@ def explain(findings: Findings) -> str:
         return ""
     ranges = [_usable_in_words(size, *usable[size]) for size in dict.fromkeys((min(usable), max(usable)))]
     return sentences(
-        f"Each cell is the training loss after {findings.facts.epochs} epochs, geometric mean over the trials of one "
-        "learning rate at one batch size.",
-        "The white dot is the best rate; the white line spans the usable rates, whose loss is at most "
-        f"{USABLE:g} times the lowest: {listed(ranges)}.",
+        f"The colour is the training loss after {findings.facts.epochs} epochs (geometric mean over trials) at each "
+        "learning rate and batch size.",
+        f"The white dot is the best rate. The white line spans the rates whose loss is at most {USABLE:g} times the "
+        f"lowest: {listed(ranges)}.",
         "At hatched rates a trial diverged.",
-        "Along a dotted line rate / batch size is constant.",
+        "Along a dotted line the ratio of learning rate to batch size is constant.",
         _problems_sentence(findings.problems),
     )
 

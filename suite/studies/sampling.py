@@ -190,11 +190,11 @@ def explain(findings: Findings) -> str:
         return ""
     ratios = [f"{with_bounds(pair.loss_ratio, decimals(3))} at {pair}" for pair in findings.pairs]
     return sentences(
-        "Both are trained from the same initial parameters, at the same rates and for as many updates. The final "
-        f"training loss with replacement over that of reshuffled epochs is {'; '.join(ratios)}.",
+        "Both are trained from the same initial parameters, at the same rates and for the same number of updates. "
+        f"The ratio of the final training losses, with replacement / reshuffled, is {'; '.join(ratios)}.",
         "Significance is judged at 5% with Holm's correction for these comparisons.",
-        "In a reshuffled epoch every example counts once, and the noise of the batches averages away; as many draws "
-        "with replacement miss 37% of the examples.",
+        "In a reshuffled epoch every example counts once, and the noise of the batches averages away; the same "
+        "number of draws with replacement misses about 37% of the examples.",
         f"No comparison is possible at {'; '.join(map(str, findings.unpaired))}." if findings.unpaired else "",
     )
 

@@ -10,7 +10,7 @@ import pandas as pd
 from suite.evidence import Evidence, Facts, Problem
 from suite.evidence.trainings import left_out_sentence, problems_in_words, seeds_without_value
 from suite.experiments.cell import Cell, Scope
-from suite.experiments.standstill import STANDSTILL
+from suite.experiments.stuck_or_slow import STANDSTILL
 from suite.formatting import sentences, thousands, three_digits, with_bounds
 from suite.statistics import Interval, mean_interval
 from suite.status import Status
@@ -119,7 +119,7 @@ def explain(findings: Findings) -> str:
         return ""
     return sentences(
         f"At the end of its {findings.facts.epochs} epochs, after {thousands(course.updates)} updates, the large "
-        f"batch has a training loss of {three_digits(course.loss)}. Its gradient still has "
+        f"batch has a training loss of {three_digits(course.loss)}. The norm of its gradient is still "
         f"{with_bounds(course.gradient_left, three_digits)} times its initial norm, and the eigenvalues of the "
         f"Hessian range from {three_digits(course.smallest_eigenvalue)} to "
         f"{three_digits(course.largest_eigenvalue)}. Trained further, it ends at {three_digits(course.further_loss)} "

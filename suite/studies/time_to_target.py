@@ -108,8 +108,8 @@ def explain(findings: Findings) -> str:
         return ""
     return sentences(
         "The time is the number of updates to the target times the median time of one update.",
-        f"One update was timed with the workload's own optimizer ({findings.facts.optimizer}) and a batch that is "
-        "already on the device; both lines use this time.",
+        f"An update was timed with {findings.facts.optimizer} and a batch that is already on the device; the extra "
+        "cost of momentum is not counted.",
         "Evaluations and the search for the learning rate are not counted.",
     )
 
@@ -118,7 +118,7 @@ study = Study(
     name="time_to_target",
     claim="momentum_speed_up",
     place=1,
-    title="In seconds",
+    title="Time to the target loss",
     cells=cells,
     analyse=analyse,
     answer=answer,

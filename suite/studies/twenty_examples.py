@@ -45,6 +45,8 @@ def analyse(evidence: Evidence) -> Findings:
 
 
 def answer(findings: Findings) -> str:
+    if findings.surface is None or len(findings.paths) < 2:
+        return "The toy was not measured."
     return "The full batch takes one steady step per epoch; batch size 1 takes twenty noisy ones."
 
 

@@ -13,11 +13,11 @@ from torch import nn
 from suite import seeds
 from suite.backends import CPU, Backend
 from suite.devices import Device
-from suite.optimizer_forms import FORMS
+from suite.optimizers.forms import FORMS
 from suite.training import evaluations, lockstep, plain
 from suite.training.compile_policy import CompilePolicy
 from suite.training.ensemble import Ensemble
-from suite.training.evaluation import evaluate
+from suite.training.evaluate import evaluate
 from suite.training.packing import parameter_count, replicas_per_call
 from suite.training.protocol import Protocol
 from suite.training.update import update

@@ -7,8 +7,8 @@ scaling rule assumes that the workload's learning rate and hyperparameters are r
 import math
 from dataclasses import dataclass
 
-from suite.optimizer_forms import Hyperparameters
 from suite.optimizers import Optimizer
+from suite.optimizers.forms import Hyperparameters
 
 LEAST_BETA2 = 0.9
 """A rule never lowers beta2 below this value, nor below the optimizer's beta2 where that is smaller."""

@@ -11,7 +11,7 @@ from suite.backends import CPU, Backend
 from suite.optimizers import set_learning_rate
 from suite.training import evaluations
 from suite.training.epoch import Batch, resident_batches
-from suite.training.evaluation import evaluate
+from suite.training.evaluate import evaluate
 from suite.training.protocol import Protocol
 from suite.training.update import update
 from suite.workloads import Data, Workload

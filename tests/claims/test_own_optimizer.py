@@ -177,8 +177,8 @@ def reaching(facts: Facts, name: str, updates: float) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("optimizer", "words"),
     [
-        (ADAMW, "40.0 updates of AdamW without momentum and 10.0 with β1 0.9"),
-        (sgd(momentum=0.8), "40.0 updates of SGD without momentum and 10.0 with λ 0.8"),
+        (ADAMW, "AdamW needs 40.0 updates without momentum and 10.0 with β1 = 0.9"),
+        (sgd(momentum=0.8), "SGD needs 40.0 updates without momentum and 10.0 with λ = 0.8"),
     ],
     ids=str,
 )

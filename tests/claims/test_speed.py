@@ -90,7 +90,7 @@ def test_a_large_batch_that_would_take_too_long_is_replaced_by_the_largest_measu
     assert row.large == 4
     assert math.isclose(row.effect.estimate, 4)
     assert row.flags == (CappedLarge(4, Problem(Status.UNAVAILABLE, TOO_SLOW)),)
-    assert str(row.flags[0]) == f"Large capped at 4: {TOO_SLOW}"
+    assert str(row.flags[0]) == f"compared at batch size 4 instead of Large: {TOO_SLOW}"
 
 
 def test_a_comparison_of_small_with_itself_is_undecided():
@@ -163,11 +163,11 @@ def test_the_cpu_alone_has_a_number_of_threads_and_both_have_the_end_of_their_fl
     )
     (threads, on_cpu), (on_cuda,) = (row.flags for row in rows)
     assert threads == Threads(2)
-    assert str(threads) == "2 threads, the fastest number"
+    assert str(threads) == "2 threads, the fastest thread count"
     for flag in (on_cpu, on_cuda):
         assert isinstance(flag, LargeTooLarge)
         assert math.isclose(flag.flat, 2, rel_tol=0.06)
-        assert str(flag) == f"Large is too large: flat up to {flag.flat:.1f}"
+        assert str(flag) == f"Large is beyond the flat range, which ends at {flag.flat:.1f}"
 
 
 def test_parallel_holds_where_the_time_stays_flat_ten_times_longer():
@@ -226,7 +226,11 @@ def test_the_answer_of_parallel_names_every_backend_that_was_compared():
         update_times("cuda", 1e-4, 1e-9),
         without_rows("update_time", "mps", "unavailable", "no MPS device on this machine"),
     )
-    for part in ("batch size 5.3 on cpu", "at least batch size 16 on cuda", "one example at a time, up to 1.5"):
+    for part in (
+        "batch size 5.3 on cpu",
+        "at least batch size 16 on cuda",
+        "when examples are processed one at a time, up to 1.5",
+    ):
         assert part in text
     assert "mps" not in text
 

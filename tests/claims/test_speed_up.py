@@ -39,7 +39,7 @@ def test_the_effect_is_the_geometric_mean_over_paired_seeds():
     assert findings.speed_ups[1].estimate == pytest.approx(1)
     assert findings.updates[WITHOUT].seeds == {1: pytest.approx((100, 110)), 16: pytest.approx((40, 90))}
     assert findings.updates[WITH].means == pytest.approx({1: 11000**0.5, 16: 10})
-    assert "60.0 updates of SGD without momentum and 10.0 with λ 0.9" in momentum_speed_up.answer(findings)
+    assert "SGD needs 60.0 updates without momentum and 10.0 with λ = 0.9" in momentum_speed_up.answer(findings)
     assert momentum_speed_up.numbers(findings)["updates, without"].tolist() == ["105", "60.0"]
     assert momentum_speed_up.figure(findings) is not None
 

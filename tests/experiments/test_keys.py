@@ -15,7 +15,7 @@ from suite.backends import BACKENDS
 from suite.claims import all_claims, find
 from suite.experiments.cell import NO_BATCH_SIZE, Cell, Measurement, Scope
 from suite.experiments.gradient_noise import GRADIENT_VARIANCE
-from suite.experiments.line import LINE
+from suite.experiments.minima_line import LINE
 from suite.experiments.training import TRAINING
 from suite.experiments.tuned_training import TUNED_TRAINING
 from suite.optimizers import Optimizer, adam, adamw, sgd

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from suite.experiments.line import line
+from suite.experiments.minima_line import line
 from suite.instruments import (
     LossSurface,
     batch_gradient,
@@ -18,7 +18,7 @@ from suite.instruments import (
     sampled_noise,
     trace,
 )
-from suite.training.evaluation import evaluate
+from suite.training.evaluate import evaluate
 from suite.workloads import Data, find
 from tests.conftest import blobs, cuda, tiny
 

@@ -19,7 +19,7 @@ COLUMNS = (
 )
 
 
-FIGURES = 11 + 8
+FIGURES = 11 + 7
 """One for each claim, and those of the studies in a quick run."""
 
 

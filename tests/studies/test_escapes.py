@@ -27,7 +27,7 @@ def test_escapes_that_took_too_long_leave_no_mean():
     assert findings.problems == (
         Problem(Status.TARGET_NOT_REACHED, replicas=1, all_replicas=3, where="at batch size 2"),
     )
-    assert "after 20 updates at batch size 1." in escapes.answer(findings)
+    assert "after a mean of 20 updates at batch size 1." in escapes.answer(findings)
     text = escapes.explain(findings)
     assert "no mean where some balls did not escape (1 of 3 seeds at batch size 2: target not reached)." in text
     assert escapes.numbers(findings)["updates to escape"].tolist() == ["20"]

@@ -215,7 +215,7 @@ def test_an_undecided_combination_has_the_seeds_that_would_decide_it():
     assert undecided.seeds_to_decide == seeds
     assert math.isfinite(seeds)
     assert (
-        f"at the effects measured: {seeds:,.0f} for the square-root rate at equal epochs"
+        f"would take this many seeds: {seeds:,.0f} for the square-root rate at equal epochs"
         in factorial_views.explain(findings)
     )
 
@@ -234,7 +234,7 @@ def test_a_combination_without_a_value_takes_no_part_in_holms_correction():
     )
     (row,) = (row for row in optimization_factorial.judge(findings) if row.status == Status.DIVERGED)
     assert row.flags == (problem,)
-    assert "1 of 12 combinations could not be compared." in factorial_views.explain(findings)
+    assert "1 of the 12 combinations could not be compared." in factorial_views.explain(findings)
     assert optimization_factorial.figure(findings) is not None
 
 
@@ -284,14 +284,14 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
         (
             lambda rate, budget: Verdict.HOLDS if rate == "fixed" else Verdict.FAILS,
             Decider.RATE,
-            "The claim holds with the fixed rate; it fails with the square-root rate, with the warmed-up linear rate "
-            "and with the tuned rate, whatever the budget.",
+            "With every budget compared, the claim holds with the fixed rate; it fails with the square-root rate, "
+            "with the warmed-up linear rate and with the tuned rate.",
         ),
         (
             lambda rate, budget: Verdict.FAILS if budget == factorial.UPDATES else Verdict.HOLDS,
             Decider.BUDGET,
-            "The claim holds at equal epochs and at equal training loss; it fails at equal updates, whatever the "
-            "learning-rate rule.",
+            "With every learning-rate rule compared, the claim holds at equal epochs and at equal training loss; it "
+            "fails at equal updates.",
         ),
         (
             lambda rate, budget: None if rate == "tuned" else Verdict.UNDECIDED,
@@ -314,7 +314,7 @@ def test_the_answer_states_what_decides(choose, decider, answer):
 def test_the_text_counts_the_combinations_that_could_not_be_compared():
     findings = with_verdicts(lambda rate, budget: None if rate == "tuned" else Verdict.UNDECIDED)
     text = factorial_views.explain(findings)
-    assert "3 of 12 combinations could not be compared." in text
+    assert "3 of the 12 combinations could not be compared." in text
     assert text.count("40 for the") == 9
     assert factorial_views.explain(with_verdicts(lambda rate, budget: Verdict.HOLDS)).count("could not be") == 0
 

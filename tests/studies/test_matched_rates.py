@@ -50,7 +50,7 @@ def test_the_loss_ratio_is_a_geometric_mean_over_paired_seeds():
 def test_adam_has_the_same_rate_with_momentum_and_without():
     findings = analyse(trained(ADAMW))
     assert [(pair.rate_without, pair.rate_with) for pair in findings.pairs] == [(0.03, 0.03), (0.1, 0.1)]
-    assert "AdamW's weights of all past gradients add up to 1:" in matched_rates.explain(findings)
+    assert "AdamW's weights of all past gradients add up to 1, so" in matched_rates.explain(findings)
     assert "SGD" not in matched_rates.explain(findings)
     (axes,) = matched_rates.figure(findings).axes
     assert "with momentum, the same rate" in axes.get_xlabel()

@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgba
 from suite.claims import sharpness
 from suite.evidence import Problem
 from suite.experiments.cell import Scope
-from suite.instruments.line import PLACES
+from suite.instruments.minima_line import PLACES
 from suite.status import Status
 from suite.studies import minima_line
 from tests.claims.test_sharpness import minima
@@ -33,7 +33,7 @@ def test_the_rise_outside_each_end_is_read_at_half_the_length():
     assert math.isclose(findings.large_rise.estimate, math.exp(2))
     assert findings.large_rise.low < math.exp(2) < findings.large_rise.high
     text = minima_line.answer(minima_line.analyse(evidence(line_rows({0: 2, 1: 4}))))
-    assert "1.65 times as high on the small batch's side" in text
+    assert "1.65 times its value at the small batch's solution" in text
 
 
 def test_means_over_seeds_are_geometric_for_losses_and_plain_for_scores():

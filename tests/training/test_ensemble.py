@@ -10,7 +10,7 @@ from torch._inductor.async_compile import AsyncCompile
 from suite.optimizers import Optimizer, adam, adamw, sgd
 from suite.training.compilation import no_compiler
 from suite.training.ensemble import Ensemble, UpdateCache, mean_over
-from suite.training.evaluation import evaluate
+from suite.training.evaluate import evaluate
 from suite.workloads import find
 from tests.conftest import cuda, tiny
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from suite.instruments.line import PLACES, recompute_statistics
+from suite.instruments.minima_line import PLACES, recompute_statistics
 from tests.conftest import blobs
 
 

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from suite.experiments.cell import Cell
-from suite.experiments.line import LINE, line, measure
-from suite.training.evaluation import evaluate
+from suite.experiments.minima_line import LINE, line, measure
+from suite.training.evaluate import evaluate
 from suite.training.plain import trained
 from suite.training.protocol import Protocol, TargetLoss
 from tests.conftest import blobs, tiny
-from tests.instruments.test_line import normed
+from tests.instruments.test_minima_line import normed
 
 PROTOCOL = Protocol(0.1, TargetLoss(0.5, 500))
 

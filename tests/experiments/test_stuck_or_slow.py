@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from suite.experiments.cell import Cell
-from suite.experiments.standstill import STANDSTILL, measure
+from suite.experiments.stuck_or_slow import STANDSTILL, measure
 from suite.optimizers import adamw, sgd
 from suite.training.plain import trained
 from suite.training.protocol import CappedUpdates, EqualEpochs, Protocol

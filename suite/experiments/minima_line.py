@@ -6,8 +6,8 @@ from torch import nn
 from suite import seeds
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
-from suite.instruments.line import losses_along_line
-from suite.training.evaluation import evaluate
+from suite.instruments.minima_line import losses_along_line
+from suite.training.evaluate import evaluate
 from suite.training.plain import trained
 from suite.workloads import Data, Workload
 

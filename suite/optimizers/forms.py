@@ -81,8 +81,8 @@ class Sgd(Form):
     torch_class = torch.optim.SGD
     defaults = MappingProxyType({"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False})
     in_words = (
-        "torch.optim.SGD keeps b = λ b + g and steps −η b: the lecture's rule while the rate is constant; where that "
-        "changes, it rescales earlier movements as well."
+        "torch.optim.SGD keeps a buffer b ← λ b + g and moves the parameters by −η b: with a constant learning rate "
+        "this is the lecture's rule."
     )
 
     def states(self, hyperparameters):
@@ -121,8 +121,8 @@ class Adam(Form):
     momentum_symbol = "β1"
     averages = adam_rules = True
     in_words = (
-        "Adam steps by a running average of the gradients, whose weights add up to 1, over the root of a running "
-        "average of their squares (Kingma, Ba 2015)."
+        "Adam moves the parameters by a running average of the gradients, whose weights add up to 1, divided by the "
+        "root of a running average of their squares (Kingma, Ba 2015)."
     )
 
     def states(self, hyperparameters):

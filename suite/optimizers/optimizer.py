@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from suite.errors import UserError
-from suite.optimizer_forms import FORMS, Form, Hyperparameters
+from suite.optimizers.forms import FORMS, Form, Hyperparameters
 
 
 @dataclass(frozen=True)

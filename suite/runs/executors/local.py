@@ -1,0 +1,46 @@
+"""Measuring cells in processes on this machine."""
+
+import multiprocessing
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import joblib
+import pandas as pd
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from suite.experiments.cell import Cell
+from suite.runs.worker import failed, measure_in_worker, provenance
+from suite.status import Status
+
+
+def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[int, pd.DataFrame, dict]]:
+    """Measure cells in `workers` processes, and yield (index, rows, provenance) as each is done.
+
+    When a process is killed, as Linux does where memory runs out, nobody knows which cell was the cause: the cells
+    left are then measured one at a time.
+    """
+    left = dict(enumerate(cells))
+    warnings.filterwarnings(
+        "ignore", "A worker stopped while some jobs were given"
+    )  # joblib renews a worker whose memory has grown
+    tasks = (joblib.delayed(measure_in_worker)(os.getpid(), index, *cell) for index, cell in enumerate(cells))
+    parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")
+    try:
+        for index, rows, cell_provenance in parallel(tasks):
+            del left[index]
+            yield index, rows, cell_provenance
+    except TerminatedWorkerError:
+        for index, cell in left.items():
+            yield _measure_alone(index, *cell)
+
+
+def _measure_alone(index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, dict]:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+        try:
+            return alone.submit(measure_in_worker, os.getpid(), index, source, cell).result()
+        except BrokenProcessPool:
+            rows = failed(Status.OUT_OF_MEMORY, MemoryError("the process that measured it was killed"))
+            return index, rows, provenance(rows, 0)
