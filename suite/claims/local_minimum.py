@@ -216,6 +216,8 @@ def explain(findings: Findings) -> str:
         return ""
     return sentences(
         Toy.of(findings.facts).sentence,
+        "The loss of one parameter has a local minimum and, beyond a bump, a better one; a ball is a training on "
+        f"the toy's {EXAMPLES} examples.",
         f"{above.effect.n} balls start at random places higher than the bump and make {thousands(BUDGET.epochs)} "
         f"full-batch updates at learning rate {ball.learning_rate:g}, without momentum and with a momentum of "
         f"{LAMBDA:g}.",

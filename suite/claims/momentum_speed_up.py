@@ -294,8 +294,9 @@ def _small_sentence(findings: Findings) -> str:
     if small not in findings.speed_ups:
         return ""
     return (
-        f"At batch size {thousands(small)} it needs {with_bounds(findings.speed_ups[small], three_digits)} times as "
-        "many updates without momentum as with it."
+        f"At batch size {thousands(small)} {findings.facts.optimizer.label} needs "
+        f"{with_bounds(findings.speed_ups[small], three_digits)} times as many updates without momentum as with "
+        "momentum."
     )
 
 

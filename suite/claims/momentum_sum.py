@@ -221,8 +221,8 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"The movements of the first {distances.updates} updates were recorded in a training with batch size "
         f"{thousands(facts.middle)} and {form.momentum_symbol} {momentum_of(facts):g}.",
-        f"The movement of update {distances.updates} differs from the "
-        f"part of the last gradient by {percent(distances.to_last_gradient)} of its norm.",
+        f"Without the earlier gradients, the last gradient's term alone differs from the movement of update "
+        f"{distances.updates} by {percent(distances.to_last_gradient)} of the movement's norm.",
         _weights_sentence(findings),
         _lecture_form_sentence(facts),
         form.in_words,
@@ -281,7 +281,7 @@ claim = Claim(
     rule=(
         "Holds when the 95% interval of the ratio r / d lies above 1, where d is the distance between the movement "
         "and the weighted sum of all past gradients, and r the distance that float32 rounding explains, both at the "
-        "worst update of each seed (geometric mean over seeds; for Adam before each coordinate is scaled)."
+        "worst update of each seed (geometric mean over seeds)."
     ),
     cells=cells,
     analyse=analyse,

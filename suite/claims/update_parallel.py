@@ -227,8 +227,8 @@ def answer(findings: Findings) -> str:
     ranges = [f"{_flat_range(times.scaling)} on {times.backend}" for times in resident if times.is_compared]
     if ranges:
         return (
-            f"An update takes about the same time (at most {FLAT_FACTOR} times that at the smallest batch size) up "
-            f"to {listed(ranges)}; when examples are processed one at a time, up to "
+            f"The time of an update stays within {FLAT_FACTOR} times that at the smallest batch size up to "
+            f"{listed(ranges)}; when examples are processed one at a time, it does so only up to batch size "
             f"{size_text(findings.sequential_flat)}."
         )
     problems = "; ".join(f"{times.backend}: {times.comparison}" for times in resident)

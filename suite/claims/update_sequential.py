@@ -146,11 +146,11 @@ def explain(findings: Findings) -> str:
         return ""
     return (
         f"An update takes {seconds(comparison.small)} at batch size {thousands(findings.facts.small)} and "
-        f"{seconds(comparison.large)} at {thousands(findings.large)}. For the ratio of "
-        f"{three_digits(comparison.effect.estimate)} each time is first divided by that of a reference update in the "
-        "same process, so it is not exactly the quotient of the two. Over all batch sizes the time grows like the "
-        f"batch size to the power {with_bounds(law.exponent, decimals(2))}. The power is below 1 because every "
-        "update also has a fixed cost."
+        f"{seconds(comparison.large)} at {thousands(findings.large)}. The ratio of "
+        f"{three_digits(comparison.effect.estimate)} is not exactly their quotient, because every measured time is "
+        "first divided by the time of a reference update in the same process. Over all batch sizes the time grows "
+        f"like the batch size to the power {with_bounds(law.exponent, decimals(2))}. The power is below 1 because "
+        "every update also has a fixed cost."
     )
 
 

@@ -12,7 +12,7 @@ from suite.evidence import Facts
 from suite.figures import VERDICT_COLOURS, new_figure
 from suite.formatting import listed, ratio, sentences, signed, thousands, with_bounds
 from suite.statistics import MAX_SEEDS, Verdict
-from suite.studies.factorial import BUDGETS, Combination, Decider, Findings, Outcome, for_adam, rate_rules
+from suite.studies.factorial import BUDGETS, TO_TARGET, Combination, Decider, Findings, Outcome, for_adam, rate_rules
 from suite.training.learning_rate import LEAST_BETA2
 
 TITLE = "Where it holds"
@@ -24,25 +24,27 @@ EVERYWHERE = {
 }
 
 
-def answer(findings: Findings) -> str:
-    """Where the claim holds, after Holm's correction over all combinations."""
+def answer(findings: Findings, at_target: str = f"at {TO_TARGET}") -> str:
+    """Where the claim holds, after Holm's correction over all combinations; `at_target` says what is compared at
+    equal training loss."""
     compared = findings.compared
     if not compared:
         return "The claim could be compared with none of the learning-rate rules and budgets."
     if findings.decider is Decider.NOTHING:
         verb = VERBS[compared[0].corrected_verdict]
         return f"The claim {verb} with every learning-rate rule and every budget that could be compared."
-    return f"{EVERYWHERE[findings.decider]}{_verdicts_by_place(findings)}."
+    return f"{EVERYWHERE[findings.decider]}{_verdicts_by_place(findings, at_target)}."
 
 
-def _verdicts_by_place(findings: Findings) -> str:
+def _verdicts_by_place(findings: Findings, at_target: str) -> str:
     """Each verdict with the budgets, the rates, or the pairs of both where it is found."""
     places: dict[Verdict, dict[str, None]] = {}
     for combination in findings.compared:
+        budget = at_target if combination.budget == TO_TARGET else f"at {combination.budget}"
         place = {
-            Decider.BUDGET: f"at {combination.budget}",
+            Decider.BUDGET: budget,
             Decider.RATE: f"with the {combination.rate} rate",
-            Decider.BOTH: f"with the {combination.rate} rate at {combination.budget}",
+            Decider.BOTH: f"with the {combination.rate} rate {budget}",
         }[findings.decider]
         places.setdefault(combination.corrected_verdict, {})[place] = None
     return "; it ".join(f"{VERBS[verdict]} {listed(list(names))}" for verdict, names in places.items())
@@ -63,7 +65,8 @@ def rules_in_words(facts: Facts) -> str:
     return sentences(
         "Several rules set the learning rate: the same rate for both batch sizes; a rate in proportion to the square "
         "root of the batch size; a rate in proportion to the batch size, after a warm-up; or a rate tuned for each "
-        f"batch size on held-out seeds. The rates in proportion equal the workload's at batch size {middle}.",
+        f"batch size on held-out seeds. Under the two proportional rules the rate at batch size {middle} is "
+        f"{facts.learning_rate:g}.",
         _betas_in_words(facts),
         "Both batch sizes are trained for the same number of epochs, for the same number of updates, or to the same "
         "training loss.",

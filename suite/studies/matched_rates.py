@@ -85,10 +85,10 @@ def answer(findings: Findings) -> str:
     if not compared:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest, highest = min(compared), max(compared)
-    at_highest = f", and {three_digits(compared[highest].estimate)} times at {highest:g}" if highest > lowest else ""
+    at_highest = f" and {three_digits(compared[highest].estimate)} at {highest:g}" if highest > lowest else ""
     return (
-        "When the learning rate without momentum is raised to match, the final training loss with momentum is "
-        f"{three_digits(compared[lowest].estimate)} times that without at a matched rate of {lowest:g}{at_highest}."
+        "At matched learning rates the ratio of the final training losses, with / without momentum, is "
+        f"{three_digits(compared[lowest].estimate)} at a rate without momentum of {lowest:g}{at_highest}."
     )
 
 
@@ -118,8 +118,8 @@ def explain(findings: Findings) -> str:
         f"{facts.optimizer.label}'s weights of all past gradients add up to 1, so without momentum it should take "
         "nearly the same path at the same rate, if the rate is small."
         if facts.optimizer.form.averages
-        else "The weights of all past gradients add up to 1 / (1 − λ), so SGD without momentum and with 1 / (1 − λ) "
-        "times the learning rate should take nearly the same path, if the rate is small."
+        else "The weights of all past gradients add up to 1 / (1 − λ). So SGD with momentum at rate η should take "
+        "nearly the same path as SGD without momentum at rate η / (1 − λ), if both rates are small."
     )
     return (
         f"{matching} The figure shows the training loss after {facts.epochs} epochs with batch size "

@@ -102,9 +102,9 @@ def answer(findings: Findings) -> str:
     if findings.small_rise is None:
         return f"The line from Small's solution to Large's was not measured: {problems_in_words(findings.problems)}."
     return (
-        "Beyond each solution, by half the distance between them, the training loss rises to "
-        f"{three_digits(findings.small_rise.estimate)} times its value at the small batch's solution and to "
-        f"{three_digits(findings.large_rise.estimate)} times its value at the large batch's."
+        "Along the line, at half its length outside the small batch's solution, the training loss is "
+        f"{three_digits(findings.small_rise.estimate)} times that of the solution; outside the large batch's "
+        f"solution it is {three_digits(findings.large_rise.estimate)} times that of the solution."
     )
 
 
@@ -154,7 +154,7 @@ def _name_ends(axes: Axes, facts: Facts) -> None:
     axes.set_xticks(
         [-1, 0, 1, 2], ["−1", f"0\nSmall, {thousands(facts.small)}", f"1\nLarge, {thousands(facts.large)}", "2"]
     )
-    axes.set_xlabel("place on the line")
+    axes.set_xlabel("position on the line")
     axes.set_xlim(-1, 2)
 
 

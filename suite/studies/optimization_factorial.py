@@ -11,7 +11,6 @@ from suite.claims import optimization
 from suite.claims.claim import Row
 from suite.evidence import Evidence, Facts
 from suite.evidence.trainings import at_target, final_log_loss
-from suite.formatting import sentences
 from suite.studies import factorial, factorial_views
 from suite.studies.factorial import Findings, Outcome
 from suite.studies.study import Study
@@ -41,11 +40,8 @@ def judge(findings: Findings) -> list[Row]:
     return factorial.judge(findings, OUTCOME, [optimization.protocol(facts, rate) for rate in facts.learning_rates])
 
 
-def explain(findings: Findings) -> str:
-    return sentences(
-        factorial_views.explain(findings),
-        "At equal training loss, the numbers of epochs to reach it are compared.",
-    )
+def answer(findings: Findings) -> str:
+    return factorial_views.answer(findings, at_target="in the epochs needed to reach an equal training loss")
 
 
 def figure(findings: Findings) -> Figure:
@@ -60,7 +56,7 @@ study = Study(
     cells=factorial.cells,
     analyse=analyse,
     judge=judge,
-    answer=factorial_views.answer,
-    explain=explain,
+    answer=answer,
+    explain=factorial_views.explain,
     figure=figure,
 )
