@@ -139,7 +139,7 @@ class AtStage:
     stage: str
 
     def __str__(self) -> str:
-        return self.stage
+        return f"the lower of two ratios, {self.stage}"
 
 
 def judge(findings: Findings) -> list[Row]:

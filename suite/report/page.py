@@ -101,7 +101,7 @@ def _row(section: Section, row: Row) -> dict:
         "value_large": value_text(row.value_large, row.unit) if compared else "–",
         "unit": "" if row.unit == "s" else row.unit,
         "effect": effect_text(row),
-        "measure": f"{row.measure}; holds above {row.null:g}" if compared and not row.effect_text else "",
+        "measure": _measure_note(row) if compared else "",
         "verdict": verdict_text(row),
         "mark": MARKS.get(row.verdict, "–"),
         "css_class": row.verdict.value if row.verdict else "none",
@@ -109,6 +109,12 @@ def _row(section: Section, row: Row) -> dict:
         "protocol": str(row.protocol),
         "interval": f"{_capitalised(row.measure)}: {interval_text(row)}." if compared else "",
     }
+
+
+def _measure_note(row: Row) -> str:
+    """The line below an effect: what it is, and how many values are behind its interval."""
+    values = f"{thousands(row.effect.n)} {'processes' if row.unit == 's' else 'seeds'}"
+    return values if row.effect_text else f"{row.measure}; holds above {row.null:g}; {values}"
 
 
 def _capitalised(text: str) -> str:

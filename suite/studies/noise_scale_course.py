@@ -39,8 +39,8 @@ INITIAL, MEAN, EFFECTIVE, CRITICAL = "initial", "mean", "effective", "critical"
 LABELS = {
     INITIAL: "noise scale at initialisation",
     MEAN: "noise scale, mean over updates",
-    EFFECTIVE: "effective noise scale",
-    CRITICAL: "critical batch size",
+    EFFECTIVE: "critical batch size, predicted",
+    CRITICAL: "critical batch size, measured",
 }
 PUBLISHED = {
     INITIAL: ("noise scale", "start"),

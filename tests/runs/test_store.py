@@ -54,11 +54,9 @@ def test_a_parquet_file_of_somebody_else_is_named(tmp_path):
         results.read("abc")
 
 
-def test_a_cell_of_another_schema_is_named(tmp_path, monkeypatch):
+def test_a_cell_of_another_schema_is_named(tmp_path):
     results = Results(tmp_path)
     with results.locked():
-        monkeypatch.setattr("suite.runs.store.SCHEMA_VERSION", 7)
-        results.write("abc", CELL, ROWS, {})
-        monkeypatch.undo()
+        results.write("abc", CELL, ROWS, {"schema_version": 7})
     with pytest.raises(UserError, match="has schema 7, this suite reads 2"):
         results.read("abc")
