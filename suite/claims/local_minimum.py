@@ -145,12 +145,19 @@ class Starts:
         return f"starts {self.height} the top of the bump, {BATCHES[self.batch_size]}"
 
 
+def _training_in_words(batch_size: int) -> str:
+    """The training with momentum: its optimizer, learning rate, updates and batch size."""
+    protocol = PROTOCOLS[WITH]
+    rate = protocol.rate_rule.describe(protocol.learning_rate)
+    return f"{protocol.optimizer}, {rate}, {thousands(BUDGET.epochs)} updates, batch size {batch_size}"
+
+
 def judge(findings: Findings) -> list[Row]:
     return [
         Row.of(
             outcome,
             backend=CPU.name,
-            protocol=f"{PROTOCOLS[WITH]}, batch size {batch_size}, starts {height} the bump",
+            protocol=f"{_training_in_words(batch_size)}, starts {height} the bump",
             small=batch_size,
             large=batch_size,
             measure="probability to end in the better minimum, with − without momentum",
@@ -216,8 +223,8 @@ def explain(findings: Findings) -> str:
         return ""
     return sentences(
         Toy.of(findings.facts).sentence,
-        "The loss of one parameter has a local minimum and, beyond a bump, a better one; a ball is a training on "
-        f"the toy's {EXAMPLES} examples.",
+        f"A loss over one parameter, from {EXAMPLES} examples, has a local minimum and, beyond a bump, a better one; "
+        "each ball is one training.",
         f"{above.effect.n} balls start at random places higher than the bump and make {thousands(BUDGET.epochs)} "
         f"full-batch updates at learning rate {ball.learning_rate:g}, without momentum and with a momentum of "
         f"{LAMBDA:g}.",

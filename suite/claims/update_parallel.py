@@ -31,7 +31,7 @@ from suite.workloads import Workload
 
 NULL = 10
 PARALLEL = tuple(name for name, backend in BACKENDS.items() if backend.parallel)
-PIPELINES = {RESIDENT: "data resident", DATALOADER: "DataLoader"}
+PIPELINES = {RESIDENT: "data already on the device", DATALOADER: "DataLoader"}
 
 
 # What it reads
@@ -227,9 +227,9 @@ def answer(findings: Findings) -> str:
     ranges = [f"{_flat_range(times.scaling)} on {times.backend}" for times in resident if times.is_compared]
     if ranges:
         return (
-            f"The time of an update stays within {FLAT_FACTOR} times that at the smallest batch size up to "
-            f"{listed(ranges)}; when examples are processed one at a time, it does so only up to batch size "
-            f"{size_text(findings.sequential_flat)}."
+            f"Up to {listed(ranges)}, an update takes at most {FLAT_FACTOR} times as long as at the smallest batch "
+            "size; when examples are processed one at a time, only up to batch size "
+            f"{size_text(findings.sequential_flat)} (interpolated)."
         )
     problems = "; ".join(f"{times.backend}: {times.comparison}" for times in resident)
     return f"How far an update stays flat was not measured ({problems or 'no backend computes a batch at once'})."

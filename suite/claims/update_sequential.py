@@ -98,7 +98,7 @@ def judge(findings: Findings) -> list[Row]:
         Row.of(
             findings.comparison,
             backend=SEQUENTIAL.name,
-            protocol="data resident",
+            protocol="data already on the device",
             small=findings.facts.small,
             large=findings.large,
             measure="time of an update, Large / Small",

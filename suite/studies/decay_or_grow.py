@@ -200,8 +200,8 @@ def explain(findings: Findings) -> str:
         f"After {epochs} epochs (dotted lines) the learning rate is divided by {FACTOR}, or the batch size is "
         f"multiplied by {FACTOR} instead.",
         *(_start_sentence(size, start, facts) for size, start in findings.starts.items()),
-        "In theory they agree for SGD: at fixed momentum its noise depends only on the ratio of learning rate to "
-        "batch size (Smith et al. 2018).",
+        "In theory both schedules agree: at fixed momentum the noise of SGD depends only on learning rate / batch "
+        "size (Smith et al. 2018).",
         "" if facts.optimizer.plain_sgd else f"Here the optimizer is {facts.optimizer}.",
     )
 

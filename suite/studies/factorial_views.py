@@ -90,8 +90,7 @@ def _correction_sentence(findings: Findings) -> str:
     count, compared = len(findings.combinations), len(findings.compared)
     return sentences(
         f"{count - compared} of the {count} combinations could not be compared." if compared < count else "",
-        f"The sentence at the top uses Holm's correction over {compared} combinations; the verdicts in the figure "
-        "are not corrected."
+        f"Holm's correction over {compared} combinations is applied in the title above, not in the figure."
         if compared
         else "",
     )

@@ -81,14 +81,17 @@ def _compared(evidence: Evidence, pair: dict[str, Protocol]) -> MatchedPair:
 
 
 def answer(findings: Findings) -> str:
-    compared = findings.compared
+    compared, label = findings.compared, findings.facts.optimizer.label
     if not compared:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest, highest = min(compared), max(compared)
-    at_highest = f" and {three_digits(compared[highest].estimate)} at {highest:g}" if highest > lowest else ""
+    at_highest = (
+        f", and {three_digits(compared[highest].estimate)} when it has rate {highest:g}" if highest > lowest else ""
+    )
     return (
         "At matched learning rates the ratio of the final training losses, with / without momentum, is "
-        f"{three_digits(compared[lowest].estimate)} at a rate without momentum of {lowest:g}{at_highest}."
+        f"{three_digits(compared[lowest].estimate)} when {label} without momentum has rate {lowest:g}"
+        f"{at_highest}."
     )
 
 

@@ -102,9 +102,9 @@ def answer(findings: Findings) -> str:
     if findings.small_rise is None:
         return f"The line from Small's solution to Large's was not measured: {problems_in_words(findings.problems)}."
     return (
-        "Along the line, at half its length outside the small batch's solution, the training loss is "
-        f"{three_digits(findings.small_rise.estimate)} times that of the solution; outside the large batch's "
-        f"solution it is {three_digits(findings.large_rise.estimate)} times that of the solution."
+        "Going past the small batch's solution by half the distance between the two solutions multiplies the "
+        f"training loss by {three_digits(findings.small_rise.estimate)}; going as far past the large batch's "
+        f"solution multiplies it by {three_digits(findings.large_rise.estimate)}."
     )
 
 

@@ -41,7 +41,7 @@ def judge(findings: Findings) -> list[Row]:
 
 
 def answer(findings: Findings) -> str:
-    return factorial_views.answer(findings, at_target="in the epochs needed to reach an equal training loss")
+    return factorial_views.answer(findings, at_target="for the number of epochs to an equal training loss")
 
 
 def figure(findings: Findings) -> Figure:

@@ -207,7 +207,10 @@ def test_the_dataloader_is_a_row_of_its_own_outside_the_headline():
         update_times("cpu", 1e-4, 1e-9),
         update_times("cpu", 1e-4, 1e-4, input_pipeline="dataloader"),
     )
-    assert [(row.protocol, row.headline) for row in rows] == [("data resident", True), ("DataLoader", False)]
+    assert [(row.protocol, row.headline) for row in rows] == [
+        ("data already on the device", True),
+        ("DataLoader", False),
+    ]
 
 
 def test_a_backend_that_is_not_there_is_a_row_with_its_reason():
@@ -257,10 +260,10 @@ def test_an_epoch_holds_where_small_takes_longer_on_each_backend():
     rows = judged(epoch_time, *frames)
     assert [row.protocol for row in rows if not row.headline] == ["DataLoader"]
     assert {(row.backend, row.protocol): (row.verdict, row.status) for row in rows} == {
-        ("sequential", "data resident"): ("undecided", "ok"),
-        ("cpu", "data resident"): ("holds", "ok"),
+        ("sequential", "data already on the device"): ("undecided", "ok"),
+        ("cpu", "data already on the device"): ("holds", "ok"),
         ("cpu", "DataLoader"): ("fails", "ok"),
-        ("cuda", "data resident"): (None, "out_of_memory"),
+        ("cuda", "data already on the device"): (None, "out_of_memory"),
     }
     text = views(epoch_time, *frames)
     assert "4.00 times as long as at 16 on cpu" in text
