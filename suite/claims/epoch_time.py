@@ -199,8 +199,8 @@ def explain(findings: Findings) -> str:
         thousands(updates_per_epoch(facts.train_examples, size)) for size in (facts.small, facts.large)
     )
     return sentences(
-        f"An epoch of {thousands(facts.train_examples)} examples makes {small_updates} updates at batch size "
-        f"{thousands(facts.small)} and {large_updates} at {thousands(facts.large)}.",
+        f"An epoch of {thousands(facts.train_examples)} examples is {small_updates} updates at batch size "
+        f"{thousands(facts.small)}, and {large_updates} updates at batch size {thousands(facts.large)}.",
         *(_epoch_sentence(facts, times) for times in compared),
     )
 

@@ -180,8 +180,8 @@ def answer(findings: Findings) -> str:
     if isinstance(above, Problem):
         return f"Whether balls roll over the bump was not measured: {above}."
     return (
-        f"Of the balls that start higher than the bump, {percent(above.large)} end in the better minimum with "
-        f"momentum and {percent(above.small)} without it."
+        f"Of the trainings that start higher than the bump between two minima, {percent(above.large)} end in the "
+        f"better minimum with momentum and {percent(above.small)} without it."
     )
 
 

@@ -173,7 +173,8 @@ def answer(findings: Findings) -> str:
         else ""
     )
     return (
-        f"The movement{division} {RELATIONS[findings.verdict]} (relative error {three_digits(distances.to_sum)}; "
+        f"With momentum the movement of the parameters{division} {RELATIONS[findings.verdict]} "
+        f"(relative error {three_digits(distances.to_sum)}; "
         f"float32 rounding alone explains up to {three_digits(distances.rounding)})."
     )
 

@@ -282,7 +282,7 @@ def _over_the_rates(findings: Findings) -> str:
     holding = [f"{rate:g}" for rate in _rates_that_hold(findings).holding]
     share = f"{len(holding)} of {len(findings.rates)} learning rates tried"
     problems = [
-        f"At {at_rate.learning_rate:g}: {at_rate.comparison}."
+        f"At learning rate {at_rate.learning_rate:g} there is no comparison ({at_rate.comparison})."
         for at_rate in findings.rates
         if isinstance(at_rate.comparison, Problem) and at_rate is not findings.headline
     ]

@@ -41,7 +41,7 @@ def judge(findings: Findings) -> list[Row]:
 
 
 def answer(findings: Findings) -> str:
-    return factorial_views.answer(findings, at_target="for the number of epochs to an equal training loss")
+    return factorial_views.answer(findings, at_target="if the epochs to an equal training loss are counted")
 
 
 def figure(findings: Findings) -> Figure:

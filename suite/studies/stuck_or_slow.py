@@ -103,7 +103,8 @@ def answer(findings: Findings) -> str:
         return f"Whether the large batch was stuck or slow cannot be told: {reason}."
     if course.slow:
         return (
-            "The large batch was slow, not stuck: given more epochs, but no more updates, it reaches the same loss."
+            "The large batch was slow, not stuck: given as many updates as the small batch made, it reaches the same "
+            "loss."
         )
     if course.stuck:
         return "The large batch was stuck: its gradient has vanished, and as many updates do not bring it as far."

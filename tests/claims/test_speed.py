@@ -267,7 +267,7 @@ def test_an_epoch_holds_where_small_takes_longer_on_each_backend():
     }
     text = views(epoch_time, *frames)
     assert "4.00 times as long as at 16 on cpu" in text
-    assert "40 updates at batch size 1 and 3 at 16" in text
+    assert "40 updates at batch size 1, and 3 updates at batch size 16" in text
 
 
 def test_the_updates_beside_the_epochs_are_those_of_the_same_backend_and_input_pipeline():

@@ -149,7 +149,10 @@ def test_a_rate_that_diverged_takes_no_part_in_holms_correction():
     assert math.isnan(low.p_holm)
     assert not low.holds
     assert high.p_holm == high.p_value
-    assert "At 0.03: 3 of 3 seeds at batch size 16: diverged." in optimization.explain(findings)
+    assert (
+        "At learning rate 0.03 there is no comparison (3 of 3 seeds at batch size 16: diverged)."
+        in optimization.explain(findings)
+    )
 
 
 def test_every_rate_may_have_diverged():
