@@ -247,8 +247,8 @@ def _noise_sentence(from_below: Comparison | Problem) -> str:
     if isinstance(from_below, Problem):
         return ""
     return (
-        f"The noise of small batches does free balls that start below: at batch size {NOISY}, after the same number "
-        f"of updates, {percent(from_below.small)} without momentum and {percent(from_below.large)} with it."
+        f"Small-batch noise can free balls that start below: at batch size {NOISY}, after the same number of "
+        f"updates, {percent(from_below.small)} escape without momentum and {percent(from_below.large)} with it."
     )
 
 

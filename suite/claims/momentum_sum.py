@@ -221,9 +221,9 @@ def explain(findings: Findings) -> str:
     form = facts.optimizer.form
     return sentences(
         f"The movements of the first {distances.updates} updates were recorded in a training with batch size "
-        f"{thousands(facts.middle)} and {form.momentum_symbol} {momentum_of(facts):g}.",
-        f"Without the earlier gradients, the last gradient's term alone differs from the movement of update "
-        f"{distances.updates} by {percent(distances.to_last_gradient)} of the movement's norm.",
+        f"{thousands(facts.middle)} and momentum {form.momentum_symbol} = {momentum_of(facts):g}.",
+        f"The last gradient times −η differs from the movement of update {distances.updates} by "
+        f"{percent(distances.to_last_gradient)} of the norm of that movement.",
         _weights_sentence(findings),
         _lecture_form_sentence(facts),
         form.in_words,
@@ -280,9 +280,9 @@ claim = Claim(
     large="All gradients",
     says="With momentum a movement is the weighted sum of all previous gradients, not the last one alone.",
     rule=(
-        "Holds when the 95% interval of the ratio r / d lies above 1, where d is the distance between the movement "
-        "and the weighted sum of all past gradients, and r the distance that float32 rounding explains, both at the "
-        "worst update of each seed (geometric mean over seeds)."
+        "Holds when float32 rounding explains the distance between the movement and the weighted sum of all past "
+        "gradients: the 95% interval of the ratio (distance by rounding) / (distance measured), smallest of each "
+        "seed and geometric mean over seeds, lies above 1."
     ),
     cells=cells,
     analyse=analyse,

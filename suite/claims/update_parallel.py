@@ -227,8 +227,8 @@ def answer(findings: Findings) -> str:
     ranges = [f"{_flat_range(times.scaling)} on {times.backend}" for times in resident if times.is_compared]
     if ranges:
         return (
-            f"Up to {listed(ranges)}, an update takes at most {FLAT_FACTOR} times as long as at the smallest batch "
-            "size; when examples are processed one at a time, only up to batch size "
+            f"The time of an update stays flat (within a factor of {FLAT_FACTOR}) up to {listed(ranges)}; with one "
+            "example at a time, the flat range ends at batch size "
             f"{size_text(findings.sequential_flat)} (interpolated)."
         )
     problems = "; ".join(f"{times.backend}: {times.comparison}" for times in resident)

@@ -18,8 +18,8 @@ from suite.training.learning_rate import LEAST_BETA2
 TITLE = "Where it holds"
 VERBS = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.UNDECIDED: "is undecided"}
 EVERYWHERE = {
-    Decider.BUDGET: "With every learning-rate rule compared, the claim ",
-    Decider.RATE: "With every budget compared, the claim ",
+    Decider.BUDGET: "For every learning-rate rule compared, the claim ",
+    Decider.RATE: "For every budget compared, the claim ",
     Decider.BOTH: "The claim ",
 }
 
@@ -90,7 +90,7 @@ def _correction_sentence(findings: Findings) -> str:
     count, compared = len(findings.combinations), len(findings.compared)
     return sentences(
         f"{count - compared} of the {count} combinations could not be compared." if compared < count else "",
-        f"Holm's correction over {compared} combinations is applied in the title above, not in the figure."
+        f"The verdicts in the title use Holm's correction over {compared} combinations; those in the figure do not."
         if compared
         else "",
     )

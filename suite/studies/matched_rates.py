@@ -81,17 +81,18 @@ def _compared(evidence: Evidence, pair: dict[str, Protocol]) -> MatchedPair:
 
 
 def answer(findings: Findings) -> str:
-    compared, label = findings.compared, findings.facts.optimizer.label
+    compared = findings.compared
     if not compared:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest, highest = min(compared), max(compared)
     at_highest = (
-        f", and {three_digits(compared[highest].estimate)} when it has rate {highest:g}" if highest > lowest else ""
+        f", and {three_digits(compared[highest].estimate)} times when it is {highest:g}" if highest > lowest else ""
     )
+    rates = "the same rate" if findings.facts.optimizer.form.averages else "the matched rate η / (1 − λ)"
     return (
-        "At matched learning rates the ratio of the final training losses, with / without momentum, is "
-        f"{three_digits(compared[lowest].estimate)} when {label} without momentum has rate {lowest:g}"
-        f"{at_highest}."
+        "The final training loss with momentum at rate η is "
+        f"{three_digits(compared[lowest].estimate)} times that without momentum at {rates} when the latter is "
+        f"{lowest:g}{at_highest}."
     )
 
 

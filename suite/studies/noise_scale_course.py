@@ -181,12 +181,15 @@ def answer(findings: Findings) -> str:
     course = findings.course
     if course is None:
         return f"The gradient noise scale along a training has no value: {problems_in_words(findings.problems)}."
-    predicted = f"predicts a critical batch size of {three_digits(course.examples[EFFECTIVE].estimate)} examples"
+    predicted = (
+        f"The critical batch size is {three_digits(course.examples[EFFECTIVE].estimate)} examples as predicted from "
+        "the gradient noise scale"
+    )
     if CRITICAL not in course.examples:
-        return f"The gradient noise scale along a training {predicted}."
+        return f"{predicted}."
     return (
-        f"The gradient noise scale along a training {predicted}; trainings at several batch sizes show one of "
-        f"{three_digits(course.examples[CRITICAL].estimate)}."
+        f"{predicted}, and {three_digits(course.examples[CRITICAL].estimate)} as measured by trainings at several "
+        "batch sizes."
     )
 
 

@@ -41,7 +41,7 @@ def judge(findings: Findings) -> list[Row]:
 
 
 def answer(findings: Findings) -> str:
-    return factorial_views.answer(findings, at_target="if the epochs to an equal training loss are counted")
+    return factorial_views.answer(findings, at_target="at equal training loss, where the epochs to it are compared")
 
 
 def figure(findings: Findings) -> Figure:

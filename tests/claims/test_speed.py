@@ -232,7 +232,7 @@ def test_the_answer_of_parallel_names_every_backend_that_was_compared():
     for part in (
         "batch size 5.3 on cpu",
         "at least batch size 16 on cuda",
-        "only up to batch size 1.5",
+        "ends at batch size 1.5",
     ):
         assert part in text
     assert "mps" not in text

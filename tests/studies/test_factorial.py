@@ -284,13 +284,13 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
         (
             lambda rate, budget: Verdict.HOLDS if rate == "fixed" else Verdict.FAILS,
             Decider.RATE,
-            "With every budget compared, the claim holds with the fixed rate; it fails with the square-root rate, "
+            "For every budget compared, the claim holds with the fixed rate; it fails with the square-root rate, "
             "with the warmed-up linear rate and with the tuned rate.",
         ),
         (
             lambda rate, budget: Verdict.FAILS if budget == factorial.UPDATES else Verdict.HOLDS,
             Decider.BUDGET,
-            "With every learning-rate rule compared, the claim holds at equal epochs and at equal training loss; it "
+            "For every learning-rate rule compared, the claim holds at equal epochs and at equal training loss; it "
             "fails at equal updates.",
         ),
         (

@@ -41,7 +41,10 @@ def test_the_loss_ratio_is_a_geometric_mean_over_paired_seeds():
     table = matched_rates.numbers(findings)
     assert table["training loss, with / without"].tolist() == ["×2.00", "×2.00"]
     assert table["rate, with"].tolist() == ["0.003", "0.01"]
-    assert "is 2.00 when SGD without momentum has rate 0.03" in matched_rates.answer(findings)
+    assert (
+        "2.00 times that without momentum at the matched rate η / (1 − λ) when the latter is 0.03"
+        in matched_rates.answer(findings)
+    )
     assert "1 / (1 − λ)" in matched_rates.explain(findings)
     (axes,) = matched_rates.figure(findings).axes
     assert "η (1 − λ)" in axes.get_xlabel()
