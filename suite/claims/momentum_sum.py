@@ -6,7 +6,7 @@ m_i = −η Σ_(j<i) λ^(i−1−j) g_j. The claim checks this in the workload's
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -139,19 +139,18 @@ def _weights(rows: pd.DataFrame, momentum: float) -> Weights | None:
 
 def judge(findings: Findings) -> list[Row]:
     facts = findings.facts
-    row = Row.of(
-        findings.comparison,
-        backend=CPU.name,
-        protocol=protocols(facts)[WITH],
-        small=facts.middle,
-        large=facts.middle,
-        measure="float32 rounding / distance from the weighted sum",
-        unit="relative distance from the weighted sum",
-    )
-    return [replace(row, effect_text=EFFECT_TEXTS.get(findings.verdict, ""))]
-
-
-EFFECT_TEXTS = {Verdict.HOLDS: "equal to within rounding"}
+    return [
+        Row.of(
+            findings.comparison,
+            backend=CPU.name,
+            protocol=protocols(facts)[WITH],
+            small=facts.middle,
+            large=facts.middle,
+            measure="float32 rounding / distance from the weighted sum",
+            unit="relative distance from the weighted sum",
+            effect_text="equal to within rounding" if findings.verdict is Verdict.HOLDS else "",
+        )
+    ]
 
 
 # How it is shown
@@ -222,8 +221,8 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"The movements of the first {distances.updates} updates were recorded in a training with batch size "
         f"{thousands(facts.middle)} and momentum {form.momentum_symbol} = {momentum_of(facts):g}.",
-        f"The last gradient times −η differs from the movement of update {distances.updates} by "
-        f"{percent(distances.to_last_gradient)} of the norm of that movement.",
+        f"The last term of that sum, from the last gradient alone, differs from the movement of update "
+        f"{distances.updates} by {percent(distances.to_last_gradient)} of the norm of that movement.",
         _weights_sentence(findings),
         _lecture_form_sentence(facts),
         form.in_words,
@@ -281,8 +280,8 @@ claim = Claim(
     says="With momentum a movement is the weighted sum of all previous gradients, not the last one alone.",
     rule=(
         "Holds when float32 rounding explains the distance between the movement and the weighted sum of all past "
-        "gradients: the 95% interval of the ratio (distance by rounding) / (distance measured), smallest of each "
-        "seed and geometric mean over seeds, lies above 1."
+        "gradients: the 95% interval of the ratio rounding / distance, at the update of each seed where it is lowest "
+        "(geometric mean over seeds), lies above 1."
     ),
     cells=cells,
     analyse=analyse,

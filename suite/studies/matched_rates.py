@@ -91,7 +91,7 @@ def answer(findings: Findings) -> str:
     rates = "the same rate" if findings.facts.optimizer.form.averages else "the matched rate η / (1 − λ)"
     return (
         "The final training loss with momentum at rate η is "
-        f"{three_digits(compared[lowest].estimate)} times that without momentum at {rates} when the latter is "
+        f"{three_digits(compared[lowest].estimate)} times that without momentum at {rates} when this rate is "
         f"{lowest:g}{at_highest}."
     )
 

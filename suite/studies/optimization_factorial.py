@@ -41,7 +41,7 @@ def judge(findings: Findings) -> list[Row]:
 
 
 def answer(findings: Findings) -> str:
-    return factorial_views.answer(findings, at_target="at equal training loss, where the epochs to it are compared")
+    return factorial_views.answer(findings, at_target="at equal training loss (counted in epochs)")
 
 
 def figure(findings: Findings) -> Figure:

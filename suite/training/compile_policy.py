@@ -50,7 +50,7 @@ class CompilePolicy:
 
     def should_compile(self, batch_size: int) -> bool:
         """Count a call with `batch_size`, and return whether to compile before it: whether the expected calls repay
-        the compilation or, where these are a guess, the calls so far would have repaid it.
+        the compilation or, where these are a guess, the calls so far would have done so.
 
         >>> policy = CompilePolicy({8: 100}, work=0, guessed=False, calls_to_repay=60)
         >>> policy.should_compile(8), policy.should_compile(4)

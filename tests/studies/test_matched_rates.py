@@ -42,7 +42,7 @@ def test_the_loss_ratio_is_a_geometric_mean_over_paired_seeds():
     assert table["training loss, with / without"].tolist() == ["×2.00", "×2.00"]
     assert table["rate, with"].tolist() == ["0.003", "0.01"]
     assert (
-        "2.00 times that without momentum at the matched rate η / (1 − λ) when the latter is 0.03"
+        "2.00 times that without momentum at the matched rate η / (1 − λ) when this rate is 0.03"
         in matched_rates.answer(findings)
     )
     assert "1 / (1 − λ)" in matched_rates.explain(findings)

@@ -23,9 +23,8 @@ def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[i
     left are then measured one at a time.
     """
     left = dict(enumerate(cells))
-    warnings.filterwarnings(
-        "ignore", "A worker stopped while some jobs were given"
-    )  # joblib renews a worker whose memory has grown
+    # joblib renews a worker whose memory has grown
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     tasks = (joblib.delayed(measure_in_worker)(os.getpid(), index, *cell) for index, cell in enumerate(cells))
     parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")
     try:
