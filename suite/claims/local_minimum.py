@@ -160,7 +160,7 @@ def judge(findings: Findings) -> list[Row]:
             protocol=f"{_training_in_words(batch_size)}, starts {height} the bump",
             small=batch_size,
             large=batch_size,
-            measure="probability to end in the better minimum, with − without momentum",
+            measure="probability to end in the better minimum, with momentum minus without",
             unit="probability",
             kind="difference",
             null=0,
@@ -239,7 +239,7 @@ def _height_sentences(below: Comparison | Problem) -> str:
         return ""
     return (
         f"Of {below.effect.n} balls that start below the top of the bump, {percent(below.small)} end in the better "
-        f"minimum without momentum and {percent(below.large)} with it: momentum adds no energy to a ball."
+        f"minimum without momentum and {percent(below.large)} with it."
     )
 
 

@@ -284,8 +284,8 @@ def explain(findings: Findings) -> str:
 
 
 NOISE_OR_CURVATURE = (
-    "Where gradient noise limits progress, momentum only averages the noise, as a lower rate would; where curvature "
-    "limits it, momentum helps (Kidambi et al. 2018; Shallue et al. 2019)."
+    "Momentum helps where curvature limits progress, not where gradient noise does (Kidambi et al. 2018; Shallue et "
+    "al. 2019)."
 )
 
 
@@ -304,9 +304,9 @@ def _critical_sentence(critical: Interval | None) -> str:
     if critical is None:
         return ""
     return (
-        "Without momentum the updates follow S (1 + B_crit / B) with a critical batch size B_crit of "
+        "S (1 + B_crit / B), fitted to the updates without momentum, has a critical batch size B_crit of "
         f"{with_bounds(critical, three_digits)}: far below it, doubling the batch size halves the updates; far above "
-        "it, it saves none."
+        "it, doubling saves none."
     )
 
 

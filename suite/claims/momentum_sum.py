@@ -146,7 +146,7 @@ def judge(findings: Findings) -> list[Row]:
             protocol=protocols(facts)[WITH],
             small=facts.middle,
             large=facts.middle,
-            measure="float32 rounding / distance from the weighted sum",
+            measure="rounding error / distance of the movement from the weighted sum",
             unit="relative distance from the weighted sum",
             effect_text="equal to within rounding" if findings.verdict is Verdict.HOLDS else "",
         )
@@ -221,8 +221,8 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"The movements of the first {distances.updates} updates were recorded in a training with batch size "
         f"{thousands(facts.middle)} and momentum {form.momentum_symbol} = {momentum_of(facts):g}.",
-        f"The last term of that sum, from the last gradient alone, differs from the movement of update "
-        f"{distances.updates} by {percent(distances.to_last_gradient)} of the norm of that movement.",
+        f"The last gradient alone explains {percent(1 - distances.to_last_gradient)} of the movement of update "
+        f"{distances.updates}.",
         _weights_sentence(findings),
         _lecture_form_sentence(facts),
         form.in_words,
@@ -279,9 +279,8 @@ claim = Claim(
     large="All gradients",
     says="With momentum a movement is the weighted sum of all previous gradients, not the last one alone.",
     rule=(
-        "Holds when float32 rounding explains the distance between the movement and the weighted sum of all past "
-        "gradients: the 95% interval of the ratio rounding / distance, at the update of each seed where it is lowest "
-        "(geometric mean over seeds), lies above 1."
+        "Holds when the 95% interval of the ratio (float32 rounding) / (distance between the movement and the "
+        "weighted sum of all past gradients), geometric mean over seeds, each at its worst update, lies above 1."
     ),
     cells=cells,
     analyse=analyse,

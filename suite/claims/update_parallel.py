@@ -190,7 +190,7 @@ def _row(findings: Findings, times: UpdateTimes) -> Row:
         protocol=PIPELINES[times.input_pipeline],
         small=findings.facts.small,
         large=times.large,
-        measure="end of the flat range, in parallel / one example at a time",
+        measure="flat range in parallel / flat range one example at a time",
         unit="s",
         null=NULL,
         headline=times.is_resident,

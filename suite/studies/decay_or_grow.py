@@ -157,11 +157,10 @@ def answer(findings: Findings) -> str:
             f"{'; '.join(reasons) or 'their trainings were not measured'}."
         )
     places = [
-        f"within {start.agreement.largest_disagreement:.1%} when they start at batch size {thousands(size)} "
-        f"({thousands(start.updates[GROW])} against {thousands(start.updates[DECAY])} updates)"
+        f"within {start.agreement.largest_disagreement:.1%} from batch size {thousands(size)}"
         for size, start in compared.items()
     ]
-    return f"The final training losses of the growing batch and the decaying rate agree to {listed(places)}."
+    return f"Growing the batch ends at the same training loss as decaying the learning rate, to {listed(places)}."
 
 
 def _why_not_compared(start: Start) -> str:
@@ -200,8 +199,8 @@ def explain(findings: Findings) -> str:
         f"After {epochs} epochs (dotted lines) the learning rate is divided by {FACTOR}, or the batch size is "
         f"multiplied by {FACTOR} instead.",
         *(_start_sentence(size, start, facts) for size, start in findings.starts.items()),
-        "In theory both schedules agree: at fixed momentum the noise of SGD depends only on learning rate / batch "
-        "size (Smith et al. 2018).",
+        "In theory both schedules agree while the batch is a small part of the training set: at fixed momentum the "
+        "noise of SGD then depends on the learning rate divided by the batch size (Smith et al. 2018).",
         "" if facts.optimizer.plain_sgd else f"Here the optimizer is {facts.optimizer}.",
     )
 

@@ -85,14 +85,11 @@ def answer(findings: Findings) -> str:
     if not compared:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest, highest = min(compared), max(compared)
-    at_highest = (
-        f", and {three_digits(compared[highest].estimate)} times when it is {highest:g}" if highest > lowest else ""
-    )
-    rates = "the same rate" if findings.facts.optimizer.form.averages else "the matched rate η / (1 − λ)"
+    rates = "learning rate" if findings.facts.optimizer.form.averages else "matched learning rate"
+    at_highest = f" and by {three_digits(compared[highest].estimate)} at the highest" if highest > lowest else ""
     return (
-        "The final training loss with momentum at rate η is "
-        f"{three_digits(compared[lowest].estimate)} times that without momentum at {rates} when this rate is "
-        f"{lowest:g}{at_highest}."
+        f"Momentum multiplies the final training loss by {three_digits(compared[lowest].estimate)} at the lowest "
+        f"{rates}{at_highest}."
     )
 
 

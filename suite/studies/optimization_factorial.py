@@ -41,7 +41,7 @@ def judge(findings: Findings) -> list[Row]:
 
 
 def answer(findings: Findings) -> str:
-    return factorial_views.answer(findings, at_target="at equal training loss (counted in epochs)")
+    return factorial_views.answer(findings, at_target="for the epochs to a target loss")
 
 
 def figure(findings: Findings) -> Figure:

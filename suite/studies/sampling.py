@@ -193,8 +193,8 @@ def explain(findings: Findings) -> str:
         "Both are trained from the same initial parameters, at the same rates and for the same number of updates. "
         f"The ratio of the final training losses, with replacement / reshuffled, is {'; '.join(ratios)}.",
         "Significance is judged at 5% with Holm's correction for these comparisons.",
-        "In a reshuffled epoch every example counts once, and the noise of the batches averages away; the same "
-        "number of draws with replacement misses about 37% of the examples.",
+        "In a reshuffled epoch every example counts once, and much of the noise of the batches "
+        "averages away; the same number of draws with replacement misses about 37% of the examples.",
         f"No comparison is possible at {'; '.join(map(str, findings.unpaired))}." if findings.unpaired else "",
     )
 

@@ -119,14 +119,15 @@ def explain(findings: Findings) -> str:
     if course is None:
         return ""
     return sentences(
-        f"At the end of its {findings.facts.epochs} epochs, after {thousands(course.updates)} updates, the large "
-        f"batch has a training loss of {three_digits(course.loss)}. The norm of its gradient is still "
-        f"{with_bounds(course.gradient_left, three_digits)} times its initial norm, and the eigenvalues of the "
-        f"Hessian range from {three_digits(course.smallest_eigenvalue)} to "
-        f"{three_digits(course.largest_eigenvalue)}. Trained further, it ends at {three_digits(course.further_loss)} "
-        f"after {thousands(course.further_updates)} updates; the small batch ends at "
-        f"{three_digits(course.small_loss)} after {thousands(course.small_updates)}.",
-        f"The large batch reaches the loss of the small one in {course.caught_up} of {course.seeds} seeds.",
+        f"This was measured on {course.seeds} seeds. After {findings.facts.epochs} epochs, or "
+        f"{thousands(course.updates)} updates, the large batch has a training loss of {three_digits(course.loss)}. "
+        f"The norm of its gradient is {with_bounds(course.gradient_left, three_digits)} times its initial norm, and "
+        f"the eigenvalues of the Hessian range from {three_digits(course.smallest_eigenvalue)} to "
+        f"{three_digits(course.largest_eigenvalue)}.",
+        f"The small batch ends at a loss of {three_digits(course.small_loss)} after "
+        f"{thousands(course.small_updates)} updates. The large batch is then trained further: it reaches the loss of "
+        f"the small one in {course.caught_up} of {course.seeds} seeds, after {thousands(course.further_updates)} "
+        "updates on average.",
         left_out_sentence(findings.problems),
     )
 

@@ -63,7 +63,7 @@ def test_the_effect_is_paired_by_start_and_told_apart_by_height():
     assert {row.null for row in rows} == {0}
     assert rows[3].flags == (Toy("tiny", "SGD"), Starts(BELOW, NOISY))
     assert "100% end in the better minimum with momentum and 0% without" in local_minimum.answer(findings)
-    assert "adds no energy" in local_minimum.explain(findings)
+    assert "0% end in the better minimum without momentum and 0% with it" in local_minimum.explain(findings)
     assert len(local_minimum.numbers(findings)) == 4
 
 
