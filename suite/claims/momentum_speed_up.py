@@ -304,9 +304,8 @@ def _critical_sentence(critical: Interval | None) -> str:
     if critical is None:
         return ""
     return (
-        "S (1 + B_crit / B), fitted to the updates without momentum, has a critical batch size B_crit of "
-        f"{with_bounds(critical, three_digits)}: far below it, doubling the batch size halves the updates; far above "
-        "it, doubling saves none."
+        f"The critical batch size without momentum is {with_bounds(critical, three_digits)}: far below it, doubling "
+        "the batch size halves the updates; far above it, doubling saves none."
     )
 
 

@@ -234,9 +234,7 @@ def _matched_sentences(comparison: Comparison | Problem) -> str:
     return (
         f"SGD without momentum at {1 / (1 - LAMBDA):.0f} times the learning rate leaves the saddle after "
         f"{three_digits(comparison.small)} updates, {with_bounds(comparison.effect)} times as many as with momentum. "
-        "Momentum helps here by a larger effective learning rate, η / (1 − λ). But it makes larger effective rates "
-        "stable: in directions of positive curvature, the largest stable one is (1 + λ) / (1 − λ) = "
-        f"{(1 + LAMBDA) / (1 - LAMBDA):.0f} times that of SGD without momentum."
+        "Momentum helps here by a larger effective learning rate, η / (1 − λ)."
     )
 
 

@@ -147,10 +147,9 @@ def explain(findings: Findings) -> str:
     return (
         f"An update takes {seconds(comparison.small)} at batch size {thousands(findings.facts.small)} and "
         f"{seconds(comparison.large)} at {thousands(findings.large)}. The ratio of "
-        f"{three_digits(comparison.effect.estimate)} is not exactly the quotient of these two times, because every "
-        "measured time is first divided by the time of a reference update in the same process. Over all batch sizes "
-        f"the time grows like the batch size to the power {with_bounds(law.exponent, decimals(2))}. The power is "
-        "below 1 because every update also has a fixed cost."
+        f"{three_digits(comparison.effect.estimate)} is not exactly their quotient: the two times come from "
+        "different processes, so each is compared with a reference update that its process timed as well. Over all "
+        f"batch sizes the time grows like the batch size to the power {with_bounds(law.exponent, decimals(2))}."
     )
 
 

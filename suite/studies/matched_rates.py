@@ -85,11 +85,15 @@ def answer(findings: Findings) -> str:
     if not compared:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest, highest = min(compared), max(compared)
-    rates = "learning rate" if findings.facts.optimizer.form.averages else "matched learning rate"
-    at_highest = f" and by {three_digits(compared[highest].estimate)} at the highest" if highest > lowest else ""
+    matching = "the same rate" if findings.facts.optimizer.form.averages else "rate η / (1 − λ)"
+    at_highest = (
+        f" at the lowest rate and at {three_digits(compared[highest].estimate)} times at the highest"
+        if highest > lowest
+        else ""
+    )
     return (
-        f"Momentum multiplies the final training loss by {three_digits(compared[lowest].estimate)} at the lowest "
-        f"{rates}{at_highest}."
+        f"Training with momentum at rate η ends at {three_digits(compared[lowest].estimate)} times the loss of "
+        f"training without it at {matching}{at_highest}."
     )
 
 

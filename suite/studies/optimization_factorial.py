@@ -41,7 +41,7 @@ def judge(findings: Findings) -> list[Row]:
 
 
 def answer(findings: Findings) -> str:
-    return factorial_views.answer(findings, at_target="for the epochs to a target loss")
+    return factorial_views.answer(findings, at_target="when the epochs to a target loss are counted")
 
 
 def figure(findings: Findings) -> Figure:

@@ -204,7 +204,7 @@ class TenthOfTraining:
         return {"budget": "tenth of training", "epochs": self.epochs, "at_batch_size": self.batch_size}
 
     def __str__(self) -> str:
-        return f"the first tenth of {self.epochs} epochs, at batch size {self.batch_size}"
+        return f"the first tenth of {self.epochs} epochs, trained at batch size {self.batch_size}"
 
 
 Budget = EqualEpochs | GrowingBatch | EqualUpdates | TargetLoss | TenthOfTraining

@@ -49,7 +49,7 @@ def test_the_effect_is_the_ratio_of_updates_to_leave_the_saddle():
     assert same.value_small == pytest.approx((119 * 120 * 121) ** (1 / 3))
     assert same.flags == matched.flags == (Toy("tiny", "SGD"),)
     assert "40.0 updates with momentum and after 120" in plateau.answer(findings)
-    assert "larger effective rate" in plateau.explain(findings)
+    assert "larger effective learning rate" in plateau.explain(findings)
     assert len(plateau.figure(findings).axes[1].lines) == 3 * 3 + 3 + 1 + 1  # starts, closed forms, threshold, label
     assert plateau.numbers(findings)["updates, measured"].tolist() == ["120", "40.0", "20.0"]
 
