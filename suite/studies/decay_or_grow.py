@@ -157,10 +157,10 @@ def answer(findings: Findings) -> str:
             f"{'; '.join(reasons) or 'their trainings were not measured'}."
         )
     places = [
-        f"within {start.agreement.largest_disagreement:.1%} when both start at batch size {thousands(size)}"
+        f"by at most {start.agreement.largest_disagreement:.1%} when both start at batch size {thousands(size)}"
         for size, start in compared.items()
     ]
-    return f"Growing the batch and decaying the learning rate end at training losses {listed(places)} of each other."
+    return f"The training losses of a growing batch and of a decaying learning rate differ {listed(places)}."
 
 
 def _why_not_compared(start: Start) -> str:

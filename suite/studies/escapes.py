@@ -91,7 +91,7 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"{balls} balls per batch size start at rest at the bottom of the local minimum, at learning rate "
         f"{ball.learning_rate:g}, and are free when they reach the bottom of the better one.",
-        "The line is the mean time of a diffusion with the same noise.",
+        "The line is the mean escape time of a diffusion with the same noise.",
         _problem_sentence(findings.problems),
     )
 

@@ -85,15 +85,11 @@ def answer(findings: Findings) -> str:
     if not compared:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest, highest = min(compared), max(compared)
-    matching = "the same rate" if findings.facts.optimizer.form.averages else "rate η / (1 − λ)"
-    at_highest = (
-        f" at the lowest rate and at {three_digits(compared[highest].estimate)} times at the highest"
-        if highest > lowest
-        else ""
-    )
+    rates = "equal" if findings.facts.optimizer.form.averages else "matched"
+    other = f", {three_digits(compared[highest].estimate)} at {highest:g}" if highest > lowest else ""
     return (
-        f"Training with momentum at rate η ends at {three_digits(compared[lowest].estimate)} times the loss of "
-        f"training without it at {matching}{at_highest}."
+        f"At {rates} learning rates the ratio of the final training losses, with / without momentum, is "
+        f"{three_digits(compared[lowest].estimate)} at {lowest:g}{other}."
     )
 
 

@@ -265,8 +265,8 @@ def _effective_sentence(course: Course, facts: Facts) -> str:
     theory = f"This is the theory of SGD without momentum; {facts.name} is trained with {facts.optimizer.label}."
     return sentences(
         "The number of updates to the target should follow S (1 + B_crit / B), where S is the number for a very "
-        "large batch. A weighted mean of the noise scale predicts a critical batch size B_crit of "
-        f"{with_bounds(course.examples[EFFECTIVE])}; the weight of an update is 1 / (1 + noise scale / batch size).",
+        "large batch. The mean over the updates predicts B_crit if each update has the weight 1 / (1 + noise scale / "
+        f"batch size): this gives {with_bounds(course.examples[EFFECTIVE])}.",
         "" if facts.optimizer.plain_sgd else theory,
     )
 

@@ -107,7 +107,7 @@ def test_figure_and_text_name_batch_size_rate_target_and_updates():
     assert (course.batch_size, course.learning_rate, course.updates_to_target) == (4, 0.2, 2)
     text = study.explain(findings)
     assert "With batch size 4 at its tuned rate 0.2 a training loss of 0.5 is reached after 2 updates" in text
-    assert "predicts a critical batch size" in text
+    assert "predicts B_crit" in text
     assert "Somebody" not in text
     assert "4.00" in study.answer(findings)
     assert "6.00" in study.answer(findings)
