@@ -7,7 +7,7 @@ published evidence finds that it hardly helps a small batch, whose updates are l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -32,9 +32,9 @@ from suite.formatting import bounds, ratio, sentences, thousands, three_digits, 
 from suite.optimizers import sgd
 from suite.statistics import Interval, critical_batch_size, mean_interval
 from suite.status import Status
-from suite.training.learning_rate import Tuned
+from suite.training.learning_rate import FINE_SEARCH
 from suite.training.momentum_pair import WITH, WITHOUT, matched_rates, momentum_of, momentum_pair, why_no_momentum
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 MAX_SHARE_LEFT_OUT = 0.1
@@ -65,10 +65,10 @@ def batch_sizes(workload: Workload, scope: Scope) -> list[int]:
 def protocols(workload: Facts | Workload) -> dict[str, Protocol]:
     """Training to the target at a tuned rate, without and with momentum. The grid of SGD's rates starts 1 − λ times
     as high with momentum, since a movement adds up to 1 / (1 − λ) gradients."""
-    target = TargetLoss(workload.target_loss, workload.max_updates)
     rates = matched_rates(workload, workload.learning_rate)
     return {
-        name: Protocol(rates[name], target, Tuned(), optimizer) for name, optimizer in momentum_pair(workload).items()
+        name: replace(Protocol.to_target(workload, FINE_SEARCH, optimizer), learning_rate=rates[name])
+        for name, optimizer in momentum_pair(workload).items()
     }
 
 

@@ -25,6 +25,7 @@ from suite.experiments.tuned_training import TRIAL, TUNED_TRAINING
 from suite.formatting import thousands
 from suite.statistics import Verdict, holm, mean_interval, mean_p_value, seeds_to_decide, verdict
 from suite.training.learning_rate import (
+    FINE_SEARCH,
     FIXED,
     AdamSde,
     ConstantHalfLife,
@@ -33,7 +34,7 @@ from suite.training.learning_rate import (
     SquareRoot,
     Tuned,
 )
-from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol, TargetLoss
+from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol
 from suite.workloads import Workload
 
 GOYAL_WARM_UP = 5 / 90
@@ -86,7 +87,7 @@ def rate_rules(workload: Facts | Workload) -> dict[str, RateRule]:
     }
     if for_adam(workload):
         rules |= {"Adam-SDE": AdamSde(middle), "half-life": ConstantHalfLife(middle)}
-    return rules | {TUNED: Tuned()}
+    return rules | {TUNED: FINE_SEARCH}
 
 
 def protocols(workload: Facts | Workload) -> dict[tuple[str, str], Protocol]:
@@ -94,12 +95,13 @@ def protocols(workload: Facts | Workload) -> dict[tuple[str, str], Protocol]:
     budgets = {
         EPOCHS: EqualEpochs(workload.epochs),
         UPDATES: EqualUpdates(workload.epochs, workload.middle),
-        TO_TARGET: TargetLoss(workload.target_loss, workload.max_updates),
     }
-    return {
+    rules = rate_rules(workload)
+    to_target = {(rate, TO_TARGET): Protocol.to_target(workload, rule) for rate, rule in rules.items()}
+    return to_target | {
         (rate, budget): Protocol.of(workload, budgets[budget], rule)
-        for rate, rule in rate_rules(workload).items()
-        for budget in BUDGETS
+        for rate, rule in rules.items()
+        for budget in budgets
     }
 
 

@@ -26,7 +26,7 @@ from suite.instruments.noise_scale import effective, plain_mean
 from suite.statistics import Interval, critical_batch_size, mean_interval
 from suite.status import Status
 from suite.studies.study import Study
-from suite.training.learning_rate import Tuned
+from suite.training.learning_rate import FINE_SEARCH, Tuned
 from suite.training.protocol import Protocol, TargetLoss
 from suite.workloads import Workload
 
@@ -74,7 +74,7 @@ def course_batch_size(workload: Workload) -> int:
 
 def tuned_protocol(workload: Facts | Workload) -> Protocol:
     """To the target at tuned rates with the workload's own optimizer, as `momentum_speed_up` trains it too."""
-    return Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates), Tuned())
+    return Protocol.to_target(workload, FINE_SEARCH)
 
 
 @dataclass(frozen=True)

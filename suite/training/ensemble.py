@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from suite import devices
 from suite.optimizers import Optimizer
+from suite.training.average import RunningAverage
 from suite.training.compilation import capture, compile_in_place
 from suite.workloads import Workload
 
@@ -64,13 +65,27 @@ class Ensemble:
         updates = torch.zeros((), dtype=devices.of(device).widest_float, device=device)
         self.learning_rates = rates
         self.state = [*self.parameters.values(), *self.buffers.values(), *states, rates, *varied_values, updates]
+        self.average: RunningAverage | None = None
+        self.evaluated = (self.parameters, self.buffers)
         self._fast: dict[int, Callable[[Tensor], None]] = {}
+
+    def average_parameters(self) -> None:
+        """Evaluate the running averages of parameters and buffers over the coming updates, not their last values."""
+        state = {**self.parameters, **self.buffers}
+        averages = {name: tensor.clone() for name, tensor in state.items()}
+        self.average = RunningAverage(list(state.values()), list(averages.values()))
+        self.evaluated = tuple({name: averages[name] for name in part} for part in (self.parameters, self.buffers))
 
     def update(self, inputs: Tensor, targets: Tensor, indices: Tensor) -> None:
         """Update every replica: replica r from the batch `indices[r]` (int64 [R, B]) of the examples.
 
         `inputs` [M, ...] and `targets` [M, ...] hold all examples.
         """
+        self._update(inputs, targets, indices)
+        if self.average:
+            self.average.update()
+
+    def _update(self, inputs: Tensor, targets: Tensor, indices: Tensor) -> None:
         if fast := self._fast.get(indices.shape[1]):
             fast(indices.contiguous())
         else:
@@ -121,7 +136,7 @@ class Ensemble:
         function = evaluation_function(self.workload)
         chunk = max(1, pass_values // (self.size * math.prod(inputs.shape[1:])))
         parts = zip(inputs.split(chunk), targets.split(chunk), strict=True)
-        return torch.cat([function(self.parameters, self.buffers, *part) for part in parts], dim=2)
+        return torch.cat([function(*self.evaluated, *part) for part in parts], dim=2)
 
 
 class BatchGather:

@@ -191,6 +191,9 @@ class Tuned(RateRule):
     """Limit of extensions of the grid, by `each_way` rates each, while the best rate lies on its edge."""
     seeds: int = 3
     """Number of replicas that try each rate; the final training uses others."""
+    fine_seeds: int = 0
+    """Number of replicas that then try the best rate and its neighbours at the square root of `factor`; 0 where the
+    grid is not refined."""
 
     def key_fields(self) -> dict:
         return {
@@ -199,6 +202,7 @@ class Tuned(RateRule):
             "each_way": self.each_way,
             "growths": self.growths,
             "seeds": self.seeds,
+            **({"fine_seeds": self.fine_seeds} if self.fine_seeds else {}),
         }
 
     def describe(self, learning_rate: float) -> str:
@@ -206,3 +210,5 @@ class Tuned(RateRule):
 
 
 FIXED = Fixed()
+FINE_SEARCH = Tuned(fine_seeds=8)
+"""The search of every comparison at tuned rates, to within a factor of √2 of the best rate."""

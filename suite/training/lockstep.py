@@ -11,7 +11,7 @@ from suite.training import evaluations
 from suite.training.compile_policy import CompilePolicy
 from suite.training.ensemble import Ensemble, mean_over
 from suite.training.epoch import epoch_indices
-from suite.training.protocol import Protocol, updates_per_epoch
+from suite.training.protocol import Protocol
 from suite.workloads import Data, Workload
 
 
@@ -94,7 +94,8 @@ def _train_pack(
     examples = Examples(workload, data, replicas)
     rates = _rates(protocols, examples.count, batch_size, 0)
     ensemble = Ensemble(workload, replicas, rates, protocol.optimizer_at(batch_size), examples.inputs.device)
-    per_epoch = updates_per_epoch(examples.count, batch_size)
+    if protocol.averaged:
+        ensemble.average_parameters()
     batches = examples.batches(protocol, batch_size, replicas)
     dropout = seeds.TorchStream("dropout", batch_size, replicas[0], base_seed=workload.base_seed)
     updates, compiled = 0, set()
@@ -105,7 +106,7 @@ def _train_pack(
                 if size not in compiled and policy.should_compile(size):
                     ensemble.compile(examples.inputs, examples.targets, size)
                     compiled.add(size)
-                if protocol.rate_rule.moves(updates, per_epoch):
+                if protocol.rate_moves(examples.count, batch_size, updates):
                     rates = _rates(protocols, examples.count, batch_size, updates)
                     ensemble.learning_rates.copy_(torch.tensor(rates, dtype=torch.float64))
                 ensemble.update(examples.inputs, examples.targets, indices)

@@ -1,15 +1,17 @@
 """The reference implementation of training: one replica after another, with torch's optimizer."""
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
 from suite import seeds
 from suite.backends import CPU, Backend
 from suite.optimizers import set_learning_rate
 from suite.training import evaluations
+from suite.training.average import RunningAverage
 from suite.training.epoch import Batch, resident_batches
 from suite.training.evaluate import evaluate
 from suite.training.protocol import Protocol
@@ -47,8 +49,13 @@ def trained(
 def train_and_evaluate(
     workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
 ) -> Iterator[tuple[nn.Module, evaluations.Evaluation]]:
-    """Train `replica`, and yield its model with an evaluation at each check of the budget."""
+    """Train `replica`, and yield its model with an evaluation at each check of the budget: the model with averaged
+    parameters where the protocol evaluates these."""
     model = workload.initial_model(replica).to(backend.device.torch_device).train()
+    evaluated, average = model, None
+    if protocol.averaged:
+        evaluated = copy.deepcopy(model)
+        average = RunningAverage(_state(model), _state(evaluated))
     optimizer = protocol.optimizer_at(batch_size).make(model, protocol.learning_rate)
     examples = len(data.train_inputs)
     batches = endless_batches(workload, data, protocol, batch_size, replica)
@@ -59,9 +66,15 @@ def train_and_evaluate(
                 set_learning_rate(optimizer, protocol.rate(examples, batch_size, updates))
                 update(backend, model, workload.loss, optimizer, *next(batches))
                 updates += 1
-            train_loss_and_score = evaluate(workload, model, data.train_inputs, data.train_targets)
-            test_loss_and_score = evaluate(workload, model, data.test_inputs, data.test_targets)
-        yield model, (updates, *train_loss_and_score, *test_loss_and_score)
+                if average:
+                    average.update()
+            train_loss_and_score = evaluate(workload, evaluated, data.train_inputs, data.train_targets)
+            test_loss_and_score = evaluate(workload, evaluated, data.test_inputs, data.test_targets)
+        yield evaluated, (updates, *train_loss_and_score, *test_loss_and_score)
+
+
+def _state(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def train_in_turns(

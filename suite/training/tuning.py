@@ -1,7 +1,8 @@
 """Tuning of the learning rate of a batch size.
 
 Every rate of a log-spaced grid is tried with the same few replicas, which train in turns. A grid whose best rate lies
-on its edge is extended there, up to a limit. The final training uses other replicas.
+on its edge is extended there, up to a limit. Then the best rate and its neighbours on a finer grid are tried with
+more replicas, so that the choice is not luck. The final training uses other replicas.
 """
 
 import math
@@ -24,6 +25,8 @@ MAX_TRIAL_UPDATES = 10
 """Limit of the updates of a final training, in multiples of those of its trials: a longer training is stuck."""
 EPOCHS_TO_TARGET = 10
 """Limit of the expected epochs of trials to a target loss."""
+MAX_FINE_UPDATES = 2
+"""Limit of the updates of a trial on the finer grid, in multiples of those at the best rate so far."""
 
 
 def first_grid(learning_rate: float, rule: Tuned) -> list[float]:
@@ -65,8 +68,30 @@ def mean_costs(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_rate(trials: pd.DataFrame) -> float:
-    """The rate with the lowest mean updates to the target, then the lowest mean loss, then the lowest rate."""
-    return float(mean_costs(trials).sort_values(["cost_updates", "cost_loss"], kind="stable").index[0])
+    """The rate with the lowest mean updates to the target, then the lowest mean loss, then the lowest rate; out of
+    those of the finer grid where there is one."""
+    costs = mean_costs(decisive(trials))
+    return float(costs.sort_values(["cost_updates", "cost_loss"], kind="stable").index[0])
+
+
+def decisive(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that decide: those of the finer grid where there is one."""
+    return trials[trials["fine"]] if trials["fine"].any() else trials
+
+
+def fine_neighbours(rates: Sequence[float], best: float, rule: Tuned) -> list[float]:
+    """The rates next to `best` at the square root of the grid's factor that are not in `rates`, ascending.
+
+    >>> fine_neighbours([0.5], best=0.5, rule=Tuned(factor=4.0))
+    [0.25, 1.0]
+    """
+    step = math.sqrt(rule.factor)
+    return [rate for rate in (best / step, best * step) if not any(math.isclose(rate, tried) for tried in rates)]
+
+
+def trial_replicas(count: int) -> range:
+    """The first `count` replicas of trials."""
+    return range(FIRST_TRIAL_REPLICA, FIRST_TRIAL_REPLICA + count)
 
 
 class EarlyStopping:
@@ -134,32 +159,51 @@ class Tuning:
         return cls(workload, data, protocol, batch_size, engine, policy)
 
     def trials(self) -> pd.DataFrame:
-        """Run all trials. Return a row per rate and replica, with `on_edge`, equal in each row: whether the best rate
-        lies on the edge of the last grid."""
+        """Run all trials. Return a row per rate and replica, with `fine`, whether it belongs to the finer grid, and
+        `on_edge`, equal in each row: whether the best rate lies on the edge of the last grid."""
         rule, stopping = self.protocol.rate_rule, EarlyStopping(self.protocol.rate_rule.seeds)
-        trials = self.try_rates(first_grid(self.protocol.learning_rate, rule), stopping)
+        replicas = trial_replicas(rule.seeds)
+        trials = self.try_rates(first_grid(self.protocol.learning_rate, rule), replicas, stopping.ended)
         extensions = 0
         while (added := self._added_rates(trials)) and extensions < rule.growths:
-            trials = pd.concat([trials, self.try_rates(added, stopping)], ignore_index=True)
+            more = self.try_rates(added, replicas, stopping.ended)
+            trials = pd.concat([trials, more], ignore_index=True)
             extensions += 1
+        if rule.fine_seeds:
+            trials = pd.concat([trials, self._fine_trials(trials)], ignore_index=True)
         return trials.assign(on_edge=bool(added))
 
     def _added_rates(self, trials: pd.DataFrame) -> list[float]:
-        return extend_grid(sorted(trials["learning_rate"].unique()), best_rate(trials), self.protocol.rate_rule)
+        best = best_rate(trials)
+        return extend_grid(sorted(trials["learning_rate"].unique()), best, self.protocol.rate_rule)
 
-    def try_rates(self, rates: Sequence[float], stopping: EarlyStopping) -> pd.DataFrame:
-        """Run the trials of `rates`. Return a row per rate and replica: its last evaluation, with `cost_updates` and
-        `cost_loss`."""
-        replicas = range(FIRST_TRIAL_REPLICA, FIRST_TRIAL_REPLICA + self.protocol.rate_rule.seeds)
+    def _fine_trials(self, trials: pd.DataFrame) -> pd.DataFrame:
+        """Trials of the best rate of `trials` and of its neighbours on the finer grid, and again of the neighbours of
+        a neighbour that is better, until the best rate lies between two others, or the grid has grown enough."""
+        rule, best = self.protocol.rate_rule, best_rate(trials)
+        budget = _capped(self.protocol.budget, trials, MAX_FINE_UPDATES)
+        finer = replace(self, protocol=replace(self.protocol, budget=budget))
+        replicas, fine = trial_replicas(rule.fine_seeds), pd.DataFrame()
+        added = [best, *fine_neighbours([best], best, rule)]
+        for _ in range(2 * rule.each_way):
+            if added:
+                more = finer.try_rates(added, replicas, evaluations.ends)
+                fine = pd.concat([fine, more.assign(fine=True)], ignore_index=True)
+                added = fine_neighbours(fine["learning_rate"].unique(), best_rate(fine), rule)
+        return fine
+
+    def try_rates(self, rates: Sequence[float], replicas: Sequence[int], ended: evaluations.Ended) -> pd.DataFrame:
+        """Run the trials of `rates` with `replicas`. Return a row per rate and replica: its last evaluation, with
+        `cost_updates`, `cost_loss` and `fine`, here False."""
         places = [(rate, replica) for rate in rates for replica in replicas]
         protocols = [replace(self.protocol, learning_rate=rate, rate_rule=FIXED) for rate, _ in places]
-        histories = self.train(protocols, [replica for _, replica in places], stopping.ended)
+        histories = self.train(protocols, [replica for _, replica in places], ended)
         rows = []
         for (rate, replica), protocol, history in zip(places, protocols, histories, strict=True):
             updates, loss = cost(protocol, history)
             last = evaluations.table(history, protocol, len(self.data.train_inputs), self.batch_size).tail(1)
             rows.append(last.assign(seed=replica, learning_rate=rate, cost_updates=updates, cost_loss=loss))
-        return pd.concat(rows, ignore_index=True)
+        return pd.concat(rows, ignore_index=True).assign(fine=False)
 
     def train(
         self,
@@ -174,13 +218,16 @@ class Tuning:
 def final_protocol(protocol: Protocol, trials: pd.DataFrame) -> Protocol:
     """The protocol of the final trainings: at the best rate of the `trials`, with a capped budget."""
     return replace(
-        protocol, learning_rate=best_rate(trials), rate_rule=FIXED, budget=_capped(protocol.budget, trials)
+        protocol,
+        learning_rate=best_rate(trials),
+        rate_rule=FIXED,
+        budget=_capped(protocol.budget, decisive(trials), MAX_TRIAL_UPDATES),
     )
 
 
-def _capped(budget: Budget, trials: pd.DataFrame) -> Budget:
-    """`budget` with at most MAX_TRIAL_UPDATES times the updates to the target of the best rate's trials."""
+def _capped(budget: Budget, trials: pd.DataFrame, multiple: float) -> Budget:
+    """`budget` with at most `multiple` times the updates to the target of the best rate's trials."""
     updates = mean_costs(trials)["cost_updates"].min()
     if not (budget.needs_target and math.isfinite(updates)):
         return budget
-    return replace(budget, max_updates=min(budget.max_updates, math.ceil(MAX_TRIAL_UPDATES * updates)))
+    return replace(budget, max_updates=min(budget.max_updates, math.ceil(multiple * updates)))

@@ -52,6 +52,19 @@ def test_an_ensemble_trains_for_equal_epochs_as_plain_replicas_do(resplit, batch
     assert_same_training(tiny(resplit=resplit), Protocol(0.1, EqualEpochs(3)), batch_size, replicas_per_call)
 
 
+@pytest.mark.parametrize("optimizer", [sgd(0.9), adamw()])
+@pytest.mark.parametrize("schedule", [{"annealed": True}, {"averaged": True}, {"annealed": True, "averaged": True}])
+def test_an_ensemble_anneals_and_averages_as_plain_replicas_do(schedule, optimizer):
+    protocol = Protocol(0.01, EqualEpochs(3), optimizer=optimizer, **schedule)
+    assert_same_training(tiny(optimizer=optimizer), protocol, 7, 3)
+    assert_same_training(tiny(optimizer=optimizer), protocol, 7, 3, calls_to_repay=0)
+
+
+def test_an_ensemble_averages_buffers_as_plain_replicas_do():
+    workload = tiny(model=lambda: nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)))
+    assert_same_training(workload, Protocol(0.1, EqualEpochs(3), averaged=True), 8, 3)
+
+
 def test_an_ensemble_with_another_base_seed_trains_as_plain_replicas_do():
     protocol = Protocol(0.1, EqualEpochs(2))
     assert_same_training(tiny(base_seed=7), protocol, 7, 3)

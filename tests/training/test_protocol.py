@@ -11,6 +11,7 @@ from joblib.externals.loky.backend.reduction import dumps
 
 from suite.optimizers import adam, adamw, sgd
 from suite.training.learning_rate import (
+    FINE_SEARCH,
     FIXED,
     AdamSde,
     ConstantHalfLife,
@@ -156,6 +157,7 @@ BUDGETS = (
     TenthOfTraining(5, 4),
 )
 RATE_RULES = (
+    FINE_SEARCH,
     FIXED,
     SquareRoot(4),
     SquareRoot(8),
@@ -217,3 +219,27 @@ def test_the_protocol_of_a_workload_has_its_optimizer():
 def test_rules_without_hyperparameters_leave_the_optimizer_unchanged(rule):
     optimizer = adamw(betas=(0.8, 0.99))
     assert Protocol(0.1, EqualEpochs(3), rule, optimizer).optimizer_at(64) == optimizer
+
+
+def test_an_annealed_rate_falls_linearly_to_zero_over_the_budget():
+    protocol = Protocol(0.1, EqualEpochs(2), annealed=True)
+    assert [protocol.rate(40, 10, updates) for updates in (0, 4, 8)] == pytest.approx([0.1, 0.05, 0])
+    assert protocol.rate_moves(40, 10, 3)
+
+
+def test_an_annealed_rate_needs_a_length():
+    with pytest.raises(ValueError, match="a target loss has none"):
+        Protocol(0.1, TargetLoss(0.5, 100), annealed=True)
+
+
+def test_schedules_enter_the_key_only_where_they_are_used():
+    plain = Protocol(0.1, EqualEpochs(2))
+    assert {"annealed", "averaged"}.isdisjoint(plain.key_fields())
+    assert len({plain.key, replace(plain, annealed=True).key, replace(plain, averaged=True).key}) == 3
+
+
+def test_training_to_the_target_evaluates_averaged_parameters():
+    protocol = Protocol.to_target(tiny(), FINE_SEARCH)
+    assert protocol.averaged
+    assert protocol.budget == TargetLoss(tiny().target_loss, tiny().max_updates)
+    assert str(protocol).endswith("averaged parameters")

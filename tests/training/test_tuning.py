@@ -20,6 +20,7 @@ from suite.training.tuning import (
     best_rate,
     extend_grid,
     first_grid,
+    trial_replicas,
 )
 from tests.conftest import blobs, tiny
 from tests.training.constructed import quadratic, saddle
@@ -84,7 +85,9 @@ def test_early_stopping_saves_updates_and_does_not_change_the_best_rate():
     to_target = cell(TargetLoss(0.6, 400))
     rates = first_grid(0.1, TUNED)
     stopped, complete = (
-        Tuning.of(tiny(), blobs(), to_target.protocol, 4, engine_of(to_target)).try_rates(rates, stopping)
+        Tuning.of(tiny(), blobs(), to_target.protocol, 4, engine_of(to_target)).try_rates(
+            rates, trial_replicas(2), stopping.ended
+        )
         for stopping in (EarlyStopping(2), NoEarlyStopping(2))
     )
     assert best_rate(stopped) == best_rate(complete)
@@ -126,3 +129,21 @@ def test_a_rate_that_diverges_is_never_the_best():
     rows = measure(tiny(), blobs(), cell(EqualEpochs(2), tuned=wide))
     assert not np.isfinite(rows.loc[rows["stage"] == TRIAL, "cost_loss"]).all()
     assert np.isfinite(rows.loc[rows["stage"] == FINAL, "train_loss"]).all()
+
+
+@pytest.mark.parametrize("budget", [EqualEpochs(2), TargetLoss(0.6, 400)])
+def test_the_finer_grid_brackets_the_best_rate_with_more_replicas(budget):
+    fine = replace(TUNED, fine_seeds=5)
+    to_target = cell(budget, tuned=fine)
+    trials = Tuning.of(tiny(), blobs(), to_target.protocol, 4, engine_of(to_target)).trials()
+    best, tried = best_rate(trials), trials[trials["fine"]]
+    assert (tried.groupby("learning_rate")["seed"].nunique() == 5).all()
+    rates = np.sort(tried["learning_rate"].unique())
+    assert rates[1:] / rates[:-1] == pytest.approx(np.sqrt(2))
+    assert rates[0] < best < rates[-1]
+
+
+def test_the_finer_grid_ends_where_no_rate_reaches_the_target():
+    to_target = cell(TargetLoss(1e-9, 30), tuned=replace(TUNED, fine_seeds=2))
+    trials = Tuning.of(tiny(), blobs(), to_target.protocol, 4, engine_of(to_target)).trials()
+    assert np.isinf(trials["cost_updates"]).all()
