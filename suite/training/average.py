@@ -7,7 +7,7 @@ from torch import Tensor
 
 POWER = 3
 """The parameters after update t have a weight that grows like t to this power: the last half of the updates has 94%
-of the weight, at every batch size. A higher power follows the parameters more closely, but leaves more of their noise:
+of the weight, at every batch size. A higher power follows the parameters more closely but leaves more of their noise:
 with 8, updates to a target depend twice as much on when the loss is evaluated."""
 
 
