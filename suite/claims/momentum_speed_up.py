@@ -7,6 +7,7 @@ published evidence finds that it hardly helps a small batch, whose updates are l
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +17,9 @@ from matplotlib.figure import Figure
 
 from suite.claims.claim import Claim, Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, backend_of
-from suite.evidence.trainings import at_target, left_out_sentence, training_problem
+from suite.evidence.tuned_updates import NeverReached, TunedUpdates, all_never_reached
 from suite.experiments.cell import Cell, Scope
-from suite.experiments.tuned_training import TRIAL, TUNED_TRAINING
+from suite.experiments.tuned_training import TUNED_TRAINING
 from suite.figures import (
     GREY,
     WITH_COLOUR,
@@ -28,17 +29,14 @@ from suite.figures import (
     new_figure,
     plain_log_ticks,
 )
-from suite.formatting import bounds, ratio, sentences, thousands, three_digits, with_bounds
+from suite.formatting import bounds, listed, ratio, sentences, thousands, three_digits, with_bounds
 from suite.optimizers import sgd
-from suite.statistics import Interval, critical_batch_size, mean_interval
-from suite.status import Status
+from suite.statistics import Interval, critical_batch_size
 from suite.training.learning_rate import FINE_SEARCH
 from suite.training.momentum_pair import WITH, WITHOUT, matched_rates, momentum_of, momentum_pair, why_no_momentum
 from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
-MAX_SHARE_LEFT_OUT = 0.1
-"""A tuned rate, at the edge of stability, may keep this share of seeds from the target."""
 COLOURS = {WITHOUT: WITHOUT_COLOUR, WITH: WITH_COLOUR}
 
 
@@ -85,26 +83,17 @@ class Hyperbola:
 
 @dataclass(frozen=True)
 class UpdatesToTarget:
-    """Updates to the target by batch size."""
+    """Updates to the target by batch size, those of averaged parameters."""
 
     seeds: dict[int, tuple[float, ...]]
     """Of every seed that reached the target."""
-    means: dict[int, float]
-    """Geometric means over seeds."""
+    medians: dict[int, float]
+    """Over all seeds; one that never reached the target counts as infinite."""
     rates: dict[int, float]
     """Tuned learning rates."""
     hyperbola: Hyperbola | None
-    """Through the means; None where there are fewer than three."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Seeds that never reached the target, which the effect leaves out."""
-
-    problem: Problem
-
-    def __str__(self) -> str:
-        return f"{self.problem}, left out"
+    """Through the finite medians; None where there are fewer than three."""
+    never_reached: tuple[NeverReached, ...]
 
 
 @dataclass(frozen=True)
@@ -112,80 +101,57 @@ class Findings:
     facts: Facts
     backend: str
     comparison: Comparison | Problem
-    """Updates to the target at Large, without over with momentum, geometric mean over seeds."""
-    left_out: tuple[LeftOut, ...]
+    """Updates to the target at Large, without over with momentum, ratio of medians over seeds."""
+    never_reached: tuple[NeverReached, ...]
+    """Seeds at Large."""
     updates: dict[str, UpdatesToTarget]
     """Without and with momentum."""
     speed_ups: dict[int, Interval]
-    """Updates without over updates with momentum by batch size, geometric mean over the seeds that reached both."""
+    """Updates without over updates with momentum by batch size, where both medians are finite."""
     critical_batch_size: Interval | None
-    """Without momentum, geometric mean over seeds; None where it has no interval."""
+    """Without momentum; None where it cannot be fitted."""
 
 
 def analyse(evidence: Evidence) -> Findings:
     facts, large = evidence.facts, evidence.facts.large
-    rows = {name: final_rows(evidence, protocol) for name, protocol in protocols(facts).items()}
-    updates = {name: at_target(trainings, facts, "updates") for name, trainings in rows.items()}
-    speed_ups = _speed_ups(updates[WITHOUT], updates[WITH])
-    problem, left_out = _problems(rows, large)
-    summaries = {name: _summarised(updates[name], rows[name]) for name in rows}
-    has_interval = updates[WITHOUT].shape[1] > 2 and len(updates[WITHOUT].dropna()) > 1
+    tuned = {name: TunedUpdates.of(*rows_of(evidence, protocol)) for name, protocol in protocols(facts).items()}
+    updates = {name: _summarised(of_name, name) for name, of_name in tuned.items()}
+    speed_ups = {
+        size: tuned[WITHOUT].over(tuned[WITH], size)
+        for size, median in updates[WITHOUT].medians.items()
+        if math.isfinite(median) and math.isfinite(updates[WITH].medians.get(size, math.inf))
+    }
+    problems = [of_name.problem(large, f"{name} momentum") for name, of_name in tuned.items()]
+    problem = next(filter(None, problems), None)
+    comparison = problem or Comparison(speed_ups[large], *(each.medians[large] for each in updates.values()))
     return Findings(
         facts=facts,
         backend=backend_of(evidence.rows),
-        comparison=problem or Comparison(speed_ups[large], *(each.means[large] for each in summaries.values())),
-        left_out=left_out,
-        updates=summaries,
+        comparison=comparison,
+        never_reached=()
+        if problem
+        else tuple(
+            never for name, of_name in tuned.items() for never in of_name.never_reached(large, f"{name} momentum")
+        ),
+        updates=updates,
         speed_ups=speed_ups,
-        critical_batch_size=_critical_interval(updates[WITHOUT]) if has_interval else None,
+        critical_batch_size=tuned[WITHOUT].critical_batch_size(),
     )
 
 
-def final_rows(evidence: Evidence, protocol: Protocol) -> pd.DataFrame:
-    """The evaluations of the trainings by `protocol` at their tuned rates."""
-    rows = evidence.rows[evidence.rows["protocol"] == protocol.key]
-    return rows[rows["stage"] != TRIAL]
+def rows_of(evidence: Evidence, protocol: Protocol) -> tuple[pd.DataFrame, Facts]:
+    """The trials and final trainings by `protocol`, and the facts."""
+    return evidence.rows[evidence.rows["protocol"] == protocol.key], evidence.facts
 
 
-def _speed_ups(without: pd.DataFrame, with_: pd.DataFrame) -> dict[int, Interval]:
-    return {
-        int(size): mean_interval((np.log(without[size]) - np.log(with_[size])).dropna()).map(np.exp)
-        for size in without
-        if size in with_
-    }
-
-
-def _critical_interval(updates: pd.DataFrame) -> Interval:
-    logs = [np.log(critical_batch_size(updates.columns, seed)[1]) for _, seed in updates.dropna().iterrows()]
-    return mean_interval(logs).map(np.exp)
-
-
-def _problems(rows: dict[str, pd.DataFrame], large: int) -> tuple[Problem | None, tuple[LeftOut, ...]]:
-    """Why Large cannot be compared, and which few seeds without momentum are left out."""
-    left_out = ()
-    for name, trainings in rows.items():
-        problem = training_problem(trainings[trainings["batch_size"] == large], f"{name} momentum")
-        if problem and name == WITHOUT and _leaves_out_few(problem):
-            left_out = (LeftOut(problem),)
-        elif problem:
-            return problem, ()
-    return None, left_out
-
-
-def _leaves_out_few(problem: Problem) -> bool:
-    if problem.status is not Status.TARGET_NOT_REACHED:
-        return False
-    return problem.replicas <= MAX_SHARE_LEFT_OUT * problem.all_replicas
-
-
-def _summarised(updates: pd.DataFrame, rows: pd.DataFrame) -> UpdatesToTarget:
-    means = np.exp(np.log(updates).mean())
-    rates = rows.groupby("batch_size")["learning_rate"].first()
+def _summarised(tuned: TunedUpdates, name: str) -> UpdatesToTarget:
+    finite = {size: median for size, median in tuned.medians.items() if math.isfinite(median)}
     return UpdatesToTarget(
-        seeds={int(size): tuple(updates[size].dropna()) for size in updates},
-        means={int(size): float(mean) for size, mean in means.items()},
-        rates={int(size): float(rates[size]) for size in updates},
-        hyperbola=Hyperbola(*critical_batch_size(means.index, means)) if len(means) > 2 else None,
+        seeds={int(size): tuple(values[np.isfinite(values)]) for size, values in tuned.updates.items()},
+        medians=tuned.medians,
+        rates={int(size): float(rate) for size, rate in tuned.rates.items()},
+        hyperbola=Hyperbola(*critical_batch_size(list(finite), list(finite.values()))) if len(finite) > 2 else None,
+        never_reached=all_never_reached(tuned, f"{name} momentum"),
     )
 
 
@@ -203,7 +169,7 @@ def judge(findings: Findings) -> list[Row]:
             large=facts.large,
             measure="updates to the target, without / with momentum",
             unit="updates",
-            flags=findings.left_out,
+            flags=findings.never_reached,
         )
     ]
 
@@ -219,7 +185,7 @@ def answer(findings: Findings) -> str:
         f"To reach a training loss of {facts.target_loss:g} at batch size {thousands(facts.large)}, "
         f"{facts.optimizer.label} needs {three_digits(comparison.small)} updates without momentum and "
         f"{three_digits(comparison.large)} with {facts.optimizer.form.momentum_symbol} = {momentum_of(facts):g} "
-        "(geometric means)."
+        "(medians)."
     )
 
 
@@ -248,13 +214,13 @@ def figure(findings: Findings) -> Figure | None:
 
 
 def _draw_updates(axes: Axes, updates: UpdatesToTarget, name: str) -> None:
-    """Every seed as a dot, their geometric mean, and the hyperbola through the means."""
+    """Every seed that reached the target as a dot, the finite medians, and the hyperbola through them."""
     for size, values in updates.seeds.items():
         axes.plot([size] * len(values), values, ".", color=COLOURS[name], alpha=0.3, markersize=4)
-    means = updates.means
-    axes.plot(list(means), list(means.values()), "o", color=COLOURS[name], markersize=5, label=f"{name} momentum")
+    medians = {size: median for size, median in updates.medians.items() if math.isfinite(median)}
+    axes.plot(list(medians), list(medians.values()), "o", color=COLOURS[name], markersize=5, label=f"{name} momentum")
     if hyperbola := updates.hyperbola:
-        sizes = np.geomspace(min(means), max(means), 200)
+        sizes = np.geomspace(min(medians), max(medians), 200)
         line = hyperbola.min_updates * (1 + hyperbola.critical_batch_size / sizes)
         axes.plot(sizes, line, "-", color=COLOURS[name], linewidth=1)
 
@@ -264,7 +230,7 @@ def _draw_limits(axes: Axes, updates: UpdatesToTarget) -> None:
     if updates.hyperbola is None:
         return
     least, critical = updates.hyperbola.min_updates, updates.hyperbola.critical_batch_size
-    smallest, largest = min(updates.means), max(updates.means)
+    smallest, largest = min(updates.medians), max(updates.medians)
     halved = [least * critical / smallest, least]
     axes.plot([smallest, critical], halved, ":", color=GREY, label="twice the batch size, half the updates")
     axes.plot([critical, largest], [least, least], "--", color=GREY, label="a larger batch saves no updates")
@@ -275,11 +241,12 @@ def explain(findings: Findings) -> str:
     if isinstance(findings.comparison, Problem):
         return ""
     return sentences(
-        "The learning rate is tuned for each batch size, without and with momentum.",
+        "The learning rate is tuned for each batch size, without and with momentum, to within a factor of √2. The "
+        "target is reached when the loss of averaged parameters crosses it.",
         _small_sentence(findings),
         NOISE_OR_CURVATURE if findings.facts.optimizer.label == sgd().label else "",
         _critical_sentence(findings.critical_batch_size),
-        left_out_sentence(tuple(flag.problem for flag in findings.left_out)),
+        _never_reached_sentence(findings),
     )
 
 
@@ -309,13 +276,18 @@ def _critical_sentence(critical: Interval | None) -> str:
     )
 
 
+def _never_reached_sentence(findings: Findings) -> str:
+    never = [str(never) for updates in findings.updates.values() for never in updates.never_reached]
+    return f"Of the trainings, {listed(never)}." if never else ""
+
+
 def numbers(findings: Findings) -> pd.DataFrame:
     table = []
     for size, speed_up in findings.speed_ups.items():
         line = {"batch size": thousands(size)}
         for name, updates in findings.updates.items():
             line[f"tuned rate, {name}"] = f"{updates.rates[size]:.3g}"
-            line[f"updates, {name}"] = three_digits(updates.means[size])
+            line[f"updates, {name}"] = three_digits(updates.medians[size])
         table.append(line | {"without / with": ratio(speed_up.estimate), "95% interval": bounds(speed_up)})
     return pd.DataFrame(table)
 
@@ -329,8 +301,8 @@ claim = Claim(
     says="Trained to the same loss at tuned rates, a large batch needs fewer updates with momentum than without.",
     rule=(
         "Holds when the 95% interval of the ratio (updates to the target loss without momentum) / (updates with "
-        "momentum), at Large and at separately tuned learning rates, lies above 1; the ratio is the geometric mean "
-        "over seeds."
+        "momentum), at Large and at separately tuned learning rates, lies above 1; it is a ratio of medians, in "
+        "which seeds that never reach the target count as infinite."
     ),
     cells=cells,
     analyse=analyse,

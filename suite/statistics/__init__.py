@@ -1,4 +1,5 @@
-"""Statistics: `inference` has intervals, tests and verdicts, `curves` fits times and updates to the batch size."""
+"""Statistics: `inference` has intervals, tests and verdicts, `resampling` intervals of medians by the bootstrap, and
+`curves` fits times and updates to the batch size."""
 
 from suite.statistics.curves import (
     affine_fit,
@@ -22,6 +23,7 @@ from suite.statistics.inference import (
     seeds_to_decide,
     verdict,
 )
+from suite.statistics.resampling import choice_draws, median_draws, percentile_interval
 
 __all__ = [
     "CONFIDENCE",
@@ -29,13 +31,16 @@ __all__ = [
     "Interval",
     "Verdict",
     "affine_fit",
+    "choice_draws",
     "critical_batch_size",
     "flat_batch_size",
     "half_performance_batch",
     "holm",
     "mean_interval",
     "mean_p_value",
+    "median_draws",
     "median_interval",
+    "percentile_interval",
     "power_law_exponent",
     "probability_above_zero",
     "ratio_interval",

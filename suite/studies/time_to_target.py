@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.claims import momentum_speed_up
-from suite.claims.momentum_speed_up import COLOURS, batch_sizes, final_rows, protocols
+from suite.claims.momentum_speed_up import COLOURS, batch_sizes, protocols, rows_of
 from suite.evidence import Evidence, Facts, Problem, Timings, why_none
-from suite.evidence.trainings import at_target
+from suite.evidence.tuned_updates import TunedUpdates
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.tuned_training import TUNED_TRAINING
 from suite.figures import batch_size_axis, new_figure, seconds_axis
@@ -39,10 +39,10 @@ class TimeToTarget:
 
     seeds: dict[int, tuple[float, ...]]
     """Of every seed that reached the target."""
-    means: dict[int, float]
-    """Geometric means over seeds."""
+    medians: dict[int, float]
+    """Over seeds, where they are finite."""
     fastest: int
-    """The batch size with the lowest mean."""
+    """The batch size with the lowest median."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +57,24 @@ class Findings:
 def analyse(evidence: Evidence) -> Findings:
     facts, timings = evidence.facts, evidence.of(UPDATE_TIME.name)
     update_s = Timings.of(timings).medians
-    updates = {
-        name: at_target(final_rows(evidence, protocol), facts, "updates")
-        for name, protocol in protocols(facts).items()
-    }
-    times = {name: _times(counts, update_s) for name, counts in updates.items() if set(counts) & set(update_s)}
+    tuned = {name: TunedUpdates.of(*rows_of(evidence, protocol)) for name, protocol in protocols(facts).items()}
+    timed = {name: _times(of_name, update_s) for name, of_name in tuned.items()}
+    times = {name: of_name for name, of_name in timed.items() if of_name}
     problem = None if times else why_none(evidence.of(TUNED_TRAINING.name) if update_s else timings)
     return Findings(facts, times, problem)
 
 
-def _times(updates: pd.DataFrame, update_s: dict[int, float]) -> TimeToTarget:
-    times_s = pd.DataFrame({int(size): updates[size] * update_s[size] for size in updates if size in update_s})
-    means = np.exp(np.log(times_s).mean())
+def _times(tuned: TunedUpdates, update_s: dict[int, float]) -> TimeToTarget | None:
+    """None where no batch size has both a median number of updates and a time."""
+    finite = [size for size, median in tuned.medians.items() if math.isfinite(median) and size in update_s]
+    if not finite:
+        return None
+    medians = {size: tuned.medians[size] * update_s[size] for size in finite}
+    reached = {size: tuned.updates[size][np.isfinite(tuned.updates[size])] for size in finite}
     return TimeToTarget(
-        seeds={size: tuple(times_s[size].dropna()) for size in times_s},
-        means={size: float(mean) for size, mean in means.items()},
-        fastest=int(means.idxmin()),
+        seeds={size: tuple(updates * update_s[size]) for size, updates in reached.items()},
+        medians=medians,
+        fastest=min(medians, key=medians.get),
     )
 
 
@@ -80,14 +82,14 @@ def answer(findings: Findings) -> str:
     if findings.problem:
         return f"The time to the target has no value: {findings.problem}."
     fastest = [
-        f"{seconds(times.means[times.fastest])} {name} momentum at batch size {thousands(times.fastest)}"
+        f"{seconds(times.medians[times.fastest])} {name} momentum at batch size {thousands(times.fastest)}"
         for name, times in findings.times.items()
     ]
     return f"The shortest time to a training loss of {findings.facts.target_loss:g} is {listed(fastest)}."
 
 
 def figure(findings: Findings) -> Figure | None:
-    """The time to the target of every seed and their geometric mean, over the batch size."""
+    """The time to the target of every seed and their median, over the batch size."""
     if not findings.times:
         return None
     figure = new_figure(5.2, 4.2)
@@ -95,8 +97,8 @@ def figure(findings: Findings) -> Figure | None:
     for name, times in findings.times.items():
         for size, values in times.seeds.items():
             axes.plot([size] * len(values), values, ".", color=COLOURS[name], alpha=0.3, markersize=4)
-        means = times.means
-        axes.plot(list(means), list(means.values()), "o-", color=COLOURS[name], label=f"{name} momentum")
+        medians = times.medians
+        axes.plot(list(medians), list(medians.values()), "o-", color=COLOURS[name], label=f"{name} momentum")
     seconds_axis(axes, f"time to training loss {findings.facts.target_loss:g}")
     batch_size_axis(axes, findings.facts)
     axes.legend(loc="best")

@@ -16,13 +16,13 @@ def update_times(times_s: dict[int, list[float]]):
 
 
 def test_the_time_is_the_updates_times_the_median_time_of_an_update():
-    without, with_ = {1: [100, 400], 16: [40, 90]}, {1: [100, 100], 16: [10, 40]}
+    without, with_ = {1: [100, 300], 16: [40, 80]}, {1: [100, 100], 16: [10, 30]}
     timed = update_times({1: [0.1, 0.2, 0.6], 16: [0.5, 0.5, 0.5]})
     findings = analyse(evidence(trained(WITHOUT, without), trained(WITH, with_), timed))
     assert findings.problem is None
-    assert findings.times[WITHOUT].seeds == {1: pytest.approx((20, 80)), 16: pytest.approx((20, 45))}
-    assert findings.times[WITHOUT].means == pytest.approx({1: 40, 16: 30})
-    assert findings.times[WITH].means == pytest.approx({1: 20, 16: 10})
+    assert findings.times[WITHOUT].seeds == {1: pytest.approx((20, 60)), 16: pytest.approx((20, 40))}
+    assert findings.times[WITHOUT].medians == pytest.approx({1: 40, 16: 30})
+    assert findings.times[WITH].medians == pytest.approx({1: 20, 16: 10})
     assert [times.fastest for times in findings.times.values()] == [16, 16]
     text = time_to_target.answer(findings)
     assert "30.0 s without momentum at batch size 16" in text
@@ -34,12 +34,13 @@ def test_the_time_is_the_updates_times_the_median_time_of_an_update():
 def test_a_batch_size_without_a_time_is_left_out():
     timed = update_times({16: [0.5, 0.5]})
     findings = analyse(evidence(trained(WITHOUT, {1: [100], 16: [40]}), trained(WITH, {1: [10]}), timed))
-    assert {name: list(times.means) for name, times in findings.times.items()} == {WITHOUT: [16]}
+    assert {name: list(times.medians) for name, times in findings.times.items()} == {WITHOUT: [16]}
 
 
 def test_timings_without_trainings_have_a_reason_and_no_figure():
     """As after a run that was killed between the timings and the trainings."""
     trainings = without_rows(TUNED_TRAINING.name, "cpu", "unavailable", "not measured yet")
+    trainings = trainings.assign(learning_rate=0.1)
     findings = analyse(evidence(update_times({1: [0.1, 0.2], 16: [0.3, 0.4]}), trainings))
     assert findings.times == {}
     assert "not measured yet" in time_to_target.answer(findings)
