@@ -14,10 +14,10 @@ from suite.experiments.tuned_training import TRIAL
 from suite.formatting import thousands
 from suite.statistics import (
     Interval,
-    choice_draws,
     critical_batch_size,
-    median_draws,
+    paired_medians,
     percentile_interval,
+    resampled_choices,
 )
 from suite.status import Status
 from suite.training.tuning import decisive
@@ -59,7 +59,7 @@ class TunedUpdates:
         updates = updates.fillna(np.inf).where(seeds.notna())
         draws = pd.DataFrame(
             {
-                size: median_draws(updates[[size]].dropna())[:, 0] / _choice(trials[trials["batch_size"] == size])
+                size: paired_medians(updates[[size]].dropna())[:, 0] / _choice(trials[trials["batch_size"] == size])
                 for size in updates
             }
         )
@@ -105,10 +105,10 @@ class TunedUpdates:
 
 
 def _choice(trials: pd.DataFrame) -> np.ndarray | float:
-    """`choice_draws` of the trials of one batch size; 1 where there are none."""
+    """`resampled_choices` of the trials of one batch size; 1 where there are none."""
     if trials.empty:
         return 1.0
-    return choice_draws(decisive(trials).pivot(index="learning_rate", columns="seed", values="cost_updates"))
+    return resampled_choices(decisive(trials).pivot(index="learning_rate", columns="seed", values="cost_updates"))
 
 
 def all_never_reached(updates: TunedUpdates, name: str) -> tuple[NeverReached, ...]:

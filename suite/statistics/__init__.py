@@ -1,6 +1,13 @@
-"""Statistics: `inference` has intervals, tests and verdicts, `resampling` intervals of medians by the bootstrap, and
+"""Statistics: `inference` has intervals, tests and verdicts, `bootstrap` intervals for statistics of medians, and
 `curves` fits times and updates to the batch size."""
 
+from suite.statistics.bootstrap import (
+    median_ratio_interval,
+    paired_medians,
+    percentile_interval,
+    resampled_choices,
+    resampled_medians,
+)
 from suite.statistics.curves import (
     affine_fit,
     critical_batch_size,
@@ -23,7 +30,6 @@ from suite.statistics.inference import (
     seeds_to_decide,
     verdict,
 )
-from suite.statistics.resampling import choice_draws, median_draws, percentile_interval
 
 __all__ = [
     "CONFIDENCE",
@@ -31,19 +37,21 @@ __all__ = [
     "Interval",
     "Verdict",
     "affine_fit",
-    "choice_draws",
     "critical_batch_size",
     "flat_batch_size",
     "half_performance_batch",
     "holm",
     "mean_interval",
     "mean_p_value",
-    "median_draws",
     "median_interval",
+    "median_ratio_interval",
+    "paired_medians",
     "percentile_interval",
     "power_law_exponent",
     "probability_above_zero",
     "ratio_interval",
+    "resampled_choices",
+    "resampled_medians",
     "seeds_to_decide",
     "value_at_crossing",
     "verdict",

@@ -34,23 +34,47 @@ def half_performance_batch(batch_sizes: Sequence[float], times_s: Sequence[float
     return a / b if b > 0 else math.inf
 
 
-def flat_batch_size(batch_sizes: Sequence[float], times_s: Sequence[float], factor: float = 1.5) -> float:
-    """The batch size at which an update takes `factor` times as long as at the smallest batch size.
+def flat_batch_size(batch_sizes: Sequence[float], times_s: np.ndarray, factor: float = 1.5) -> np.ndarray:
+    """The batch size [...] at which an update takes `factor` times as long as at the smallest batch size; infinite
+    where there is none.
 
-    The crossing of the isotonic fit of log t, interpolated linearly in log B; infinite where there is none.
+    Of curves `times_s` [..., n] over `batch_sizes` [n]. The first time stands as it is, since smoothing would pull it
+    below the later ones; the logs of the others are made increasing. Between two batch sizes t is taken as a + b B
+    with an a and b of their own, so that the crossing of t(B) = a + b B is exact whatever the distance between them.
 
-    >>> round(flat_batch_size([1, 4, 16], [1.0, 1.0, 2.25]), 6)
-    8.0
+    >>> float(flat_batch_size([1, 4, 16], [1.0, 1.0, 2.2]))
+    9.0
     """
-    log_sizes = np.log(np.asarray(batch_sizes, float))
-    smooth = scipy.optimize.isotonic_regression(np.log(np.asarray(times_s, float))).x
-    level = smooth[0] + math.log(factor)
-    above = np.flatnonzero(smooth >= level)
-    if len(above) == 0:
-        return math.inf
-    after = above[0]
-    share = (level - smooth[after - 1]) / (smooth[after] - smooth[after - 1])
-    return float(math.exp(log_sizes[after - 1] + share * (log_sizes[after] - log_sizes[after - 1])))
+    batch_sizes, times_s = np.asarray(batch_sizes, float), np.asarray(times_s, float)
+    if len(batch_sizes) < 2:
+        return np.full(times_s.shape[:-1], np.inf)
+    first, others = times_s[..., :1], times_s[..., 1:]
+    level = factor * first
+    rising = np.concatenate([first, np.exp(isotonic_fit(np.log(others)))], axis=-1)
+    is_above = rising >= level
+    after = np.maximum(is_above.argmax(axis=-1, keepdims=True), 1)
+    time_before, time_after = (np.take_along_axis(rising, index, axis=-1) for index in (after - 1, after))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (level - time_before) / (time_after - time_before)
+    crossing = batch_sizes[after - 1] + share * (batch_sizes[after] - batch_sizes[after - 1])
+    return np.where(is_above.any(axis=-1), crossing[..., 0], np.inf)
+
+
+def isotonic_fit(values: np.ndarray) -> np.ndarray:
+    """Least squares fit to `values` [..., n] that never falls along the last axis.
+
+    Element k is the largest, over starts up to k, of the smallest, over ends from k on, of the mean from start to end
+    (Robertson, Wright, Dykstra, Order Restricted Statistical Inference, 1988, section 1.4): all rows at once.
+
+    >>> isotonic_fit(np.array([1.0, 3.0, 2.0])).tolist()
+    [1.0, 2.5, 2.5]
+    """
+    places = np.arange(values.shape[-1])
+    sums = np.concatenate([np.zeros_like(values[..., :1]), np.cumsum(values, axis=-1)], axis=-1)
+    lengths = np.maximum(places - places[:, None] + 1, 1)
+    means = (sums[..., None, 1:] - sums[..., :-1, None]) / lengths
+    smallest = np.minimum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
+    return np.diagonal(np.maximum.accumulate(smallest, axis=-2), axis1=-2, axis2=-1)
 
 
 def power_law_exponent(batch_sizes: Sequence[float], times_s: Sequence[float]) -> float:

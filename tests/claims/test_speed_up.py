@@ -57,8 +57,8 @@ def test_it_fails_where_momentum_takes_more_updates():
     assert row.verdict == "fails"
 
 
-def test_fewer_than_five_seeds_leave_the_verdict_undecided():
-    (row,) = judge(compared({16: [40, 45, 42]}, {16: [10, 11, 10]}))
+def test_fewer_than_six_seeds_leave_the_verdict_undecided():
+    (row,) = judge(compared({16: [40, 45, 42, 40, 41]}, {16: [10, 11, 10, 10, 9]}))
     assert row.verdict == "undecided"
 
 
@@ -111,8 +111,8 @@ def test_without_trainings_there_is_a_reason_and_no_figure():
 
 def test_the_critical_batch_size_is_that_of_the_hyperbola_through_the_updates_without_momentum():
     sizes = np.array([1, 4, 16])
-    without = {int(size): [20 * (1 + critical / size) for critical in (3, 4, 6, 9, 12)] for size in sizes}
-    findings = compared(without, {1: [10] * 5, 4: [10] * 5, 16: [10] * 5})
+    without = {int(size): [20 * (1 + critical / size) for critical in (3, 4, 5, 7, 9, 12)] for size in sizes}
+    findings = compared(without, {1: [10] * 6, 4: [10] * 6, 16: [10] * 6})
     assert findings.critical_batch_size.estimate == pytest.approx(6, rel=1e-3)
     assert findings.critical_batch_size.low == pytest.approx(3, rel=1e-3)
     assert findings.critical_batch_size.high == pytest.approx(12, rel=1e-3)
