@@ -1,3 +1,4 @@
+import math
 import re
 import shutil
 from pathlib import Path
@@ -60,6 +61,20 @@ def test_the_tables_of_the_reference_results_are_what_comes_of_their_cells(tmp_p
     write_json(analysed, tmp_path)
     for name in ("table.csv", "table.md", "report.json"):
         assert (tmp_path / name).read_text() == (REFERENCE / "report" / name).read_text()
+
+
+def test_the_times_of_the_reference_results_divide_to_the_effects():
+    rows = [
+        (section.claim.name, row)
+        for section in sections(Results(REFERENCE))
+        for row in section.rows
+        if section.claim.name in ("update_sequential", "epoch_time") and row.status == "ok"
+    ]
+    assert {name for name, _ in rows} == {"update_sequential", "epoch_time"}
+    for _, row in rows:
+        values = {"Small": row.value_small, "Large": row.value_large}
+        above, below = row.measure.partition(", ")[2].split(" / ")
+        assert math.isclose(values[above] / values[below], row.effect.estimate)
 
 
 def test_the_table_is_that_of_the_reference_results():

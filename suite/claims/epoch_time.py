@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from suite.backends import SEQUENTIAL
 from suite.claims.claim import Claim, Comparison, Row
 from suite.claims.update_parallel import PIPELINES, rows_of, sparse_batch_sizes, times_table, update_batch_sizes
-from suite.evidence import CappedLarge, Evidence, Facts, Problem, Timings, largest_measured, relative_times, why_none
+from suite.evidence import CappedLarge, Evidence, Facts, Problem, Timings, largest_measured, why_none
 from suite.experiments.cell import DATALOADER, RESIDENT, Cell, Scope
 from suite.figures import (
     BACKEND_COLOURS,
@@ -26,7 +26,6 @@ from suite.figures import (
     seconds_axis,
 )
 from suite.formatting import listed, seconds, sentences, thousands, three_digits
-from suite.statistics import median_interval
 from suite.timing.timed import EPOCH_TIME, UPDATE_TIME
 from suite.training.protocol import updates_per_epoch
 from suite.workloads import Workload
@@ -78,7 +77,7 @@ class EpochTimes:
     backend: str
     input_pipeline: str
     comparison: Comparison | Problem
-    """Time of an epoch at Small over that at `large`, median over rounds of fresh processes."""
+    """Time of an epoch at Small over that at `large`, medians over processes."""
     large: int
     """Large, or the largest batch size that was measured."""
     capped: tuple[CappedLarge, ...]
@@ -108,8 +107,7 @@ def _epoch_times(facts: Facts, rows: pd.DataFrame, updates: Timings) -> EpochTim
     comparison, large, capped = why_none(rows), facts.large, ()
     if facts.small in epochs.medians:
         large, capped = largest_measured(facts, rows)
-        relative = relative_times(rows)
-        effect = median_interval(relative[facts.small] / relative[large])
+        effect = epochs.ratio(facts.small, large)
         comparison = Comparison(effect, epochs.medians[facts.small], epochs.medians[large])
     (backend,), (input_pipeline,) = rows["backend"].unique(), rows["input_pipeline"].unique()
     return EpochTimes(backend, input_pipeline, comparison, large, capped, epochs, updates)
@@ -227,8 +225,8 @@ claim = Claim(
     large="Faster",
     says="One pass through the data takes longer with a small batch than with a large one.",
     rule=(
-        "Holds when the 95% interval of the ratio (epoch time at Small) / (epoch time at Large), median over several "
-        "processes, lies above 1; each time is first divided by that of a reference update in the same process."
+        "Holds when the 95% interval of the ratio (median epoch time at Small) / (median epoch time at Large), from "
+        "resampled processes, lies above 1; each process's time is first divided by that of its reference update."
     ),
     cells=cells,
     analyse=analyse,

@@ -21,11 +21,18 @@ from suite.backends import BACKENDS, CPU, SEQUENTIAL
 from suite.claims.claim import Claim, Comparison, Row
 from suite.claims.update_sequential import sequential_batch_sizes
 from suite.evidence import CappedLarge, Evidence, Facts, Problem, Timings, largest_measured, why_none
-from suite.evidence.scaling import FLAT_FACTOR, LargeTooLarge, Scaling, StillFlat, flat_batch_sizes, size_text
+from suite.evidence.scaling import (
+    FLAT_FACTOR,
+    LargeTooLarge,
+    Scaling,
+    StillFlat,
+    flat_end,
+    flat_range_ratio,
+    size_text,
+)
 from suite.experiments.cell import DATALOADER, RESIDENT, Cell, Scope
 from suite.figures import BACKEND_COLOURS, GREY, batch_size_axis, draw_process_times, new_figure, seconds_axis
 from suite.formatting import listed, seconds, sentences, thousands, with_bounds
-from suite.statistics import Interval, median_interval
 from suite.timing.timed import UPDATE_TIME
 from suite.workloads import Workload
 
@@ -103,22 +110,22 @@ class Findings:
     facts: Facts
     sequential: Timings
     sequential_flat: float | Problem
-    """Batch size up to which an update stays flat one example at a time, median over processes."""
+    """Batch size up to which an update stays flat one example at a time."""
     updates: tuple[UpdateTimes, ...]
 
 
 def analyse(evidence: Evidence) -> Findings:
     facts, planned = evidence.facts, evidence.of(UPDATE_TIME.name)
-    sequential = rows_of(planned, SEQUENTIAL.name, RESIDENT)
-    sequential_flat = flat_batch_sizes(sequential)
-    yardstick = _yardstick(sequential, sequential_flat)
+    sequential_rows = rows_of(planned, SEQUENTIAL.name, RESIDENT)
+    sequential = Timings.of(sequential_rows)
+    yardstick = _yardstick(sequential_rows, sequential)
     updates = [
-        _update_times(facts, rows, sequential_flat if isinstance(yardstick, float) else yardstick)
+        _update_times(facts, rows, sequential if isinstance(yardstick, float) else yardstick)
         for backend in PARALLEL
         for input_pipeline in PIPELINES
         if len(rows := rows_of(planned, backend, input_pipeline))
     ]
-    return Findings(facts, Timings.of(sequential), yardstick, tuple(updates))
+    return Findings(facts, sequential, yardstick, tuple(updates))
 
 
 def rows_of(rows: pd.DataFrame, backend: str, input_pipeline: str) -> pd.DataFrame:
@@ -126,23 +133,23 @@ def rows_of(rows: pd.DataFrame, backend: str, input_pipeline: str) -> pd.DataFra
     return rows[(rows["backend"] == backend) & (rows["input_pipeline"] == input_pipeline)]
 
 
-def _yardstick(rows: pd.DataFrame, flat: pd.Series) -> float | Problem:
-    if flat.empty or not np.isfinite(flat).all():
+def _yardstick(rows: pd.DataFrame, sequential: Timings) -> float | Problem:
+    if not sequential.medians or math.isinf(end := flat_end(sequential)):
         problem = why_none(rows)
         return Problem(problem.status, f"no flat batch size of sequential: {problem}")
-    return float(flat.median())
+    return end
 
 
-def _update_times(facts: Facts, rows: pd.DataFrame, sequential_flat: pd.Series | Problem) -> UpdateTimes:
+def _update_times(facts: Facts, rows: pd.DataFrame, sequential: Timings | Problem) -> UpdateTimes:
     timings = Timings.of(rows)
     large, capped = facts.large, ()
     if facts.small not in timings.medians:
         comparison = why_none(rows)
-    elif isinstance(sequential_flat, Problem):
-        comparison = sequential_flat
+    elif isinstance(sequential, Problem):
+        comparison = sequential
     else:
         large, capped = largest_measured(facts, rows)
-        effect = _over_sequential(flat_batch_sizes(rows), sequential_flat, max(timings.medians))
+        effect = flat_range_ratio(timings, sequential)
         comparison = Comparison(effect, timings.medians[facts.small], timings.medians[large])
     (backend,), (input_pipeline,) = rows["backend"].unique(), rows["input_pipeline"].unique()
     return UpdateTimes(
@@ -155,15 +162,6 @@ def _update_times(facts: Facts, rows: pd.DataFrame, sequential_flat: pd.Series |
         scaling=Scaling.of(rows),
         threads=int(rows["threads"].max()) if backend == CPU.name and timings.medians else None,
     )
-
-
-def _over_sequential(flat: pd.Series, sequential_flat: pd.Series, largest: int) -> Interval:
-    """The ratio, process by process. A process that is flat throughout counts with the `largest` batch size, so that
-    the ratio is a lower bound; its interval is then open above."""
-    interval = median_interval(flat.clip(upper=largest) / sequential_flat)
-    if np.isinf(flat).any():
-        return Interval(interval.estimate, interval.low, math.inf, interval.n)
-    return interval
 
 
 # How it is judged
@@ -205,8 +203,8 @@ def _flags(times: UpdateTimes) -> tuple[Any, ...]:
         flags.append(Threads(times.threads))
     if times.scaling.is_lower_bound:
         flags.append(StillFlat(max(times.timings.medians)))
-    elif times.large > times.scaling.flat_median:
-        flags.append(LargeTooLarge(times.scaling.flat_median))
+    elif times.large > times.scaling.flat.estimate:
+        flags.append(LargeTooLarge(times.scaling.flat.estimate))
     return tuple(flags)
 
 
@@ -261,8 +259,8 @@ def _draw_updates(axes: Axes, times: UpdateTimes) -> None:
     label = f"fit: {seconds(scaling.fixed_s)} + {seconds(scaling.per_example_s)} × B"
     line = scaling.fixed_s + scaling.per_example_s * sizes
     axes.plot(sizes, line, color="black", linewidth=1, linestyle="--", label=label)
-    if math.isfinite(flat := scaling.flat_median):
-        level = FLAT_FACTOR * medians[smallest]
+    if not scaling.is_lower_bound:
+        flat, level = scaling.flat.estimate, FLAT_FACTOR * medians[smallest]
         axes.plot([smallest, flat], [level, level], color=GREY, linewidth=1)
         axes.plot([flat], [level], marker="D", color=colour, markeredgecolor="black", zorder=5)
         axes.annotate(f"flat up to {size_text(flat)}", (flat, level), xytext=(8, -13), textcoords="offset points")
@@ -314,8 +312,9 @@ claim = Claim(
     says="Computed in parallel, a large batch takes no longer to update than a small one, unless it is too large.",
     rule=(
         "Holds when the 95% interval of the ratio (end of the flat range in parallel) / (end of the flat range one "
-        f"example at a time) lies above {NULL}; the flat range ends where an update takes {FLAT_FACTOR} times as "
-        "long as at the smallest batch size."
+        f"example at a time), from resampled processes, lies above {NULL}; the flat range ends at the interpolated "
+        f"batch size whose update takes {FLAT_FACTOR} times as long as at the smallest one, by the median over "
+        "processes of the time divided by that of the process's reference update."
     ),
     cells=cells,
     analyse=analyse,

@@ -3,7 +3,7 @@
 from suite.evidence.evidence import Evidence, backend_of
 from suite.evidence.facts import Facts
 from suite.evidence.problem import Problem, why_none
-from suite.evidence.timings import CappedLarge, Timings, largest_measured, process_medians, relative_times
+from suite.evidence.timings import CappedLarge, Timings, largest_measured, relative_times
 
 __all__ = [
     "CappedLarge",
@@ -13,7 +13,6 @@ __all__ = [
     "Timings",
     "backend_of",
     "largest_measured",
-    "process_medians",
     "relative_times",
     "why_none",
 ]

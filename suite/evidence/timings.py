@@ -1,4 +1,4 @@
-"""Times of an update or an epoch, as each process of a benchmark took them."""
+"""Times of an update or an epoch in each process of a benchmark."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import pandas as pd
 from suite.evidence.facts import Facts
 from suite.evidence.problem import Problem, why_none
 from suite.formatting import thousands
+from suite.statistics import Interval, median_ratio_interval
 from suite.status import Status
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds by batch size: the median of each process, and the median over processes."""
+    """Seconds by batch size, of each process and the median over processes, all at one speed of the machine.
+
+    Each batch size has processes of its own, and processes differ by more than the times to be compared. So each time
+    is divided by the reference update of its process, and multiplied by the median reference update of all processes.
+    """
 
     processes: dict[int, tuple[float, ...]]
     medians: dict[int, float]
@@ -22,25 +27,21 @@ class Timings:
     @classmethod
     def of(cls, rows: pd.DataFrame) -> Timings:
         """From the stored samples in `rows`; empty where there are none."""
-        times_s = process_medians(rows[rows["status"] == Status.OK])
+        rows = rows[rows["status"] == Status.OK]
+        reference_s = rows.groupby(["batch_size", "process"])["reference_s"].median().median()
+        times_s = relative_times(rows) * reference_s
         return cls(
             {int(size): tuple(times_s[size].dropna()) for size in times_s},
             {int(size): float(median) for size, median in times_s.median().items()},
         )
 
-
-def process_medians(rows: pd.DataFrame) -> pd.DataFrame:
-    """Median seconds of each process (index) at each batch size (columns)."""
-    medians = rows.pivot_table(index="process", columns="batch_size", values="time_s", aggfunc="median")
-    return medians.sort_index(axis="columns")
+    def ratio(self, above: int, below: int) -> Interval:
+        """The median time at batch size `above` over that at `below`."""
+        return median_ratio_interval(self.processes[above], self.processes[below])
 
 
 def relative_times(rows: pd.DataFrame) -> pd.DataFrame:
-    """Median time of each process (index) at each batch size (columns), divided by that of its reference update.
-
-    Each batch size has processes of its own, and processes differ by more than the times to be compared. So they are
-    compared only through the reference update that each of them timed as well.
-    """
+    """Median time of each process (index) at each batch size (columns), divided by that of its reference update."""
     rows = rows[rows["status"] == Status.OK]
     rows = rows.assign(relative=rows["time_s"] / rows["reference_s"])
     medians = rows.pivot_table(index="process", columns="batch_size", values="relative", aggfunc="median")
