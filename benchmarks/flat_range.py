@@ -4,7 +4,6 @@ An update takes a + B, in arbitrary units, and each process has noise of its own
 prints a line per case, for the rule in use and for the former one, which took the first crossing of each process.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from suite.statistics import Interval, half_performance_batch, median_interval, 
 from suite.statistics.curves import isotonic_fit
 from suite.workloads import find
 
-EXPERIMENTS, TRACKED_EXPERIMENTS = 1000, 100
+EXPERIMENTS, TRACKED_EXPERIMENTS = 400, 100
 """Of each case: in the printed table, and in asv."""
 HALF_PERFORMANCE = 826
 OUTLIER_SLOWNESS = (1.3, 2)
@@ -214,13 +213,11 @@ def print_table(grid: str) -> None:
             for case in CASES:
                 parts = []
                 for rule in quantity.rules:
-                    found = accuracy(name, rule, case, processes, grid, EXPERIMENTS)
-                    parts.append(f"{rule} {found.bias:+6.1%} {found.coverage:6.1%} {found.false_verdicts:6.1%}")
+                    result = accuracy(name, rule, case, processes, grid, EXPERIMENTS)
+                    parts.append(f"{rule} {result.bias:+6.1%} {result.coverage:6.1%} {result.false_verdicts:6.1%}")
                 print(f"  {processes:2} processes, {case:17}", " | ".join(parts), flush=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("grid", nargs="?", choices=GRIDS, help="only the batch sizes of this preset")
-    for chosen in [parser.parse_args().grid] if parser.parse_args().grid else GRIDS:
-        print_table(chosen)
+    for preset in GRIDS:
+        print_table(preset)
