@@ -57,8 +57,8 @@ def paired_medians(values: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def resampled_choices(costs: Sequence[Sequence[float]]) -> np.ndarray:
-    """What a choice by few trials may cost: the mean cost of the option that resampled trials choose, over that of the
-    option that all trials choose; factors [RESAMPLES], 1 or more.
+    """What a choice by few trials may cost: factors [RESAMPLES], 1 or more, by which the option that resampled trials
+    choose costs more than the option that all trials choose.
 
     `costs` [k, n] holds n trials of each of k options, paired; the option with the lowest mean is chosen.
     """
