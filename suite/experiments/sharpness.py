@@ -30,10 +30,10 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
             surface = LossSurface(model, workload.loss, *examples, torch.float32)
             row["largest_eigenvalue"] = largest_eigenvalue(surface)
             row["trace"] = trace(surface, PROBES, workload.generator("hutchinson", replica)).estimate
-            row["keskar"] = keskar_sharpness(surface, workload.generator("keskar", replica))
+            row["keskar"] = keskar_sharpness(surface)
             row["invariant"] = invariant_sharpness(surface)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-SHARPNESS = Measurement("sharpness", version=1, measure=measure)
+SHARPNESS = Measurement("sharpness", version=2, measure=measure)

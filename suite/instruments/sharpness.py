@@ -20,8 +20,8 @@ from suite.training.evaluate import evaluating
 
 KESKAR_EPSILON = 1e-3
 """The distance, relative to |x_i| + 1, that a parameter may move."""
-KESKAR_STARTS = 3
-"""Points of the box from which Keskar's maximum is sought."""
+KESKAR_STEPS = 50
+"""Limit of the steps from corner to corner of the box; on digits the loss stops rising after at most 20."""
 
 
 class LossSurface:
@@ -112,28 +112,22 @@ def trace(surface: LossSurface, probes: int, generator: torch.Generator) -> Inte
     return mean_interval(products)
 
 
-def keskar_sharpness(surface: LossSurface, generator: torch.Generator) -> float:
+def keskar_sharpness(surface: LossSurface) -> float:
     """φ = 100 (max f(x + z) − f(x)) / (1 + f(x)) over |z_i| <= KESKAR_EPSILON (|x_i| + 1), in percent (Keskar et al.
     2017, metric 2.1, in the whole space).
 
-    The maximum is sought by ten iterations of L-BFGS-B, as in the paper, from KESKAR_STARTS random points of the box,
-    each also pushed into the corner that the gradient points at: the greatest value counts.
+    The maximum is sought by sign ascent: from the corner of the box that the gradient at x points at to the corner
+    that the gradient there points at, and so on while the loss rises. A convex loss is greatest at a corner, and no
+    step lowers it. Ten iterations of L-BFGS-B, the paper's method, end lower: on digits at 0.175% instead of 0.279%,
+    the means of five solutions of batch size 1,024.
     """
-    centre = surface.parameters
+    point = centre = surface.parameters
     sides = KESKAR_EPSILON * (centre.abs() + 1)
-    bottom = float(surface.value(centre))
-
-    def negative_loss(position: np.ndarray) -> tuple[float, np.ndarray]:
-        point = centre + torch.as_tensor(position, dtype=centre.dtype).to(centre.device) * sides
-        return -float(surface.value(point)), -(surface.gradient(point) * sides).cpu().numpy().astype(float)
-
-    bounds = [(-1, 1)] * len(centre)
-    highest = bottom
-    for _ in range(KESKAR_STARTS):
-        start = (2 * torch.rand(len(centre), generator=generator, dtype=centre.dtype) - 1).numpy().astype(float)
-        optimum = scipy.optimize.minimize(
-            negative_loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 10}
-        )
-        corner = np.where(negative_loss(optimum.x)[1] < 0, 1.0, -1.0)
-        highest = max(highest, -optimum.fun, -negative_loss(corner)[0])
+    highest = bottom = float(surface.value(centre))
+    for _ in range(KESKAR_STEPS):
+        point = centre + torch.where(surface.gradient(point) < 0, -sides, sides)
+        value = float(surface.value(point))
+        if not value > highest:
+            break
+        highest = value
     return 100 * (highest - bottom) / (1 + bottom)

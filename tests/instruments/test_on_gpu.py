@@ -78,7 +78,7 @@ def the_trace(device):
 
 
 def keskars_sharpness(device):
-    return [keskar_sharpness(surface_on(device), generator())]
+    return [keskar_sharpness(surface_on(device))]
 
 
 def the_norm_at_a_standstill(device):

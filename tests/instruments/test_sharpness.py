@@ -1,3 +1,4 @@
+import itertools
 import math
 import statistics
 
@@ -113,15 +114,54 @@ def test_keskars_sharpness_of_a_diagonal_quadratic(point):
     h, x = torch.tensor([0.5, 2.0, 7.0]).double(), torch.tensor(point).double()
     expected = 50 * 1e-6 * (h * (x.abs() + 1) ** 2).sum().item()
     surface = quadratic(torch.diag(h), x)
-    assert math.isclose(keskar_sharpness(surface, seeds.generator("keskar", 0)), expected, rel_tol=1e-9)
+    assert math.isclose(keskar_sharpness(surface), expected, rel_tol=1e-9)
 
 
 def test_keskars_sharpness_beside_the_minimum():
     """f = h (x - c)^2 / 2 is greatest at the corner that lies farther from c."""
     surface = quadratic(torch.eye(1).double() * 3, torch.ones(1).double(), torch.tensor([0.9], dtype=torch.float64))
     bottom, top = 1.5 * 0.1**2, 1.5 * 0.102**2
-    sharpness = keskar_sharpness(surface, seeds.generator("keskar", 0))
+    sharpness = keskar_sharpness(surface)
     assert math.isclose(sharpness, 100 * (top - bottom) / (1 + bottom), rel_tol=1e-9)
+
+
+def rise(surface: LossSurface, signs: torch.Tensor) -> float:
+    """φ with the maximum replaced by the loss at the corner with these `signs` [P]."""
+    centre = surface.parameters
+    corner = centre + signs * 1e-3 * (centre.abs() + 1)
+    bottom, top = surface.value(centre).item(), surface.value(corner).item()
+    return 100 * (top - bottom) / (1 + bottom)
+
+
+def greatest_rise(surface: LossSurface) -> float:
+    """φ by trying every corner."""
+    corners = itertools.product((-1.0, 1.0), repeat=len(surface.parameters))
+    return max(rise(surface, torch.tensor(signs, dtype=torch.float64)) for signs in corners)
+
+
+def test_keskars_sharpness_where_the_gradient_points_at_another_corner_than_the_greatest():
+    """The gradient is 1e-4 (2, 1), but the loss curves most along (1, -1)."""
+    curvature = torch.tensor([[2.0, -1.5], [-1.5, 1.2]], dtype=torch.float64)
+    offset = torch.linalg.solve(curvature, torch.tensor([2e-4, 1e-4], dtype=torch.float64))
+    surface = quadratic(curvature, offset, torch.zeros(2).double())
+    first = rise(surface, surface.gradient(surface.parameters).sign())
+    assert keskar_sharpness(surface) > 5 * first
+    assert math.isclose(keskar_sharpness(surface), greatest_rise(surface), rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_keskars_sharpness_lies_between_the_gradients_corner_and_the_greatest_of_all(seed):
+    generator = torch.Generator().manual_seed(seed)
+    point = 1e-3 * torch.randn(6, generator=generator, dtype=torch.float64)
+    surface = quadratic(curvatures([0.1, 0.5, 1, 2, 4, 8]), point, torch.zeros(6).double())
+    first = rise(surface, surface.gradient(surface.parameters).sign())
+    assert first <= keskar_sharpness(surface) <= greatest_rise(surface) * (1 + 1e-9)
+
+
+def test_no_corner_tried_at_random_is_higher_than_a_networks_keskar_sharpness():
+    surface, generator = trained_network(), torch.Generator().manual_seed(0)
+    signs = 2.0 * torch.randint(2, (200, len(surface.parameters)), generator=generator) - 1
+    assert max(rise(surface, corner) for corner in signs) < keskar_sharpness(surface)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 10.0])
