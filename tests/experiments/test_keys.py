@@ -163,6 +163,7 @@ def test_the_names_of_measurements_stay_as_they_are():
         "ball_ends",
         "ball_phases",
         "ball_rolling",
+        "edge_of_stability",
         "epoch_time",
         "escape_times",
         "gradient_noise",
