@@ -2,8 +2,8 @@
 
 Keskar et al. (2017): a small batch ends in a flat minimum of the training loss, a large one in a sharp one, where a
 testing loss that is shifted a little is much higher. Here both are trained to the same training loss, and the loss
-around them is measured in four ways, three of which change when a layer is multiplied by a number and the next
-divided by it, though the model stays the same (Dinh et al. 2017).
+around the points where they reach it is measured in four ways, three of which change when a layer is multiplied by a
+number and the next divided by it, though the model stays the same (Dinh et al. 2017).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from suite.evidence.trainings import comparison_problem
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.sharpness import EXAMPLES, SHARPNESS
 from suite.figures import GREY, LARGE_COLOUR, SMALL_COLOUR, draw_ratios, new_figure
-from suite.formatting import bounds, percent, ratio, sentences, thousands, three_digits, with_bounds
-from suite.statistics import Interval, Verdict, mean_interval, probability_above_zero, verdict
+from suite.formatting import bounds, ratio, sentences, thousands, three_digits, with_bounds
+from suite.statistics import Interval, Verdict, mean_interval, verdict
 from suite.status import Status
 from suite.training.protocol import Protocol, TargetLoss
 from suite.workloads import Workload
@@ -88,8 +88,8 @@ class Findings:
     """The largest eigenvalue at Large over that at Small."""
     measures: dict[str, Measure]
     """By the names in NAMES."""
-    sharper: Interval | None
-    """Probability that the largest eigenvalue is larger at Large; None without a comparison."""
+    sharper_seeds: int
+    """Seeds in which the largest eigenvalue is higher at Large."""
     losses: tuple[float, float]
     """The training loss at which Small and Large stopped, means over seeds."""
 
@@ -105,7 +105,7 @@ def analyse(evidence: Evidence) -> Findings:
         backend_of(planned),
         comparison=problem or Comparison(measures[EIGENVALUE].large_over_small, *map(_geometric_mean, pair)),
         measures=measures,
-        sharper=None if problem else probability_above_zero(_log_ratios(*pair)),
+        sharper_seeds=int((_log_ratios(*pair) > 0).sum()),
         losses=(float(small_loss.mean()), float(large_loss.mean())),
     )
 
@@ -180,18 +180,19 @@ def _other_measures(findings: Findings) -> dict[str, Measure]:
 
 def answer(findings: Findings) -> str:
     if isinstance(findings.comparison, Problem):
-        return f"The sharpness of the minima could not be compared: {findings.comparison}."
+        return f"The sharpness at the two batch sizes could not be compared: {findings.comparison}."
     eigenvalue = findings.measures[EIGENVALUE]
+    where = f"measured where training reached loss {findings.facts.target_loss:g}"
     if eigenvalue.verdict == Verdict.UNDECIDED:
         return (
-            "Whether the large batch ends in a sharper minimum is undecided: the largest eigenvalue of its Hessian "
-            f"is {with_bounds(eigenvalue.large_over_small)} times that of the small batch."
+            f"Whether the large batch ends at the sharper point is undecided, {where}: its largest Hessian "
+            f"eigenvalue is {with_bounds(eigenvalue.large_over_small)} times that of the small batch."
         )
     shape = "sharper" if eigenvalue.verdict == Verdict.HOLDS else "flatter"
     agreeing = sum(measure.verdict == eigenvalue.verdict for measure in findings.measures.values())
     return (
-        f"By {agreeing} of {len(findings.measures)} measures the large batch ends in a {shape} minimum: the largest "
-        f"eigenvalue of its Hessian is {three_digits(eigenvalue.large_over_small.estimate)} times that of the small "
+        f"By {agreeing} of {len(findings.measures)} measures the large batch ends at the {shape} point, {where}: its "
+        f"largest Hessian eigenvalue is {three_digits(eigenvalue.large_over_small.estimate)} times that of the small "
         "batch."
     )
 
@@ -235,8 +236,8 @@ def explain(findings: Findings) -> str:
         f"Trained to a training loss of {facts.target_loss:g} (the trainings stopped at {small_loss} and "
         f"{large_loss}), the largest eigenvalue is {three_digits(comparison.small)} with batch size "
         f"{thousands(facts.small)} and {three_digits(comparison.large)} with {thousands(facts.large)}.",
-        f"The large batch ends in the sharper minimum in {percent(findings.sharper.estimate)} of "
-        f"{findings.sharper.n} seeds.",
+        f"The largest eigenvalue is higher with the large batch in {findings.sharper_seeds} of "
+        f"{findings.measures[EIGENVALUE].large_over_small.n} seeds.",
         f"For the other measures the ratio Large / Small is: {', '.join(ratios)}.",
         _disagreement_sentence(findings),
         f"All four are computed from the training loss of at most {thousands(EXAMPLES)} examples in evaluation mode.",
@@ -272,7 +273,7 @@ claim = Claim(
     title="Flat and sharp minima",
     small="Flat",
     large="Sharp",
-    says="Trained to the same training loss, a small batch ends in a flatter minimum than a large one.",
+    says="Trained to the same training loss, a small batch ends at a flatter point than a large one.",
     rule=(
         "Holds when the 95% interval of the ratio (largest Hessian eigenvalue at Large) / (largest Hessian "
         "eigenvalue at Small), both trained to the same training loss, lies above 1; the ratio is the geometric mean "

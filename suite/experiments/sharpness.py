@@ -1,4 +1,4 @@
-"""The sharpness of the minima that trainings to a target loss end in."""
+"""The sharpness of the points at which trainings reach a target loss."""
 
 import pandas as pd
 import torch
