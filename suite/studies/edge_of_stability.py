@@ -28,7 +28,10 @@ from suite.workloads.workload import cross_entropy
 MAX_SEEDS = 3
 GAP = 8
 """The largest batch size over the next, at least: between them a training takes long, and ends close to the edge."""
-
+BESIDE = 1.12
+"""The batch size at which a seed is drawn over its own, so that the interval does not cover it."""
+TOP = 1.2
+"""The least upper end of the figure."""
 ENDS = {
     Verdict.HOLDS: "the smaller batch ends at the sharper point",
     Verdict.FAILS: "the smaller batch ends at the flatter point",
@@ -123,26 +126,26 @@ def answer(findings: Findings) -> str:
         f"{decimals(2)(sharpness.mean.estimate)} with batch size {thousands(batch_size)}"
         for batch_size, sharpness in findings.by_batch_size.items()
     ]
-    measured = "With one learning rate η for all batch sizes, the largest Hessian eigenvalue times η / 2 ends at"
+    beginning = "With one learning rate η for all batch sizes, the largest Hessian eigenvalue times η / 2 ends at"
     if findings.verdict is None:
-        return f"{measured} {values[0]}; it has no value at another batch size."
-    return f"{measured} {values[-1]} and at {values[0]}: {ENDS[findings.verdict]}."
+        return f"{beginning} {values[0]}; it has no value at another batch size."
+    return f"{beginning} {values[-1]} and at {values[0]}: {ENDS[findings.verdict]}."
 
 
 def explain(findings: Findings) -> str:
     if not findings.by_batch_size:
         return ""
     return sentences(
-        "Plain gradient descent cannot settle where the eigenvalue exceeds 2 / η, and Cohen et al. (2021) found that "
-        "with the full batch it ends close to this edge of stability, which is at 1 in the figure.",
+        "Plain gradient descent cannot settle where the largest eigenvalue exceeds 2 / η. Cohen et al. (2021) found "
+        "that with the full batch the eigenvalue ends close to this edge of stability, which is at 1 in the figure.",
         _ratio_sentence(findings),
         "Initial parameters, learning rate and number of updates are the same at every batch size, so that the "
         "batches alone make the difference.",
         "The training uses SGD without momentum and half the squared distance to one-hot targets, whatever optimizer "
         f"and loss the workload has. It makes {thousands(EVALUATED[-1])} updates from at most {thousands(EXAMPLES)} "
         "training examples.",
-        "The learning rate was not tuned. It is the rate at which the eigenvalue of the initial model times η / 2 is "
-        f"{START:g}: {three_digits(findings.learning_rate)} in the mean over seeds.",
+        f"The learning rate was not tuned: it puts the initial model at {START:g}, beyond the edge, and is "
+        f"{three_digits(findings.learning_rate)} in the mean over seeds.",
         f"Grey dots are seeds, each the mean of {len(EVALUATED)} evaluations after {thousands(EVALUATED[0])} to "
         f"{thousands(EVALUATED[-1])} updates. Black dots are means over seeds with 95% intervals.",
         left_out_sentence(findings.problems),
@@ -173,12 +176,13 @@ def figure(findings: Findings) -> Figure | None:
     figure = new_figure(6, 4)
     axes = figure.subplots()
     for batch_size, sharpness in findings.by_batch_size.items():
-        axes.plot([batch_size] * len(sharpness.seeds), list(sharpness.seeds.values()), ".", color=GREY, alpha=0.6)
+        beside = [BESIDE * batch_size] * len(sharpness.seeds)
+        axes.plot(beside, list(sharpness.seeds.values()), ".", color=GREY, markersize=4)
     means = [sharpness.mean for sharpness in findings.by_batch_size.values()]
-    draw_intervals(axes, list(findings.by_batch_size), means, fmt="o-")
+    draw_intervals(axes, list(findings.by_batch_size), means, fmt="o-", markersize=5)
     batch_size_axis(axes, findings.facts)
     _draw_edge(axes)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(TOP, axes.get_ylim()[1]))
     axes.set_ylabel("largest Hessian eigenvalue × η / 2")
     return figure
 
@@ -187,10 +191,11 @@ def _draw_edge(axes: Axes) -> None:
     axes.axhline(1, color=GREY, linestyle="--", linewidth=1, zorder=0)
     axes.annotate(
         "edge of stability",
-        (0, 1),
+        (0.5, 1),
         xycoords=("axes fraction", "data"),
-        xytext=(4, 4),
+        xytext=(0, 4),
         textcoords="offset points",
+        ha="center",
         color=GREY,
         fontsize="small",
     )
