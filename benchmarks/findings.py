@@ -195,5 +195,7 @@ def track_relative_gradient_noise():
     """Of batches of 32, sampled."""
     model, examples = workload().initial_model(0), (data().train_inputs, data().train_targets)
     generator = seeds.generator("findings", "noise")
-    noise = sampled_noise(model, workload().loss, *examples, BATCH_SIZE, 100, generator)
+    orders = (torch.randperm(FULL_BATCH, generator=generator)[:BATCH_SIZE] for _ in range(100))
+    batches = (tuple(part[order] for part in examples) for order in orders)
+    noise = sampled_noise(model, workload().loss, *examples, batches)
     return noise / batch_gradient(model, workload().loss, *examples).norm().item()

@@ -4,10 +4,10 @@ import importlib
 import pkgutil
 from functools import cache
 
-from suite.claims.claim import Claim, Comparison, Row
+from suite.claims.claim import Check, Claim, Comparison, Row
 from suite.errors import UserError
 
-__all__ = ["Claim", "Comparison", "Row", "all_claims", "find"]
+__all__ = ["Check", "Claim", "Comparison", "Row", "all_claims", "find"]
 
 
 @cache

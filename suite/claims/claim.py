@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 import pandas as pd
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from suite.evidence import Evidence, Problem
 from suite.experiments.cell import Cell, Scope
-from suite.statistics import Interval, Verdict, verdict
+from suite.statistics import Interval, Verdict, equivalence, verdict
 from suite.status import Status
 from suite.training.protocol import Protocol
 from suite.workloads import Workload
@@ -33,6 +34,13 @@ class Comparison:
     large: float
 
 
+class Check(StrEnum):
+    """The outcome for an identity, which is true or not: no interval judges it."""
+
+    PASSED = "checked"
+    FAILED = "check failed"
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table: what was measured, and the verdict."""
@@ -49,32 +57,45 @@ class Row:
     value_large: float = math.nan
     effect: Interval = NO_EFFECT
     """`effect.n` is the number of seeds of a training, or of processes of a timing."""
-    verdict: Verdict | None = None
+    verdict: Verdict | Check | None = None
     status: Status = Status.OK
     flags: tuple[Any, ...] = ()
     """What else a reader must know, as values: a `Problem`, or any frozen dataclass whose `str` is its text."""
     null: float = 1
     """The claim holds where the effect lies above this, and fails below."""
+    factor: float | None = None
+    """Where there is one, the claim holds where the effect lies within this factor of `null`, and fails outside."""
     kind: str = "ratio"
-    """Whether the effect is a `ratio` or a `difference`."""
+    """Whether the effect is a `ratio`, a `difference` or a plain `number`, or the error of a `check`."""
     headline: bool = True
     """Whether the row stands in the table on the page; table.csv has every row."""
     effect_text: str = ""
     """The effect as a lecturer would say it, where a bare ratio says little."""
 
     @classmethod
-    def of(cls, outcome: Comparison | Problem, *, flags: tuple[Any, ...] = (), null: float = 1, **fields) -> Row:
-        """The row of a comparison with its verdict against `null`, or of the problem that stands against it."""
+    def of(
+        cls,
+        outcome: Comparison | Problem,
+        *,
+        flags: tuple[Any, ...] = (),
+        null: float = 1,
+        factor: float | None = None,
+        check: Check | None = None,
+        **fields,
+    ) -> Row:
+        """The row of a comparison with the outcome of its `check`, else with its verdict against `null`; or of the
+        problem that stands against it."""
+        shared = {"null": null, "factor": factor, **fields}
         if isinstance(outcome, Problem):
-            return cls(status=outcome.status, flags=(outcome, *flags), null=null, **fields)
+            return cls(status=outcome.status, flags=(outcome, *flags), **shared)
+        judged = equivalence(outcome.effect, null, factor) if factor else verdict(outcome.effect, null)
         return cls(
             value_small=outcome.small,
             value_large=outcome.large,
             effect=outcome.effect,
-            verdict=verdict(outcome.effect, null),
+            verdict=check or judged,
             flags=flags,
-            null=null,
-            **fields,
+            **shared,
         )
 
 
@@ -87,10 +108,10 @@ class Claim(Generic[Findings]):
     """Its place in the table."""
     title: str
     small: str
-    """The lecture's word in the column Small."""
+    """The word of `source` in the first of `columns`."""
     large: str
     says: str
-    """The lecture's claim as a sentence."""
+    """The claim of `source` as a sentence."""
     rule: str
     """The rule of the verdict, in one sentence."""
     cells: Callable[[Workload, Scope], list[Cell]]
@@ -107,5 +128,7 @@ class Claim(Generic[Findings]):
     """The table below the figure, as text."""
     columns: tuple[str, str] = ("Small", "Large")
     """The headings above `small` and `large`."""
+    source: str = "The lecture"
+    """Who makes the claim; the same for all claims with the same `columns`."""
     unfit: Callable[[Workload], str | None] = lambda workload: None
     """Why the claim cannot be measured of a workload; None where it can."""

@@ -1,8 +1,9 @@
 """Gradient: noisy for Small, stable for Large.
 
 At the same parameters, the gradient of a batch scatters about that of the whole training set. For batches drawn
-without replacement its mean squared distance is (S2 / B) (1 − B / N), so that the relative noise falls like 1 / √B,
-and faster near the full batch.
+without replacement its mean squared distance is (S2 / B) (1 − B / N), so that the noise falls like 1 / √B, and faster
+near the full batch. Batches that are no random samples, as of sorted examples, stay noisy however large they are: the
+power with which the noise falls is measured on batches that are drawn as the training draws them.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from suite.evidence.trainings import problems_in_words, seeds_without_value
 from suite.experiments.cell import NO_BATCH_SIZE, Cell, Scope
 from suite.experiments.gradient_noise import GRADIENT_NOISE, GRADIENT_VARIANCE, STAGES
 from suite.figures import SMALL_COLOUR, batch_size_axis, new_figure
-from suite.formatting import sentences, thousands, three_digits, with_bounds
-from suite.instruments.gradient_noise import theoretical_noise
-from suite.statistics import Interval, mean_interval
+from suite.formatting import bounds, sentences, thousands, three_digits, with_bounds
+from suite.instruments.gradient_noise import effective_batch_size, theoretical_noise
+from suite.statistics import Interval, mean_interval, power_law_exponent
+from suite.status import Status
 from suite.training.protocol import Protocol, TenthOfTraining
 from suite.workloads import Workload
 
 MAX_SEEDS = 10
 """The relative noise hardly differs from seed to seed."""
+LEAST_POWER = 0.4
+"""The p below which noise ∝ 1 / B^p falls too slowly: a fourfold batch divides it by 1.74; in theory by 2."""
 
 
 # What it reads
@@ -51,6 +55,9 @@ def stage_protocol(workload: Facts | Workload) -> Protocol:
 # What it computes
 
 
+TOO_FEW = Problem(Status.UNAVAILABLE, "fewer than two batch sizes below the full batch have a value")
+
+
 @dataclass(frozen=True)
 class Stage:
     """The relative noise at one stage of training."""
@@ -61,12 +68,12 @@ class Stage:
     """√tr(Σ) / |G|, mean over seeds; NaN where no per-example gradients were taken."""
     theory: dict[int, float]
     """By batch size, from the per-example gradients, mean over seeds."""
-    sampled_over_theory: float
-    """Mean over seeds and batch sizes; NaN where there is no theory."""
+    sampled_over_theory: Interval | None
+    """Root of the mean over batch sizes of the squared ratio, which is 1 in theory; None where there is no theory."""
     noise_scale: Interval | None
     """tr(Σ) / |G|² in examples, geometric mean over seeds."""
-    comparison: Comparison | None
-    """Small over Large, paired by seed; None where one of them is missing."""
+    comparison: Comparison | Problem
+    """The power p of noise ∝ 1 / B^p, mean over seeds; and the relative noise at Small and Large, mean over seeds."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Findings:
     facts: Facts
     backend: str
     comparison: Comparison | Problem
-    """Relative noise at Small over that at Large, at the stage where the ratio is lower."""
+    """That of the stage with the lower power."""
     stage: str
     """That stage."""
     stages: dict[str, Stage]
@@ -83,14 +90,18 @@ class Findings:
 
 
 def analyse(evidence: Evidence) -> Findings:
-    planned = evidence.of(GRADIENT_NOISE.name)
     stages = {stage: _stage(evidence, stage) for stage in STAGES}
-    lower, comparison = STAGES[0], why_none(planned)
-    if all(stage.comparison for stage in stages.values()):
-        lower = min(STAGES, key=lambda name: _lower_bound(stages[name].comparison.effect))
-        comparison = stages[lower].comparison
+    lower = min(STAGES, key=lambda name: _lower_bound(stages[name].comparison))
     no_variance = seeds_without_value(evidence.of(GRADIENT_VARIANCE.name))
-    return Findings(evidence.facts, backend_of(planned), comparison, lower, stages, no_variance)
+    backend = backend_of(evidence.of(GRADIENT_NOISE.name))
+    return Findings(evidence.facts, backend, stages[lower].comparison, lower, stages, no_variance)
+
+
+def _lower_bound(comparison: Comparison | Problem) -> float:
+    """A problem counts as the lowest, and an interval without bounds as its estimate."""
+    if isinstance(comparison, Problem):
+        return -np.inf
+    return float(np.nan_to_num(comparison.effect.low, nan=comparison.effect.estimate))
 
 
 def _stage(evidence: Evidence, stage: str) -> Stage:
@@ -102,27 +113,34 @@ def _stage(evidence: Evidence, stage: str) -> Stage:
     exact = rows[rows["measurement"] == GRADIENT_VARIANCE.name].set_index("seed")
     deviations = np.sqrt(exact["variance"]) / exact["gradient_norm"] if len(exact) else pd.Series(dtype=float)
     theory = {int(size): theoretical_noise(1.0, size, examples) * deviations for size in noise}
-    quotients = [(noise[size] / theory[size]).mean() for size in theory if size < examples]
+    squares = [(noise[size] / theory[size]) ** 2 for size in theory if size < examples]
+    mean_squares = pd.concat(squares, axis=1).mean(axis=1).dropna() if squares else pd.Series(dtype=float)
     return Stage(
         sampled={int(size): tuple(noise[size].dropna()) for size in noise},
         deviation=float(deviations.mean()),
         theory={size: float(values.mean()) for size, values in theory.items() if len(values)},
-        sampled_over_theory=float(np.mean(quotients)) if len(deviations) and quotients else np.nan,
+        sampled_over_theory=mean_interval(mean_squares).map(_root) if len(mean_squares) else None,
         noise_scale=_geometric_mean(deviations**2) if len(deviations) else None,
-        comparison=_compared(noise, evidence.facts),
+        comparison=_compared(noise, evidence),
     )
 
 
-def _compared(noise: pd.DataFrame, facts: Facts) -> Comparison | None:
+def _compared(noise: pd.DataFrame, evidence: Evidence) -> Comparison | Problem:
+    """From the relative noise of each seed (index) at each batch size (column)."""
+    facts = evidence.facts
     if not {facts.small, facts.large} <= set(noise):
-        return None
-    small, large = noise[facts.small], noise[facts.large]
-    effect = _geometric_mean((small / large).dropna())
-    return Comparison(effect, _geometric_mean(small.dropna()).estimate, _geometric_mean(large.dropna()).estimate)
+        return why_none(evidence.of(GRADIENT_NOISE.name))
+    partial = noise[[size for size in noise if size < facts.train_examples]].dropna()
+    if partial.shape[1] < 2 or partial.empty:
+        return TOO_FEW
+    effective = [effective_batch_size(size, facts.train_examples) for size in partial]
+    powers = [-power_law_exponent(effective, seed.clip(lower=1e-12)) for _, seed in partial.iterrows()]
+    return Comparison(mean_interval(powers), float(noise[facts.small].mean()), float(noise[facts.large].mean()))
 
 
-def _lower_bound(interval: Interval) -> float:
-    return float(np.nan_to_num(interval.low, nan=interval.estimate))
+def _root(square: float) -> float:
+    """A bound below zero counts as zero."""
+    return float(np.sqrt(np.maximum(square, 0)))
 
 
 def _geometric_mean(values) -> Interval:
@@ -134,12 +152,12 @@ def _geometric_mean(values) -> Interval:
 
 @dataclass(frozen=True)
 class AtStage:
-    """The stage of training at which the ratio is lower."""
+    """The stage of training at which the noise falls with the lower power."""
 
     stage: str
 
     def __str__(self) -> str:
-        return f"the lower of two ratios, {self.stage}"
+        return f"the lower of two powers, {self.stage}"
 
 
 def judge(findings: Findings) -> list[Row]:
@@ -151,8 +169,11 @@ def judge(findings: Findings) -> list[Row]:
             protocol=stage_protocol(findings.facts),
             small=findings.facts.small,
             large=findings.facts.large,
-            measure="relative gradient noise, Small / Large",
+            measure="p of relative gradient noise ∝ 1 / B^p",
             unit="relative noise",
+            null=LEAST_POWER,
+            kind="number",
+            effect_text=_power_text(findings.comparison.effect) if compared else "",
             flags=(AtStage(findings.stage),) if compared else (),
         )
     ]
@@ -164,11 +185,14 @@ def judge(findings: Findings) -> list[Row]:
 def answer(findings: Findings) -> str:
     if isinstance(findings.comparison, Problem):
         return f"The noise of the gradient was not measured: {findings.comparison}."
-    facts = findings.facts
     return (
-        f"The gradient of a batch of {thousands(facts.small)} is {three_digits(findings.comparison.effect.estimate)} "
-        f"times as noisy as that of a batch of {thousands(facts.large)}."
+        f"The noise of the gradient falls like {_power_text(findings.comparison.effect)} with the batch size B; "
+        f"random batches would give 1 / B^0.5."
     )
+
+
+def _power_text(power: Interval) -> str:
+    return f"1 / B^{three_digits(power.estimate)} ({bounds(power)})"
 
 
 def figure(findings: Findings) -> Figure:
@@ -202,19 +226,27 @@ def explain(findings: Findings) -> str:
         f"At the same parameters ({findings.stage}) the gradient of a batch of {thousands(facts.small)} differs from "
         f"that of the whole training set by {three_digits(comparison.small)} times the norm of the latter; for a "
         f"batch of {thousands(facts.large)} it is {three_digits(comparison.large)} times.",
+        _ratio_sentence(facts, comparison),
+        "The power is fitted to batches drawn as the training draws them, over B (N − 1) / (N − B), which accounts "
+        f"for a training set of N = {thousands(facts.train_examples)}.",
         _theory_sentence(findings),
         _noise_scale_sentence(findings),
-        f"A batch of all {thousands(facts.train_examples)} examples has no noise.",
     )
+
+
+def _ratio_sentence(facts: Facts, comparison: Comparison) -> str:
+    if facts.large == facts.train_examples:
+        return f"A batch of all {thousands(facts.large)} examples has no noise but rounding."
+    return f"The small batch is {three_digits(comparison.small / comparison.large)} times as noisy."
 
 
 def _theory_sentence(findings: Findings) -> str:
     quotient = findings.stages[findings.stage].sampled_over_theory
-    if np.isnan(quotient):
+    if quotient is None:
         return ""
     return (
-        "The dashed line is computed from the gradients of all single examples; sampled batches are on average "
-        f"{three_digits(quotient)} times as noisy as it predicts."
+        "The dashed line is computed from the gradients of all single examples; sampled batches are "
+        f"{with_bounds(quotient)} times as noisy as it predicts."
     )
 
 
@@ -248,9 +280,9 @@ claim = Claim(
     large="Stable",
     says="The gradient of a small batch is noisy, that of a large batch is stable.",
     rule=(
-        "Holds when the 95% interval of the ratio (relative noise at Small) / (relative noise at Large), geometric "
-        "mean over seeds, lies above 1 both at initialisation and after a tenth of training; the row shows the lower "
-        "of the two ratios."
+        f"Holds when the 95% interval of the power p in noise ∝ 1 / B^p, mean over seeds, lies above {LEAST_POWER} "
+        "both at initialisation and after a tenth of training, where theory has 0.5; the row shows the lower of the "
+        "two powers."
     ),
     cells=cells,
     analyse=analyse,

@@ -1,9 +1,11 @@
 """The noise of batch gradients about the gradient over the whole training set, at initialisation and in training."""
 
+import itertools
 import math
 from collections.abc import Iterator
 
 import pandas as pd
+import torch
 from torch import nn
 
 from suite import seeds
@@ -11,6 +13,7 @@ from suite.backends import BACKENDS, Backend
 from suite.experiments.cell import Cell, Measurement
 from suite.instruments.gradient_noise import batch_gradient, sampled_noise
 from suite.instruments.gradient_pass import gradient_statistics
+from suite.training.epoch import Batch, resident_batches
 from suite.training.plain import endless_batches
 from suite.training.protocol import Protocol
 from suite.training.update import update
@@ -36,6 +39,14 @@ def sampled_batches(batch_size: int, examples: int) -> int:
     return 1 if batch_size == examples else max(8, min(100, 50_000 // batch_size))
 
 
+def batches_of_epochs(data: Data, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """The batches of one epoch after another, shuffled as for training. The smaller batch at the end of an epoch is
+    left out."""
+    while True:
+        epoch = resident_batches(data.train_inputs, data.train_targets, batch_size, generator)
+        yield from itertools.islice(epoch, len(data.train_inputs) // batch_size)
+
+
 def stages(workload: Workload, data: Data, cell: Cell) -> Iterator[tuple[int, str, Data, nn.Module]]:
     """Yield each replica of the cell at each stage: its number, the stage, its split, and the model there, in
     evaluation mode; on the cell's device."""
@@ -58,10 +69,11 @@ def measure_noise(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     for replica, stage, split, model in stages(workload, data, cell):
         examples = (split.train_inputs, split.train_targets)
         generator = workload.generator("noise", stage, cell.batch_size, replica)
-        batches = sampled_batches(cell.batch_size, len(split.train_inputs))
+        count = sampled_batches(cell.batch_size, len(split.train_inputs))
+        batches = itertools.islice(batches_of_epochs(split, cell.batch_size, generator), count)
         norm = batch_gradient(model, workload.loss, *examples).norm().item()
-        noise = sampled_noise(model, workload.loss, *examples, cell.batch_size, batches, generator)
-        rows.append((replica, stage, norm, noise, noise / norm, batches, "ok"))
+        noise = sampled_noise(model, workload.loss, *examples, batches)
+        rows.append((replica, stage, norm, noise, noise / norm, count, "ok"))
     columns = ["seed", "stage", "gradient_norm", "noise", "relative_noise", "batches", "status"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -77,5 +89,5 @@ def measure_variance(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame
     return pd.DataFrame(rows, columns=["seed", "stage", "gradient_norm", "variance", "status"])
 
 
-GRADIENT_NOISE = Measurement("gradient_noise", version=4, measure=measure_noise)
+GRADIENT_NOISE = Measurement("gradient_noise", version=5, measure=measure_noise)
 GRADIENT_VARIANCE = Measurement("gradient_variance", version=2, measure=measure_variance)

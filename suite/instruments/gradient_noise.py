@@ -10,7 +10,7 @@ the root mean square of |g_B − G|, divided by |G|.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -42,22 +42,14 @@ def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targe
 
 
 def sampled_noise(
-    model: nn.Module,
-    loss: PerExampleLoss,
-    inputs: Tensor,
-    targets: Tensor,
-    batch_size: int,
-    batches: int,
-    generator: torch.Generator,
+    model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> float:
-    """Root mean square of |g_B − G| over `batches` batches, each drawn without replacement from all N examples."""
+    """Root mean square of |g_B − G| over `batches`, each inputs [B, ...] and targets [B, ...], with G the gradient
+    over all N examples."""
     mean = batch_gradient(model, loss, inputs, targets)
-    squares = 0.0
-    for _ in range(batches):
-        indices = torch.randperm(len(inputs), generator=generator)[:batch_size].to(inputs.device)
-        gradient = batch_gradient(model, loss, inputs[indices], targets[indices])
-        squares += (gradient - mean).to(devices.of(mean).widest_float).square().sum().item()
-    return math.sqrt(squares / batches)
+    distances = (batch_gradient(model, loss, *batch) - mean for batch in batches)
+    squares = [distance.to(devices.of(mean).widest_float).square().sum().item() for distance in distances]
+    return math.sqrt(sum(squares) / len(squares))
 
 
 def theoretical_noise(variance: float, batch_size: int, examples: int) -> float:
@@ -69,6 +61,16 @@ def theoretical_noise(variance: float, batch_size: int, examples: int) -> float:
     0.0
     """
     return math.sqrt(variance / batch_size * (1 - batch_size / examples))
+
+
+def effective_batch_size(batch_size: int, examples: int) -> float:
+    """The number of examples that are as noisy, drawn with replacement, as a batch of `batch_size` drawn without:
+    B (N − 1) / (N − B), with `examples` N. The noise is proportional to its power −1/2; infinite for the full batch.
+
+    >>> effective_batch_size(1, examples=100), effective_batch_size(50, examples=100)
+    (1.0, 99.0)
+    """
+    return batch_size * (examples - 1) / (examples - batch_size) if batch_size < examples else math.inf
 
 
 def noise_scale_from_two_batch_sizes(

@@ -10,7 +10,7 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.claims import Row
+from suite.claims import Check, Row
 from suite.evidence import Facts
 from suite.formatting import sentences, thousands
 from suite.report.figure_style import save, style
@@ -28,7 +28,7 @@ from suite.report.table import (
 from suite.statistics import Verdict
 from suite.status import Status
 
-MARKS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✗", Verdict.UNDECIDED: "?"}
+MARKS = {Verdict.HOLDS: "✓", Verdict.FAILS: "✗", Verdict.UNDECIDED: "?", Check.PASSED: "✓", Check.FAILED: "✗"}
 """A sign for each verdict, so that it can be read without colour."""
 
 
@@ -70,6 +70,7 @@ def _workload(sections: list[Section], figures: Path) -> dict:
         "tables": [
             {
                 "columns": columns,
+                "source": next(section.claim.source for section in sections if section.claim.columns == columns),
                 "heads": _heads(columns, facts),
                 "rows": [
                     _row(section, row)
@@ -104,7 +105,7 @@ def _row(section: Section, row: Row) -> dict:
         "measure": _measure_note(row) if compared else "",
         "verdict": verdict_text(row),
         "mark": MARKS.get(row.verdict, "–"),
-        "css_class": row.verdict.value if row.verdict else "none",
+        "css_class": row.verdict.name.lower() if row.verdict else "none",
         "flags": flags_text(row),
         "protocol": str(row.protocol),
         "interval": f"{_capitalised(row.measure)}: {interval_text(row)}." if compared else "",
@@ -114,7 +115,10 @@ def _row(section: Section, row: Row) -> dict:
 def _measure_note(row: Row) -> str:
     """The line below an effect: what it is, and how many values are behind its interval."""
     values = f"{thousands(row.effect.n)} {'processes' if row.unit == 's' else 'seeds'}"
-    return values if row.effect_text else f"{row.measure}; holds above {row.null:g}; {values}"
+    if row.effect_text:
+        return values
+    side = f"within a factor of {row.factor:g} of" if row.factor else "above"
+    return f"{row.measure}; holds {side} {row.null:g}; {values}"
 
 
 def _capitalised(text: str) -> str:

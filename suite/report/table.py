@@ -28,7 +28,7 @@ def _line(section: Section, row: Row) -> dict:
         "lecture_large": section.claim.large,
         "small": row.small,
         "large": row.large,
-        "measure": f"{row.measure} ({row.kind}, null {row.null:g})",
+        "measure": f"{row.measure} ({_kind_text(row)})",
         "unit": row.unit,
         "value_small": row.value_small,
         "value_large": row.value_large,
@@ -40,6 +40,14 @@ def _line(section: Section, row: Row) -> dict:
         "status": row.status,
         "flags": flags_text(row),
     }
+
+
+def _kind_text(row: Row) -> str:
+    """What kind of effect it is, and where it is judged."""
+    if row.kind == "check":
+        return row.kind
+    factor = f", within a factor of {row.factor:g}" if row.factor else ""
+    return f"{row.kind}, null {row.null:g}{factor}"
 
 
 def flags_text(row: Row) -> str:
@@ -62,9 +70,10 @@ def effect_text(row: Row) -> str:
 
 def interval_text(row: Row) -> str:
     """The effect with its interval."""
-    if row.kind == "ratio":
-        return f"{ratio(row.effect.estimate)} ({bounds(row.effect, three_digits)})"
-    return f"{_difference(row.effect.estimate)} ({bounds(row.effect, _difference)})"
+    if row.kind == "difference":
+        return f"{_difference(row.effect.estimate)} ({bounds(row.effect, _difference)})"
+    estimate = ratio(row.effect.estimate) if row.kind == "ratio" else three_digits(row.effect.estimate)
+    return f"{estimate} ({bounds(row.effect, three_digits)})"
 
 
 def _difference(number: float) -> str:

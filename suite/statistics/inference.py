@@ -97,6 +97,21 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
     return Interval(estimate, float((b - half) / a), float((b + half) / a), n)
 
 
+def difference_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """Mean of `first` [n] minus mean of `second` [m], two independent samples, with Welch's interval (1947).
+
+    Its bounds are NaN where a sample has fewer than two values. The interval's own n is the smaller of n and m.
+
+    >>> difference_interval([3, 4, 5], [1, 2, 3]).estimate
+    2.0
+    """
+    estimate, n = float(np.mean(first) - np.mean(second)), min(len(first), len(second))
+    if n < 2:
+        return Interval(estimate, math.nan, math.nan, n)
+    bounds = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
+    return Interval(estimate, float(bounds.low), float(bounds.high), n)
+
+
 def verdict(interval: Interval, null: float) -> Verdict:
     """Return HOLDS when the whole interval lies above `null`, FAILS when it lies below, else UNDECIDED.
 
@@ -106,6 +121,21 @@ def verdict(interval: Interval, null: float) -> Verdict:
     if interval.low > null:
         return Verdict.HOLDS
     if interval.high < null:
+        return Verdict.FAILS
+    return Verdict.UNDECIDED
+
+
+def equivalence(interval: Interval, null: float, factor: float) -> Verdict:
+    """Return HOLDS when the whole interval of a ratio lies within `factor` of `null`, FAILS when it lies outside,
+    else UNDECIDED (the two one-sided tests of Schuirmann 1987, each at 2.5%).
+
+    >>> equivalence(Interval(1.0, low=0.8, high=1.3, n=30), null=1, factor=2)
+    <Verdict.HOLDS: 'holds'>
+    """
+    low, high = null / factor, null * factor
+    if interval.low > low and interval.high < high:
+        return Verdict.HOLDS
+    if interval.high < low or interval.low > high:
         return Verdict.FAILS
     return Verdict.UNDECIDED
 

@@ -14,6 +14,7 @@ from suite.instruments import (
     sampled_noise,
     theoretical_noise,
 )
+from suite.instruments.gradient_noise import effective_batch_size
 from suite.workloads.workload import cross_entropy
 from tests.conftest import blobs, network
 
@@ -55,7 +56,12 @@ def test_sampled_batches_scatter_as_the_theory_says(batch_size):
     examples = (data.train_inputs, data.train_targets)
     statistics = gradient_statistics(model, cross_entropy, *examples)
     generator = torch.Generator().manual_seed(1)
-    squares = [sampled_noise(model, cross_entropy, *examples, batch_size, 1, generator) ** 2 for _ in range(400)]
+
+    def batch(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        indices = torch.randperm(40, generator=generator)[:batch_size]
+        return tuple(part[indices] for part in parts)
+
+    squares = [sampled_noise(model, cross_entropy, *examples, [batch(*examples)]) ** 2 for _ in range(400)]
     half = stats.t.ppf(0.995, 399) * np.std(squares, ddof=1) / math.sqrt(400)
     assert abs(np.mean(squares) - theoretical_noise(statistics.variance, batch_size, 40) ** 2) < half
 
@@ -102,10 +108,16 @@ def test_the_batch_gradient_is_that_of_the_mean_loss():
     torch.testing.assert_close(batch_gradient(model, cross_entropy, inputs, targets), expected)
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 39])
+def test_examples_drawn_with_replacement_are_as_noisy_as_a_batch_of_the_effective_size(batch_size):
+    """The population variance S² (N − 1) / N over the effective batch size is E|g_B − G|² of the batch."""
+    with_replacement = 3.0 * 39 / 40 / effective_batch_size(batch_size, examples=40)
+    assert math.isclose(with_replacement, theoretical_noise(3.0, batch_size, examples=40) ** 2)
+
+
 def test_the_sampled_full_batch_has_no_noise_to_within_rounding():
     torch.manual_seed(0)
     model, data = network().double(), blobs()
-    generator = torch.Generator().manual_seed(1)
-    assert (
-        sampled_noise(model, cross_entropy, data.train_inputs.double(), data.train_targets, 40, 1, generator) < 1e-14
-    )
+    examples = (data.train_inputs.double(), data.train_targets)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    assert sampled_noise(model, cross_entropy, *examples, [tuple(part[order] for part in examples)]) < 1e-14

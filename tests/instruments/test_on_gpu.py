@@ -18,6 +18,7 @@ from suite.instruments import (
     sampled_noise,
     trace,
 )
+from suite.training.epoch import resident_batches
 from suite.training.evaluate import evaluate
 from suite.workloads import Data, find
 from tests.conftest import blobs, cuda, tiny
@@ -55,7 +56,8 @@ def the_gradient_pass(device):
 def the_gradient_noise(device):
     model, *examples = on(device)
     gradient = batch_gradient(model, WORKLOAD.loss, *examples)
-    return [gradient.norm().item(), sampled_noise(model, WORKLOAD.loss, *examples, 8, 10, generator())]
+    batches = resident_batches(*examples, 8, generator())
+    return [gradient.norm().item(), sampled_noise(model, WORKLOAD.loss, *examples, batches)]
 
 
 def an_evaluation(device):

@@ -10,6 +10,8 @@ from scipy.optimize import isotonic_regression
 from suite.statistics import (
     Interval,
     affine_fit,
+    difference_interval,
+    equivalence,
     flat_batch_size,
     half_performance_batch,
     holm,
@@ -298,3 +300,45 @@ def test_the_seeds_to_decide_are_those_of_a_power_table():
 @pytest.mark.parametrize("values", [[1.0], [1.0, 1.0, 1.0], [-1.0, 1.0], [-1.0, 1.0001]])
 def test_no_number_of_seeds_decides_values_without_spread_or_effect(values):
     assert seeds_to_decide(values) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.6, 1.9, "holds"),
+        (0.4, 1.9, "undecided"),
+        (0.6, 2.1, "undecided"),
+        (0.1, 9.0, "undecided"),
+        (0.1, 0.4, "fails"),
+        (2.1, 9.0, "fails"),
+        (math.nan, math.nan, "undecided"),
+    ],
+)
+def test_equivalence_requires_the_whole_interval_within_the_factor(low, high, expected):
+    assert equivalence(Interval(1.0, low, high, 10), null=1, factor=2) == expected
+
+
+def differences(difference: float) -> list[Interval]:
+    """Of 10 values from 50 with another spread, their true means `difference` apart."""
+    random = np.random.default_rng(0)
+    samples = [(random.normal(difference, 0.4, 10), random.normal(0, 0.1, 50)) for _ in range(EXPERIMENTS)]
+    return [difference_interval(*pair) for pair in samples]
+
+
+def test_the_difference_of_independent_means_is_covered_in_95_percent():
+    covered = sum(interval.low <= 0.5 <= interval.high for interval in differences(0.5))
+    assert abs(covered / EXPERIMENTS - 0.95) < 3 * math.sqrt(0.95 * 0.05 / EXPERIMENTS)
+
+
+def test_ratios_on_the_edge_of_the_factor_are_judged_falsely_in_at_most_2_5_percent():
+    """Twice as large, and within a factor of two: neither holding nor failing is right."""
+    intervals = differences(math.log(2))
+    verdicts = [equivalence(interval.map(math.exp), null=1, factor=2) for interval in intervals]
+    assert verdicts.count("holds") <= MAX_FALSE_VERDICTS
+    assert verdicts.count("fails") <= MAX_FALSE_VERDICTS
+
+
+def test_a_single_value_has_no_difference_with_bounds():
+    interval = difference_interval([3.0], [1.0, 2.0])
+    assert (interval.estimate, interval.n) == (1.5, 1)
+    assert math.isnan(interval.low)
