@@ -20,6 +20,8 @@ from tests.command import ROOT
 
 PLUGINS = [*all_claims(), *all_studies()]
 VIEWS = ("judge", "answer", "explain", "figure", "numbers")
+JUDGES = (suite.statistics.verdict, suite.statistics.equivalence)
+"""What `judge` may call."""
 STATISTICS = [function for function in vars(suite.statistics).values() if isinstance(function, types.FunctionType)]
 
 
@@ -91,9 +93,7 @@ def test_no_view_of_the_reference_results_calls_a_statistic(reference, monkeypat
 
     for module in [module for name, module in sys.modules.items() if name.startswith("suite.")]:
         for name, value in list(vars(module).items()):
-            if (
-                any(value is function for function in STATISTICS) and value is not suite.statistics.verdict
-            ):  # `judge` may judge
+            if any(value is function for function in STATISTICS) and value not in JUDGES:
                 monkeypatch.setattr(module, name, forbidden)
     for section in reference:
         for plugin, findings in [

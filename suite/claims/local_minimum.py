@@ -180,8 +180,8 @@ def answer(findings: Findings) -> str:
     if isinstance(above, Problem):
         return f"Whether balls roll over the bump was not measured: {above}."
     return (
-        f"Of the trainings that start higher than the bump between two minima, {percent(above.large)} end in the "
-        f"better minimum with momentum and {percent(above.small)} without it."
+        f"Of this toy's trainings that start higher than the bump between two minima, {percent(above.large)} end in "
+        f"the better minimum with momentum and {percent(above.small)} without it."
     )
 
 
@@ -230,7 +230,9 @@ def explain(findings: Findings) -> str:
         f"{LAMBDA:g}.",
         _height_sentences(below),
         "A fast ball may cross the bump and roll back, which is why not every ball ends in the better minimum.",
+        "How many do depends on the toy's learning rate: see the study on starts and momenta.",
         _noise_sentence(findings.ends[NOISY][BELOW]),
+        Toy.of(findings.facts).pointer,
     )
 
 
@@ -271,7 +273,7 @@ def numbers(findings: Findings) -> pd.DataFrame:
 claim = Claim(
     name="local_minimum",
     row=10,
-    title="Local minima",
+    title="Local minima (toy)",
     small="Stops",
     large="Rolls over the bump",
     says="A ball with momentum rolls through a local minimum and over the bump after it; without momentum it stops.",

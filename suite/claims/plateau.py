@@ -1,8 +1,9 @@
 """Plateaus: momentum carries the parameters on where the gradient almost vanishes.
 
-The lecture's ball rolls on over a plateau. The plateau here is the saddle of (1 − w1 w2)², where the time to leave is
-known: along its unstable axis every update multiplies the distance by the larger root of r² − (1 + λ − η h) r + λ = 0
-with curvature h = −2.
+The lecture's ball rolls on over a plateau, where it stops without momentum. The plateau here is a toy, the saddle of
+(1 − w1 w2)², where the time to leave is known: along its unstable axis every update multiplies the distance by the
+larger root of r² − (1 + λ − η h) r + λ = 0 with curvature h = −2. It exceeds 1 without momentum too: SGD
+leaves, at the same learning rate later.
 """
 
 from __future__ import annotations
@@ -144,22 +145,39 @@ def _geometric_mean(values: pd.Series) -> float:
 # How it is judged
 
 
+@dataclass(frozen=True)
+class DoesNotStop:
+    """Without momentum every start leaves the saddle: the lecture's "Stops" is not what was measured."""
+
+    sooner_at_matched_rate: bool
+
+    def __str__(self) -> str:
+        sooner = ", and sooner at the matched rate" if self.sooner_at_matched_rate else ""
+        return f"without momentum SGD does not stop: it leaves too{sooner}"
+
+
 def judge(findings: Findings) -> list[Row]:
-    shared = {
-        "backend": CPU.name,
-        "small": EXAMPLES,
-        "large": EXAMPLES,
-        "unit": "updates",
-        "flags": (Toy.of(findings.facts),),
-    }
+    toy, outcomes = Toy.of(findings.facts), (findings.same_rate, findings.matched_rate)
+    same, matched = (not isinstance(outcome, Problem) for outcome in outcomes)
+    sooner = matched and findings.matched_rate.effect.high < 1
+    later = same and findings.same_rate.effect.low > 1
+    shared = {"backend": CPU.name, "small": EXAMPLES, "large": EXAMPLES, "unit": "updates"}
     measure = "updates to leave the saddle, without / with momentum"
     return [
-        Row.of(findings.same_rate, protocol=PROTOCOLS[WITH], measure=measure, **shared),
+        Row.of(
+            findings.same_rate,
+            protocol=PROTOCOLS[WITH],
+            measure=measure,
+            flags=(toy, DoesNotStop(sooner)) if same else (toy,),
+            effect_text=f"leaves later: ×{with_bounds(findings.same_rate.effect)}" if later else "",
+            **shared,
+        ),
         Row.of(
             findings.matched_rate,
             protocol=PROTOCOLS[MATCHED],
             measure=f"{measure}, at the matched rate",
             headline=False,
+            flags=(toy,),
             **shared,
         ),
     ]
@@ -173,8 +191,8 @@ def answer(findings: Findings) -> str:
     if isinstance(comparison, Problem):
         return f"The time to leave the saddle could not be compared: {comparison}."
     return (
-        f"At the same learning rate SGD leaves the saddle after {three_digits(comparison.large)} updates with "
-        f"momentum and after {three_digits(comparison.small)} without it."
+        "Without momentum SGD does not stop at this toy's saddle: at the same learning rate it leaves after "
+        f"{three_digits(comparison.small)} updates, and with momentum after {three_digits(comparison.large)}."
     )
 
 
@@ -225,6 +243,7 @@ def explain(findings: Findings) -> str:
         f"{saddle.learning_rate:g}; they have left it when the distance exceeds {DISTANCE:g}. The closed form "
         f"predicts {closed_forms[0]} updates without momentum and {closed_forms[1]} with a momentum of {LAMBDA:g}.",
         _matched_sentences(findings.matched_rate),
+        Toy.of(findings.facts).pointer,
     )
 
 
@@ -259,7 +278,7 @@ def numbers(findings: Findings) -> pd.DataFrame:
 claim = Claim(
     name="plateau",
     row=9,
-    title="Plateaus",
+    title="Plateaus (toy)",
     small="Stops",
     large="Rolls on",
     says="Where the gradient almost vanishes, momentum carries the parameters on; without it they stand still.",

@@ -35,3 +35,11 @@ class Toy:
             f"This row is about a toy, trained with {TOY_OPTIMIZER} as in the lecture; {self.workload} itself is "
             f"trained with {self.optimizer}."
         )
+
+    @property
+    def pointer(self) -> str:
+        """Where the page has what momentum does in the workload's own training."""
+        return (
+            f"What momentum does on {self.workload} itself is measured under Momentum saves updates, and at matched "
+            "rates under Movement."
+        )

@@ -18,9 +18,9 @@ from suite.evidence import Evidence, Facts, Problem, why_none
 from suite.experiments.ball import PHASES
 from suite.experiments.cell import Cell, Scope
 from suite.figures import new_figure
-from suite.formatting import listed, sentences
+from suite.formatting import listed, percent, sentences
 from suite.studies.study import Study
-from suite.training.momentum_pair import with_momentum
+from suite.training.momentum_pair import LAMBDA, with_momentum
 from suite.workloads import Workload
 from suite.workloads.ball import EXAMPLES, LEFT, loss_at, stationary_points
 from suite.workloads.ball import workload as ball
@@ -55,6 +55,8 @@ class Phase:
     """The smallest momentum with which a ball ends there; NaN where none does."""
     share_from_below: float
     """Mean of `shares` over the starts below the top of the bump."""
+    share_from_above: float
+    """Mean over the starts above it, with momentum LAMBDA; interpolated between two momenta."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def _phase(rows: pd.DataFrame, batch_size: int, learning_rate: float) -> Phase:
         shares=tuple(map(tuple, grid.to_numpy().tolist())),
         least_momentum=float(momenta.min()) if len(momenta) else math.nan,
         share_from_below=float(grid.loc[:, is_below].to_numpy().mean()) if is_below.any() else math.nan,
+        share_from_above=float(np.interp(LAMBDA, grid.index, grid.loc[:, ~is_below].mean(axis=1))),
     )
 
 
@@ -115,12 +118,25 @@ def explain(findings: Findings) -> str:
     if not findings.phases:
         return ""
     noisy = [phase for phase in findings.phases if phase.batch_size == NOISY]
+    full_batch = [phase for phase in findings.phases if phase.batch_size == EXAMPLES]
     return sentences(
+        _rates_sentence(full_batch),
         "Each ball starts at rest. The colour is the probability that it ends in the better minimum, as a function "
         "of its start and its momentum λ; the lowest row, λ = 0, is SGD without momentum.",
         f"In the panels for batch size {NOISY} each probability is estimated from {DRAWS} balls." if noisy else "",
         "Noise also carries balls from below the top of the bump." if _crosses_from_below(noisy) else "",
         f"Some grids have no value ({findings.problem})." if findings.problem else "",
+    )
+
+
+def _rates_sentence(phases: list[Phase]) -> str:
+    """How many balls end in the better minimum at each learning rate."""
+    if not phases:
+        return ""
+    shares = [f"about {percent(phase.share_from_above)} at η {phase.learning_rate:g}" for phase in phases]
+    return (
+        f"With full-batch updates and a momentum of {LAMBDA:g}, of the balls that start higher than the bump "
+        f"{listed(shares)} end in the better minimum."
     )
 
 

@@ -3,10 +3,13 @@
 import pandas as pd
 import pytest
 
-from suite.claims import momentum_sum
+from suite.claims import Check, momentum_sum
 from suite.claims.momentum_sum import analyse, judge
 from suite.evidence import Evidence, Facts
 from suite.experiments.cell import Scope
+from suite.experiments.weighted_sum import last_weights, record_movements, relative_distances
+from suite.report.sections import analysed
+from suite.report.table import table, verdict_text
 from suite.training.momentum_pair import WITH, WITHOUT
 from tests.conftest import blobs, tiny
 
@@ -43,50 +46,74 @@ def test_movements_of_a_training_are_the_weighted_sum():
     frames = [described(cell, cell.measurement.measure(tiny(), blobs(), cell)) for cell in CELLS]
     findings = analyse(Evidence.from_frames(FACTS, frames))
     (row,) = judge(findings)
-    assert (row.verdict, row.effect_text) == ("holds", "equal to within rounding")
+    assert (row.verdict, row.effect_text) == (Check.PASSED, "equal to the weighted sum to within rounding")
     assert findings.weights.max_deviation < 1e-3
     last = findings.weights.by_update[30]
     assert last == pytest.approx([0.9**age for age in reversed(range(30))], abs=1e-3)
-    assert findings.distances[WITH].to_sum == row.value_large
-    assert findings.distances[WITH].to_last_gradient > 0.1
-    assert "equals the weighted sum of all past gradients to within rounding" in momentum_sum.answer(findings)
+    assert findings.distances[WITH].to_sum == pytest.approx(row.effect.estimate)
+    assert row.value_small == pytest.approx(1, abs=1e-4)
+    assert row.value_large == findings.distances[WITH].explained_by_last_gradient < 0.9
+    assert "the weighted sum of all past gradients explains all but" in momentum_sum.answer(findings)
     assert "powers of λ" in momentum_sum.explain(findings)
     by_movement, by_age, _ = momentum_sum.figure(findings).axes
     assert by_movement.get_ylabel() == "movement of update"
     assert by_age.get_xlabel() == "age of the gradient (updates)"
 
 
-def made_up(errors: list[list[float]], bound: float) -> momentum_sum.Findings:
+def made_up(errors: list[list[float]], bound: float, alone: float = 1.0) -> Evidence:
     """The `errors` of each seed's updates, the same without and with momentum."""
     rows = pd.DataFrame(
         {"seed": seed, "updates": update, "error": error}
         for seed, of_seed in enumerate(errors)
         for update, error in enumerate(of_seed, start=1)
-    ).assign(stage="sum", status="ok", alone=1.0, bound=bound)
-    return analyse(Evidence.from_frames(FACTS, [described(cell, rows) for cell in CELLS]))
+    ).assign(stage="sum", status="ok", alone=alone, bound=bound)
+    return Evidence.from_frames(FACTS, [described(cell, rows) for cell in CELLS])
 
 
-def test_a_movement_outside_rounding_fails():
-    findings = made_up([[1e-3], [2e-3], [1.5e-3]], bound=1e-6)
+def test_one_movement_outside_rounding_fails_the_check_in_every_view():
+    evidence = made_up([[1e-6, 1e-6], [1e-6, 1e-3]], bound=2e-6)
+    findings = analyse(evidence)
     (row,) = judge(findings)
-    assert (row.verdict, row.effect_text) == ("fails", "")
-    assert row.value_large == pytest.approx(1.5e-3)
-    assert "differs from the weighted sum" in momentum_sum.answer(findings)
+    assert (row.verdict, row.effect_text) == (Check.FAILED, "not the weighted sum of all past gradients")
+    assert "misses a movement by up to 500 times what rounding explains" in momentum_sum.answer(findings)
     assert momentum_sum.figure(findings) is None
+    assert verdict_text(row) == "check failed"
+    section = analysed(momentum_sum.claim, FACTS, {"momentum_sum": evidence}, [], frozenset())
+    (line,) = table([section]).to_dict("records")
+    assert (line["verdict"], line["status"]) == ("check failed", "ok")
+    assert line["measure"].endswith("(check)")
 
 
-def test_the_effect_is_the_geometric_mean_of_the_worst_update_of_each_seed():
-    findings = made_up([[1e-6, 4e-6], [1e-6, 1e-6]], bound=8e-6)
+def test_weights_of_another_momentum_fail_the_check():
+    """Recorded at λ = 0.9, and compared with the weighted sum at 0.85."""
+    cell = CELLS[1]
+    recorded = record_movements(tiny(), blobs(), cell.protocol, cell.batch_size, replica=0, updates=30)
+    rate, weights = cell.protocol.learning_rate, last_weights(cell.protocol.optimizer, 30)
+    verdicts = {}
+    for momentum in (0.9, 0.85):
+        distances = relative_distances(recorded, weights, rate, momentum).assign(seed=0, stage="sum", status="ok")
+        findings = analyse(Evidence.from_frames(FACTS, [described(cell, distances) for cell in CELLS]))
+        verdicts[momentum] = judge(findings)[0].verdict
+    assert verdicts == {0.9: Check.PASSED, 0.85: Check.FAILED}
+
+
+def test_the_effect_is_the_mean_distance_and_the_shares_are_those_of_the_last_gradient():
+    findings = analyse(made_up([[1e-6, 4e-6], [1e-6, 1e-6]], bound=8e-6, alone=0.9))
     (row,) = judge(findings)
-    assert row.effect.estimate == pytest.approx(4)
+    assert row.verdict is Check.PASSED
+    assert row.effect.estimate == pytest.approx(1.75e-6)
     assert row.effect.n == 2
-    assert row.value_large == pytest.approx(1.75e-6)
+    assert row.value_large == pytest.approx(0.1)
     assert findings.distances[WITHOUT].rounding == pytest.approx(8e-6)
     assert momentum_sum.numbers(findings)["explained by float32 rounding"].tolist() == ["8.00e-6", "8.00e-6"]
+    assert "explains 10% of a movement" in momentum_sum.answer(findings)
+    assert "all but 1.75e-6 of it" in momentum_sum.answer(findings)
 
 
-def test_a_single_seed_is_undecided():
-    findings = made_up([[1e-6, 4e-6]], bound=8e-6)
-    (row,) = judge(findings)
-    assert (row.verdict, row.effect_text) == ("undecided", "")
-    assert "may differ" in momentum_sum.answer(findings)
+def test_a_single_seed_is_enough_to_check():
+    assert judge(analyse(made_up([[1e-6, 4e-6]], bound=8e-6)))[0].verdict is Check.PASSED
+
+
+def test_a_last_gradient_against_the_movement_explains_none_of_it():
+    (row,) = judge(analyse(made_up([[1e-6, 4e-6]], bound=8e-6, alone=1.2)))
+    assert row.value_large == 0

@@ -232,13 +232,15 @@ def movements_of_adamw():
 
 def test_movements_of_adamw_are_the_weighted_sum(movements_of_adamw):
     (row,) = momentum_sum.judge(movements_of_adamw)
-    assert (row.verdict, row.effect_text) == ("holds", "equal to within rounding")
+    assert (row.verdict, row.effect_text) == ("checked", "equal to the weighted sum to within rounding")
     assert str(row.protocol).startswith("AdamW, fixed rate 0.01")
 
 
 def test_the_sentences_on_the_movement_are_those_of_adamw(movements_of_adamw):
     text = f"{momentum_sum.answer(movements_of_adamw)} {momentum_sum.explain(movements_of_adamw)}"
-    assert "before AdamW divides each coordinate by its root mean square gradient, equals" in text
+    assert (
+        "all past gradients (before AdamW divides each coordinate by its root mean square gradient) explains" in text
+    )
     assert "β1 = 0.9" in text
     assert "corrected for the scale and bias of the average" in text
     assert "Weight decay shrinks the parameters directly and is not part of the movement." in text

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from suite.claims import plateau
-from suite.claims.plateau import MATCHED, PROTOCOLS
+from suite.claims.plateau import MATCHED, PROTOCOLS, DoesNotStop
 from suite.evidence import Problem
 from suite.evidence.toy import Toy
 from suite.status import Status
@@ -47,11 +47,21 @@ def test_the_effect_is_the_ratio_of_updates_to_leave_the_saddle():
     assert same.effect.n == matched.effect.n == 3
     assert (same.headline, matched.headline) == (True, False)
     assert same.value_small == pytest.approx((119 * 120 * 121) ** (1 / 3))
-    assert same.flags == matched.flags == (Toy("tiny", "SGD"),)
-    assert "40.0 updates with momentum and after 120" in plateau.answer(findings)
+    assert same.effect_text.startswith("leaves later: ×3.00 (")
+    assert same.flags == (Toy("tiny", "SGD"), DoesNotStop(sooner_at_matched_rate=True))
+    assert matched.flags == (Toy("tiny", "SGD"),)
+    assert "does not stop: it leaves too, and sooner at the matched rate" in str(same.flags[1])
+    assert "it leaves after 120 updates, and with momentum after 40.0" in plateau.answer(findings)
+    assert "on tiny itself is measured under Momentum saves updates" in plateau.explain(findings)
     assert "larger effective learning rate" in plateau.explain(findings)
     assert len(plateau.figure(findings).axes[1].lines) == 3 * 3 + 3 + 1 + 1  # starts, closed forms, threshold, label
     assert plateau.numbers(findings)["updates, measured"].tolist() == ["120", "40.0", "20.0"]
+
+
+def test_a_departure_that_is_not_sooner_at_the_matched_rate_is_not_called_so():
+    counts = {WITHOUT: 120, WITH: 40, MATCHED: 60}
+    same, _ = plateau.judge(plateau.analyse(evidence(*(departures(*pair) for pair in counts.items()))))
+    assert str(same.flags[1]) == "without momentum SGD does not stop: it leaves too"
 
 
 def test_the_closed_form_starts_where_the_trainings_start():

@@ -272,7 +272,7 @@ def test_the_report_of_an_adamw_workload_says_what_is_true_of_adamw(tmp_path):
     assert set(rows["claim"]) == {"gradient", "optimization", "generalization", "sharpness", "momentum_sum"}
     assert set(rows["status"]) == {"ok"}
     assert rows["protocol"].str.startswith("AdamW, ").all()
-    assert rows.loc[rows["claim"] == "momentum_sum", "verdict"].tolist() == ["holds"]
+    assert rows.loc[rows["claim"] == "momentum_sum", "verdict"].tolist() == ["checked"]
 
 
 def test_an_optimizer_without_a_stacked_form_trains_plainly_and_the_run_says_so(tmp_path):

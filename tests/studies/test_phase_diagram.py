@@ -1,6 +1,7 @@
 import math
 
 import pandas as pd
+import pytest
 
 from suite.experiments.cell import Cell
 from suite.studies import phase_diagram
@@ -37,11 +38,19 @@ def test_each_phase_has_its_least_momentum_and_its_share_from_below():
     assert full.shares == ((0, 0, 0), (1, 0, 0), (1, 1, 0))
     assert (full.least_momentum, full.share_from_below) == (0.5, 0)
     assert (noisy.least_momentum, noisy.share_from_below) == (0, 0.5)
+    assert full.share_from_above == 1
+    assert "about 100% at η 0.005, about 100% at η 0.02 and about 100% at η 0.08" in phase_diagram.explain(findings)
     assert "only from starts higher than the bump and only with a momentum of at least 0.50" in phase_diagram.answer(
         findings
     )
     assert "from below" in phase_diagram.explain(findings)
     assert len(phase_diagram.figure(findings).axes) == 6 + 1
+
+
+def test_the_share_from_above_is_interpolated_at_the_momentum_of_the_row():
+    """Between momenta of 0.8 and 1, without noise."""
+    rows = phase(CELLS[0], FROM_ABOVE).replace({"momentum": {0.5: 0.8, 0.9: 1.0}})
+    assert phase_diagram.analyse(evidence(rows)).phases[0].share_from_above == pytest.approx(0.75)
 
 
 def test_balls_that_cross_from_below_are_not_denied():
