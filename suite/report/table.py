@@ -146,7 +146,9 @@ def _markdown(columns: tuple[str, str], sections: list[Section]) -> str:
 
 
 def _value_at(number: float, batch_size: int, row: Row) -> str:
-    """A value with its batch size."""
+    """A value with its batch size, or one that is a batch size itself."""
     if row.status != Status.OK:
         return "–"
+    if row.unit == "examples":
+        return f"{value_text(number, row.unit)} examples"
     return f"{value_text(number, row.unit)} at {thousands(batch_size)}"

@@ -36,6 +36,7 @@ def test_the_rows_stand_in_the_order_of_the_lecture():
         ("Plateaus (toy)", "Stops", "Rolls on"),
         ("Local minima (toy)", "Stops", "Rolls over the bump"),
         ("Momentum saves updates", "More updates", "Fewer updates"),
+        ("The noise scale predicts the critical batch size", "Critical batch size", "The same"),
     ]
 
 
@@ -50,7 +51,7 @@ def test_a_claim_is_found_by_its_name_and_an_unknown_one_says_what_there_is():
     assert find("gradient").title == "Gradient"
     with pytest.raises(
         UserError,
-        match=r"^no claim 'nope': choose from update_sequential, .*, local_minimum, momentum_speed_up$",
+        match=r"^no claim 'nope': choose from update_sequential, .*, momentum_speed_up, noise_scale$",
     ):
         find("nope")
 

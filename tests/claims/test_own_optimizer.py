@@ -9,7 +9,7 @@ from suite.evidence import Evidence, Facts
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.tuned_training import FINAL, TUNED_TRAINING
 from suite.optimizers import Optimizer, adam, adamw, sgd
-from suite.studies import factorial, factorial_views, noise_scale_course, studies_of
+from suite.studies import factorial, factorial_views, studies_of
 from suite.training.learning_rate import AdamSde, ConstantHalfLife
 from suite.training.momentum_pair import WITH, WITHOUT
 from suite.workloads import Workload
@@ -111,7 +111,7 @@ def test_where_momentum_is_unknown_only_the_claims_on_it_are_left_out():
 
 
 def test_the_critical_batch_size_is_measured_where_momentum_is_unknown_too():
-    cells = noise_scale_course.cells(tiny(optimizer=ADADELTA), SCOPE)
+    cells = find("noise_scale").cells(tiny(optimizer=ADADELTA), SCOPE)
     assert {cell.measurement.name for cell in cells} == {"noise_scale", "tuned_training"}
 
 

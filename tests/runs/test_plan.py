@@ -10,7 +10,7 @@ from suite.evidence import Evidence
 from suite.experiments.weighted_sum import WEIGHTED_SUM
 from suite.runs.plan import PRESETS, Planned, WorkloadPlan, default_workers, find_backends, plan_all
 
-ON_TRAININGS = {"gradient", "optimization", "generalization", "sharpness", "momentum_speed_up"}
+ON_TRAININGS = {"gradient", "optimization", "generalization", "sharpness", "momentum_speed_up", "noise_scale"}
 """The claims that are judged by trainings of the workload; `momentum_sum` analyses its updates on the CPU."""
 ACCELERATOR = ACCELERATORS[0]
 
@@ -132,4 +132,4 @@ def test_the_studies_of_a_claim_are_planned_with_it(own_workload):
     assert plan.by_study["stuck_or_slow"]
     assert set(plan.manifest()["studies"]) == set(plan.by_study)
     (only_gradient,) = plan_all([str(own_workload)], [find("gradient")], PRESETS["full"], ("cpu",), None)
-    assert set(only_gradient.by_study) == {"twenty_examples", "noise_scale_course"}
+    assert set(only_gradient.by_study) == {"twenty_examples"}

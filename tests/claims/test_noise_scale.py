@@ -4,22 +4,27 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from suite.claims.momentum_speed_up import claim as momentum_speed_up
-from suite.evidence import Evidence, Facts
-from suite.experiments.cell import Scope
-from suite.optimizers import adamw, sgd
-from suite.studies.noise_scale_course import (
+from suite.claims.noise_scale import (
     CRITICAL,
     EFFECTIVE,
     INITIAL,
     LABELS,
     MEAN,
+    TheoryOfSgd,
     analyse,
+    claim,
     course_batch_size,
-    study,
+    examples,
+    judge,
     tuned_protocol,
 )
+from suite.evidence import Evidence, Facts
+from suite.evidence.critical_batch import TOO_FEW, LeftOut
+from suite.experiments.cell import Scope
+from suite.optimizers import adamw, sgd
 from suite.workloads import find as find_workload
 from suite.workloads.workload import PublishedNoise
 from tests.conftest import blobs, tiny
@@ -38,7 +43,7 @@ def courses(scales_of_seeds: list[list[float]], status: str = "ok", on_edge: boo
         loss = 0.5 * 2.0 ** (updates[-1] - updates)
         frames.append(pd.DataFrame({"updates": updates, "train_loss": loss, "noise_scale": scales}).assign(seed=seed))
     rows = pd.concat(frames).assign(measurement="noise_scale", batch_size=4, status=status, learning_rate=0.2)
-    (course,) = [cell for cell in study.cells(tiny(), SCOPE) if cell.measurement.name == "noise_scale"]
+    (course,) = [cell for cell in claim.cells(tiny(), SCOPE) if cell.measurement.name == "noise_scale"]
     return rows.assign(protocol=course.protocol.key, on_edge=on_edge)
 
 
@@ -55,10 +60,11 @@ def tuned(critical: list[float], min_updates: float = 10) -> pd.DataFrame:
 
 
 def test_noise_scales_are_geometric_means_over_seeds():
-    course = analyse(evidence(courses([[8, 8, 8, 8], [2, 2, 2, 2]]))).course
-    assert all(math.isclose(course.examples[name].estimate, 4) for name in (INITIAL, MEAN, EFFECTIVE))
-    assert course.examples[INITIAL].n == 2
-    assert CRITICAL not in course.examples
+    findings = analyse(evidence(courses([[8, 8, 8, 8], [2, 2, 2, 2]])))
+    course, values = findings.course, examples(findings)
+    assert all(math.isclose(values[name].estimate, 4) for name in (INITIAL, MEAN, EFFECTIVE))
+    assert values[INITIAL].n == 2
+    assert CRITICAL not in values
     assert course.mean_noise_scales == {updates: pytest.approx(4) for updates in range(4)}
 
 
@@ -81,66 +87,121 @@ def test_the_mean_over_seeds_ends_where_the_first_seed_reaches_the_target():
 
 def test_the_critical_batch_size_is_that_of_the_tuned_trainings_alone():
     """The training along which the noise scale is measured has another protocol."""
-    course = analyse(evidence(courses([[8, 8, 8], [8, 8, 8]]), tuned([6, 6, 6]))).course
-    assert math.isclose(course.examples[CRITICAL].estimate, 6, rel_tol=1e-4)
-    assert course.examples[CRITICAL].n == 3
+    measured = analyse(evidence(courses([[8, 8, 8], [8, 8, 8]]), tuned([6, 6, 6]))).measured
+    assert math.isclose(measured.interval.estimate, 6, rel_tol=1e-4)
+    assert measured.interval.n == 3
 
 
 def test_the_critical_batch_size_is_a_geometric_mean_over_seeds_that_reached_the_target_with_every_batch_size():
     rows = tuned([3, 12, 50])
     rows = rows[(rows["seed"] != 2) | (rows["batch_size"] != 16)]
-    critical = analyse(evidence(courses([[8, 8, 8]]), rows)).course.examples[CRITICAL]
-    assert math.isclose(critical.estimate, 6, rel_tol=1e-4)
-    assert critical.n == 2
+    findings = analyse(evidence(courses([[8, 8, 8]]), rows))
+    assert math.isclose(findings.measured.interval.estimate, 6, rel_tol=1e-4)
+    assert findings.measured.interval.n == 2
+    assert judge(findings)[0].flags == (LeftOut(1, 3),)
+    assert "of 2 seeds (1 of 3 seeds missed the target at some batch size and are left out)" in claim.explain(
+        findings
+    )
 
 
-def test_trials_and_two_batch_sizes_give_no_critical_batch_size():
-    for rows in (tuned([6, 6]).assign(stage="trial"), tuned([6, 6]).query("batch_size > 1")):
-        findings = analyse(evidence(courses([[8, 8, 8]]), rows))
-        assert CRITICAL not in findings.course.examples
-        assert "trainings at several batch sizes" not in study.answer(findings)
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (tuned([6, 6]).assign(stage="trial"), "not measured"),
+        (tuned([6, 6]).query("batch_size > 1"), str(TOO_FEW)),
+        (tuned([6, 6]).query("batch_size != 4 + 12 * seed"), "no seed reached the target with every batch size"),
+    ],
+)
+def test_without_three_batch_sizes_that_a_seed_reached_the_target_with_there_is_no_verdict(rows, problem):
+    findings = analyse(evidence(courses([[8, 8, 8]]), rows))
+    (row,) = judge(findings)
+    assert row.verdict is None
+    assert str(row.flags[0]) == problem
+    assert CRITICAL not in examples(findings)
+    assert claim.answer(findings) == (
+        "The critical batch size is 8.00 examples as predicted from the gradient noise scale. Prediction and "
+        f"measurement cannot be compared: {problem}."
+    )
+
+
+SPREAD = np.array([0.95, 1.0, 1.05])
+
+
+@pytest.mark.parametrize(
+    ("critical", "verdict"),
+    [
+        (8.0, "holds"),
+        (12.0, "holds"),
+        (5.5, "holds"),
+        (16.0, "undecided"),
+        (4.0, "undecided"),
+        (40.0, "fails"),
+        (1.0, "fails"),
+    ],
+)
+def test_the_ratio_of_measured_over_predicted_is_judged_within_a_factor_of_two(critical, verdict):
+    """Trainings with constant noise scales around 8, and others that show a critical batch size around `critical`."""
+    findings = analyse(evidence(courses([[8 * factor] * 4 for factor in SPREAD]), tuned(list(critical * SPREAD))))
+    (row,) = judge(findings)
+    assert row.verdict == verdict
+    assert row.effect.estimate == pytest.approx(critical / 8, rel=1e-3)
+    assert (row.value_small, row.value_large) == pytest.approx((8, critical), rel=0.01)
+    assert (row.unit, row.factor, row.null) == ("examples", 2, 1)
+
+
+def test_the_interval_of_the_ratio_has_the_errors_of_both_sides():
+    def width(course_spread: float, tuned_spread: float) -> float:
+        scales = [[8 * math.exp(course_spread * place)] * 4 for place in (-1, 0, 1)]
+        measured = [8 * math.exp(tuned_spread * place) for place in (-1, 0, 1)]
+        (row,) = judge(analyse(evidence(courses(scales), tuned(measured))))
+        return math.log(row.effect.high / row.effect.low)
+
+    alone = 2 * stats.t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
+    both = 2 * stats.t.ppf(0.975, 4) * 0.1 * math.sqrt(2 / 3)
+    assert width(0.1, 1e-6) == pytest.approx(alone, rel=0.01)
+    assert width(1e-6, 0.1) == pytest.approx(alone, rel=0.01)
+    assert width(0.1, 0.1) == pytest.approx(both, rel=0.01)
 
 
 def test_figure_and_text_name_batch_size_rate_target_and_updates():
     findings = analyse(evidence(courses([[8, 8, 8], [2, 2, 2]]), tuned([6, 6, 6])))
     course = findings.course
     assert (course.batch_size, course.learning_rate, course.updates_to_target) == (4, 0.2, 2)
-    text = study.explain(findings)
+    text = claim.explain(findings)
     assert "With batch size 4 at its tuned rate 0.2 a training loss of 0.5 is reached after 2 updates" in text
     assert "predicts B_crit" in text
     assert "Somebody" not in text
-    assert "4.00" in study.answer(findings)
-    assert "6.00" in study.answer(findings)
-    left, right = study.figure(findings).axes
+    assert "4.00" in claim.answer(findings)
+    assert "6.00" in claim.answer(findings)
+    left, right = claim.figure(findings).axes
     assert len(left.lines) == 2 + 1 + 1
     labels = [label.get_text() for label in right.get_yticklabels()]
     assert labels == [LABELS[name] for name in (INITIAL, MEAN, EFFECTIVE, CRITICAL)]
 
 
 def test_a_rate_on_the_edge_of_its_grid_is_flagged():
-    assert "edge of its grid" in study.explain(analyse(evidence(courses([[8, 8, 8]], on_edge=True))))
-    assert "edge of its grid" not in study.explain(analyse(evidence(courses([[8, 8, 8]]))))
+    assert "edge of its grid" in claim.explain(analyse(evidence(courses([[8, 8, 8]], on_edge=True))))
+    assert "edge of its grid" not in claim.explain(analyse(evidence(courses([[8, 8, 8]]))))
 
 
 def test_published_values_stand_beside_the_quantities_that_they_are_of():
     facts = Facts.of(tiny(published_noise=PUBLISHED), blobs())
     findings = analyse(Evidence(facts, evidence(courses([[9, 9, 9], [9, 9, 9]]), tuned([6, 6, 6])).rows))
-    right = study.figure(findings).axes[1]
+    right = claim.figure(findings).axes[1]
     diamonds = next(line for line in right.lines if line.get_label() == "Somebody 2018")
     assert list(zip(*diamonds.get_data(), strict=True)) == [(50, 0), (900, 1), (200, 3)]
-    assert findings.course.over_published == {INITIAL: pytest.approx(0.18), MEAN: pytest.approx(0.01)}
-    assert "0.180 and 0.0100 times theirs" in study.explain(findings)
+    assert "Somebody 2018 has a noise scale of 50 at initialisation and 900 on average" in claim.explain(findings)
 
 
 def test_published_values_are_named_where_nothing_has_a_value():
     facts = Facts.of(tiny(published_noise=PUBLISHED), blobs())
     findings = analyse(Evidence(facts, evidence(courses([[9, 9]], "diverged")).rows))
     assert findings.course is None
-    assert study.figure(findings) is None
-    assert "has no value: 1 of 1 seeds: diverged" in study.answer(findings)
-    text = study.explain(findings)
+    assert claim.figure(findings) is None
+    assert "cannot be compared: 1 of 1 seeds: diverged" in claim.answer(findings)
+    text = claim.explain(findings)
     assert text.startswith("Somebody 2018 has a noise scale of 50 at initialisation and 900 on average")
-    assert text.endswith("to another loss.")
+    assert text.endswith("depends on where the training stops.")
 
 
 def test_facts_survive_being_stored():
@@ -152,7 +213,15 @@ def test_facts_survive_being_stored():
 
 
 FAILED = pd.DataFrame(
-    [{"measurement": "noise_scale", "batch_size": 4, "status": "out_of_memory", "reason": "too much"}]
+    [
+        {
+            "measurement": "noise_scale",
+            "batch_size": 4,
+            "protocol": "p",
+            "status": "out_of_memory",
+            "reason": "too much",
+        }
+    ]
 )
 
 
@@ -161,50 +230,56 @@ FAILED = pd.DataFrame(
     [
         (courses([[8, 8], [8, 8]], status="target_not_reached"), "2 of 2 seeds: target not reached"),
         (courses([[8, 8]], status="diverged"), "1 of 1 seeds: diverged"),
-        (FAILED, "out of memory, too much"),
+        (FAILED, "too much"),
     ],
 )
 def test_without_a_value_nothing_is_drawn_and_one_sentence_gives_the_reason(rows, reason):
     findings = analyse(evidence(rows))
-    assert study.figure(findings) is None
-    assert study.answer(findings) == f"The gradient noise scale along a training has no value: {reason}."
-    assert study.explain(findings) == ""
+    assert claim.figure(findings) is None
+    assert claim.answer(findings) == f"Prediction and measurement cannot be compared: {reason}."
+    assert claim.explain(findings) == ""
 
 
 def test_without_a_planned_training_nothing_is_drawn():
     findings = analyse(evidence(tuned([6, 6]).assign(noise_scale=8.0)))
     assert findings.course is None
-    assert study.figure(findings) is None
-    assert "not measured" in study.answer(findings)
-    assert study.explain(findings) == ""
+    assert claim.figure(findings) is None
+    assert "not measured" in claim.answer(findings)
+    assert claim.explain(findings) == ""
 
 
 def test_seeds_that_missed_the_target_are_counted():
     missed = courses([[9, 9], [9, 9]], "target_not_reached").assign(seed=lambda rows: rows["seed"] + 2)
     findings = analyse(evidence(courses([[8, 8, 8], [2, 2, 2]]), missed))
     assert list(findings.course.seeds) == [0, 1]
-    assert math.isclose(findings.course.examples[INITIAL].estimate, 4)
-    text = study.explain(findings)
+    assert math.isclose(findings.course.initial.estimate, 4)
+    text = claim.explain(findings)
     assert text.endswith("Seeds without a value are left out (2 of 4 seeds: target not reached).")
 
 
 @pytest.mark.parametrize("optimizer", [sgd(momentum=0.9), adamw()], ids=str)
 def test_the_text_names_sgd_where_the_workload_is_trained_otherwise(optimizer):
     rows = evidence(courses([[8, 8, 8], [2, 2, 2]])).rows
-    assert "SGD" not in study.explain(analyse(Evidence(FACTS, rows)))
-    text = study.explain(analyse(Evidence(replace(FACTS, optimizer=optimizer), rows)))
-    assert f"theory of SGD without momentum; tiny is trained with {optimizer.label}." in text
-    assert {cell.protocol.optimizer for cell in study.cells(tiny(optimizer=optimizer), SCOPE)} == {optimizer}
+    assert "SGD" not in claim.explain(analyse(Evidence(FACTS, rows)))
+    (row,) = judge(analyse(Evidence(replace(FACTS, optimizer=optimizer), rows)))
+    assert row.flags[-1] == TheoryOfSgd(optimizer.label)
+    assert f"SGD without momentum, the trainings are with {optimizer.label}" in str(row.flags[-1])
+    assert {cell.protocol.optimizer for cell in claim.cells(tiny(optimizer=optimizer), SCOPE)} == {optimizer}
 
 
 def test_the_tuned_trainings_are_those_of_momentum_speed_up():
-    _, *tuned_cells = study.cells(tiny(), SCOPE)
-    assert set(tuned_cells) < set(momentum_speed_up.cells(tiny(), SCOPE))
-    assert {cell.batch_size for cell in tuned_cells} == {1, 16}
+    workload = tiny(batch_sizes=(1, 2, 4, 8, 16))
+    scope = replace(SCOPE, coarse_batch_sizes=(1, 2, 4, 8, 16), training_batch_sizes=(1, 2, 4, 8, 16))
+    _, *tuned_cells = claim.cells(workload, scope)
+    assert set(tuned_cells) < set(momentum_speed_up.cells(workload, scope))
+    assert {cell.batch_size for cell in tuned_cells} == {1, 8, 16}
+
+
+def test_a_third_batch_size_is_trained_where_momentum_speed_up_has_two():
+    assert [cell.batch_size for cell in claim.cells(tiny(), SCOPE)] == [4, 1, 4, 16]
 
 
 def test_the_noise_scale_is_measured_below_the_middle_batch_size_where_the_workload_trains_to_its_target():
-    course, *_ = study.cells(tiny(), SCOPE)
+    course, *_ = claim.cells(tiny(), SCOPE)
     assert (course.batch_size, course.repeats) == (4, 10)
     assert course_batch_size(find_workload("digits")) == 16
-    assert study.cells(tiny(claims=("gradient",)), SCOPE) == []
