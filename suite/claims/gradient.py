@@ -169,7 +169,7 @@ def judge(findings: Findings) -> list[Row]:
             protocol=stage_protocol(findings.facts),
             small=findings.facts.small,
             large=findings.facts.large,
-            measure="p of relative gradient noise ∝ 1 / B^p",
+            measure="power p of relative gradient noise ∝ 1 / B^p",
             unit="relative noise",
             null=LEAST_POWER,
             kind="number",

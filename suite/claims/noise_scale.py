@@ -96,35 +96,35 @@ class Findings:
     facts: Facts
     backend: str
     comparison: Comparison | Problem
-    """Measured over predicted, geometric means over seeds that are independent; then predicted and measured."""
+    """Measured over predicted, geometric means over seeds that are independent; then predicted and critical."""
     course: NoiseCourse | None
     """None where no seed reached the target."""
     course_problems: tuple[Problem, ...]
     """Seeds whose course has no value."""
-    measured: CriticalBatch | Problem
+    critical: CriticalBatch | Problem
 
 
 def analyse(evidence: Evidence) -> Findings:
     facts, planned = evidence.facts, evidence.of(NOISE_SCALE.name)
     reached = planned[planned["status"] == Status.OK]
     course = None if reached.empty else NoiseCourse.of(reached, facts)
-    measured = CriticalBatch.of(final_rows(evidence, tuned_protocol(facts)), facts)
+    critical = CriticalBatch.of(final_rows(evidence, tuned_protocol(facts)), facts)
     return Findings(
         facts=facts,
         backend=backend_of(evidence.rows),
-        comparison=_compared(course, measured) if course else training_problem(planned, ""),
+        comparison=_compared(course, critical) if course else training_problem(planned, ""),
         course=course,
         course_problems=seeds_without_value(planned),
-        measured=measured,
+        critical=critical,
     )
 
 
-def _compared(course: NoiseCourse, measured: CriticalBatch | Problem) -> Comparison | Problem:
-    if isinstance(measured, Problem):
-        return measured
+def _compared(course: NoiseCourse, critical: CriticalBatch | Problem) -> Comparison | Problem:
+    if isinstance(critical, Problem):
+        return critical
     predicted = [seed.effective for seed in course.seeds.values()]
-    effect = difference_interval(np.log(measured.seeds), np.log(predicted)).map(np.exp)
-    return Comparison(effect, course.effective.estimate, measured.interval.estimate)
+    effect = difference_interval(np.log(critical.seeds), np.log(predicted)).map(np.exp)
+    return Comparison(effect, course.effective.estimate, critical.interval.estimate)
 
 
 # How it is judged
@@ -141,8 +141,8 @@ class TheoryOfSgd:
 
 
 def judge(findings: Findings) -> list[Row]:
-    facts, measured = findings.facts, findings.measured
-    left_out = (measured.left_out,) if isinstance(measured, CriticalBatch) and measured.left_out else ()
+    facts, critical = findings.facts, findings.critical
+    left_out = (critical.left_out,) if isinstance(critical, CriticalBatch) and critical.left_out else ()
     theory = () if facts.optimizer.plain_sgd else (TheoryOfSgd(facts.optimizer.label),)
     return [
         Row.of(
@@ -164,19 +164,23 @@ def judge(findings: Findings) -> list[Row]:
 
 def examples(findings: Findings) -> dict[str, Interval]:
     """What has a value, in examples."""
-    course, measured = findings.course, findings.measured
+    course, critical = findings.course, findings.critical
     of_course = {INITIAL: course.initial, MEAN: course.mean, EFFECTIVE: course.effective} if course else {}
-    return of_course | ({} if isinstance(measured, Problem) else {CRITICAL: measured.interval})
+    return of_course | ({} if isinstance(critical, Problem) else {CRITICAL: critical.interval})
 
 
 def answer(findings: Findings) -> str:
     values = {name: f"{three_digits(interval.estimate)} examples" for name, interval in examples(findings).items()}
-    predicted = f"{values[EFFECTIVE]} as predicted from the gradient noise scale" if EFFECTIVE in values else ""
-    measured = f"{values[CRITICAL]} as measured by trainings at several batch sizes" if CRITICAL in values else ""
-    if isinstance(findings.comparison, Problem):
-        known = f"The critical batch size is {predicted or measured}. " if values else ""
-        return f"{known}Prediction and measurement cannot be compared: {findings.comparison}."
-    return f"The critical batch size is {predicted}, and {measured}."
+    parts = {
+        EFFECTIVE: "as predicted from the gradient noise scale",
+        CRITICAL: "as measured by trainings at several batch sizes",
+    }
+    known = ", and ".join(f"{values[name]} {text}" for name, text in parts.items() if name in values)
+    compared = not isinstance(findings.comparison, Problem)
+    return sentences(
+        f"The critical batch size is {known}." if known else "",
+        "" if compared else f"Prediction and measurement cannot be compared: {findings.comparison}.",
+    )
 
 
 def figure(findings: Findings) -> Figure | None:
@@ -229,9 +233,8 @@ def explain(findings: Findings) -> str:
         return _published_sentence(facts)
     return sentences(
         _course_sentence(course, facts),
-        "The number of updates to the target should follow S (1 + B_crit / B), where S is the number for a very "
-        "large batch; the mean noise scale over the updates predicts B_crit if each update has the weight 1 / (1 + "
-        "noise scale / batch size).",
+        "The updates to the target should follow S (1 + B_crit / B), where S is their number for a very large batch; "
+        "their mean noise scale predicts B_crit if each has the weight 1 / (1 + noise scale / batch size).",
         _tuned_sentence(findings),
         _published_sentence(facts),
         left_out_sentence(findings.course_problems),
@@ -250,13 +253,13 @@ def _course_sentence(course: NoiseCourse, facts: Facts) -> str:
 
 def _tuned_sentence(findings: Findings) -> str:
     """What the measured value rests on; empty where there is none."""
-    facts, measured = findings.facts, findings.measured
-    if isinstance(measured, Problem):
+    facts, critical = findings.facts, findings.critical
+    if isinstance(critical, Problem):
         return ""
-    left_out = f" ({measured.left_out})" if measured.left_out else ""
+    left_out = f" ({critical.left_out})" if critical.left_out else ""
     return (
         f"B_crit is measured by trainings with {facts.optimizer} at several batch sizes, each at its own tuned rate, "
-        f"of {len(measured.seeds)} seeds{left_out}; the interval of the ratio has the errors of both."
+        f"of {len(critical.seeds)} seeds{left_out}; the interval of the ratio has the errors of both."
     )
 
 

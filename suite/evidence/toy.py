@@ -38,8 +38,8 @@ class Toy:
 
     @property
     def pointer(self) -> str:
-        """Where the page has what momentum does in the workload's own training."""
+        """Which rows are about momentum in the workload's own training."""
         return (
-            f"What momentum does on {self.workload} itself is measured under Momentum saves updates, and at matched "
-            "rates under Movement."
+            f"What momentum does on {self.workload} itself is the question of the row Momentum saves updates, and at "
+            "matched rates of the row Movement."
         )

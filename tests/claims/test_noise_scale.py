@@ -87,7 +87,7 @@ def test_the_mean_over_seeds_ends_where_the_first_seed_reaches_the_target():
 
 def test_the_critical_batch_size_is_that_of_the_tuned_trainings_alone():
     """The training along which the noise scale is measured has another protocol."""
-    measured = analyse(evidence(courses([[8, 8, 8], [8, 8, 8]]), tuned([6, 6, 6]))).measured
+    measured = analyse(evidence(courses([[8, 8, 8], [8, 8, 8]]), tuned([6, 6, 6]))).critical
     assert math.isclose(measured.interval.estimate, 6, rel_tol=1e-4)
     assert measured.interval.n == 3
 
@@ -96,8 +96,8 @@ def test_the_critical_batch_size_is_a_geometric_mean_over_seeds_that_reached_the
     rows = tuned([3, 12, 50])
     rows = rows[(rows["seed"] != 2) | (rows["batch_size"] != 16)]
     findings = analyse(evidence(courses([[8, 8, 8]]), rows))
-    assert math.isclose(findings.measured.interval.estimate, 6, rel_tol=1e-4)
-    assert findings.measured.interval.n == 2
+    assert math.isclose(findings.critical.interval.estimate, 6, rel_tol=1e-4)
+    assert findings.critical.interval.n == 2
     assert judge(findings)[0].flags == (LeftOut(1, 3),)
     assert "of 2 seeds (1 of 3 seeds missed the target at some batch size and are left out)" in claim.explain(
         findings
