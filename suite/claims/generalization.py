@@ -1,8 +1,10 @@
 """Generalization: better for Small, worse for Large.
 
 Keskar et al. (2017) train a small and a large batch to the same training accuracy, and the large one tests worse.
-Here both train to the same training loss, and the test score is interpolated where the loss crosses that target. The
-lecture's own figure, test and training score after equal epochs, stands beside it.
+Here both train to the same training loss, and the test score is interpolated where the loss crosses that target. Loss
+and score are those of averaged parameters: at a constant rate those of the last iterate jump from update to update
+where batches are small, so that the first crossing of a target is a lucky moment. The last iterate is the second
+reading. The lecture's own figure, test and training score after equal epochs, stands beside it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,11 @@ from suite.workloads import Workload
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """Every batch size trained for equal epochs, and a coarse choice of them to the target loss."""
     to_target = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
-    protocols = {target_protocol(workload): to_target, epochs_protocol(workload): scope.training_batch_sizes}
+    protocols = {
+        target_protocol(workload): to_target,
+        last_iterate_protocol(workload): [size for size in to_target if size in (workload.small, workload.large)],
+        epochs_protocol(workload): scope.training_batch_sizes,
+    }
     return [
         Cell(TRAINING, workload.name, scope.training_backend, batch_size, scope.seeds, protocol)
         for protocol, batch_sizes in protocols.items()
@@ -49,7 +55,12 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 
 
 def target_protocol(workload: Facts | Workload) -> Protocol:
-    """To the target loss, at the workload's rate."""
+    """To the target loss of averaged parameters, at the workload's rate."""
+    return Protocol.to_target(workload)
+
+
+def last_iterate_protocol(workload: Facts | Workload) -> Protocol:
+    """To the target loss of the parameters after the last update, at the workload's rate."""
     return Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates))
 
 
@@ -92,6 +103,8 @@ class Findings:
     backend: str
     comparison: Comparison | Problem
     """Test score of Small minus that of Large at the target loss, mean over seeds."""
+    last_iterate: Comparison | Problem
+    """The same, of the parameters after the last update."""
     verdict: Verdict | None
     """None where the two could not be compared."""
     small_tests_better: Interval | None
@@ -108,22 +121,21 @@ class Findings:
 
 def analyse(evidence: Evidence) -> Findings:
     facts = evidence.facts
-    to_target, for_epochs = (
+    to_target, to_target_last, for_epochs = (
         evidence.rows[evidence.rows["protocol"] == protocol.key]
-        for protocol in (target_protocol(facts), epochs_protocol(facts))
+        for protocol in (target_protocol(facts), last_iterate_protocol(facts), epochs_protocol(facts))
     )
-    comparison, verdict_, probability = comparison_problem(to_target, facts), None, None
-    if comparison is None:
+    comparison, verdict_, probability = _compared(to_target, facts), None, None
+    if isinstance(comparison, Comparison):
         scores = at_target(to_target, facts, "test_score")
-        small, large = scores[facts.small], scores[facts.large]
-        effect = mean_interval(small - large)
-        comparison = Comparison(effect, float(small.mean()), float(large.mean()))
-        verdict_, probability = verdict(effect, 0), probability_above_zero(small - large)
+        verdict_ = verdict(comparison.effect, 0)
+        probability = probability_above_zero(scores[facts.small] - scores[facts.large])
     sizes, gaps = _at_target(to_target, facts)
     return Findings(
         facts=facts,
         backend=backend_of(evidence.rows),
         comparison=comparison,
+        last_iterate=_compared(to_target_last, facts),
         verdict=verdict_,
         small_tests_better=probability,
         at_target=sizes,
@@ -131,6 +143,15 @@ def analyse(evidence: Evidence) -> Findings:
         after_epochs=_after_epochs(for_epochs),
         epochs_problem=comparison_problem(for_epochs, facts),
     )
+
+
+def _compared(rows: pd.DataFrame, facts: Facts) -> Comparison | Problem:
+    """The test scores of Small and Large where the training loss in `rows` crosses the target, paired by seed."""
+    if problem := comparison_problem(rows, facts):
+        return problem
+    scores = at_target(rows, facts, "test_score")
+    small, large = scores[facts.small], scores[facts.large]
+    return Comparison(mean_interval(small - large), float(small.mean()), float(large.mean()))
 
 
 def _at_target(rows: pd.DataFrame, facts: Facts) -> tuple[dict[int, AtTarget], dict[int, Scores]]:
@@ -161,20 +182,39 @@ def _scores(seeds: pd.Series) -> Scores:
 # How it is judged
 
 
+@dataclass(frozen=True)
+class OfLastIterate:
+    """The effect where loss and score are those of the parameters after the last update."""
+
+    effect: Interval
+
+    def __str__(self) -> str:
+        return f"of the last iterate {with_bounds(self.effect, signed(4))}"
+
+
 def judge(findings: Findings) -> list[Row]:
-    facts = findings.facts
+    """A row for each reading: averaged parameters, and the last iterate."""
+    facts, last = findings.facts, findings.last_iterate
+    flags = (OfLastIterate(last.effect),) if isinstance(last, Comparison) else ()
+    readings = (
+        (findings.comparison, target_protocol(facts), flags),
+        (last, last_iterate_protocol(facts), ()),
+    )
     return [
         Row.of(
-            findings.comparison,
+            comparison,
             backend=findings.backend,
-            protocol=target_protocol(facts),
+            protocol=protocol,
             small=facts.small,
             large=facts.large,
             measure=f"test {facts.score_name} at equal training loss, Small − Large",
             unit=facts.score_name,
             kind="difference",
             null=0,
+            flags=flags,
+            headline=comparison is findings.comparison,
         )
+        for comparison, protocol, flags in readings
     ]
 
 
@@ -241,7 +281,7 @@ def _draw_scores(axes: Axes, scores: Mapping[int, Scores], label: str, colour: s
 
 def explain(findings: Findings) -> str:
     split = "Each seed has its own train/test split." if findings.facts.resplit else ""
-    return sentences(_gap_sentence(findings), split, _epochs_sentence(findings))
+    return sentences(_gap_sentence(findings), split, _last_iterate_sentence(findings), _epochs_sentence(findings))
 
 
 def _gap_sentence(findings: Findings) -> str:
@@ -253,6 +293,17 @@ def _gap_sentence(findings: Findings) -> str:
         f"{thousands(facts.small)} minus {thousands(facts.large)}, is {with_bounds(effect, signed(4))}. The small "
         f"batch tests better in {percent(probability.estimate)} of {effect.n} seeds (ties count half; 95% interval "
         f"of this probability: {bounds(probability, percent)})."
+    )
+
+
+def _last_iterate_sentence(findings: Findings) -> str:
+    """What the other reading of the same trainings says."""
+    if isinstance(findings.last_iterate, Problem):
+        return ""
+    return (
+        "These are averaged parameters. Where those after the last update first reach the same loss, the difference "
+        f"is {with_bounds(findings.last_iterate.effect, signed(4))}: at a constant rate, a small batch makes them "
+        "jump from update to update."
     )
 
 
@@ -297,8 +348,8 @@ claim = Claim(
     says="Trained to the same training loss, a small batch tests better than a large one.",
     rule=(
         "Holds when the 95% interval of the difference (test score at Small) − (test score at Large), both where the "
-        "training loss crosses the same target, lies above 0; the difference is the mean over seeds, paired by "
-        "initial parameters and split."
+        "training loss of averaged parameters crosses the same target, lies above 0; the difference is the mean over "
+        "seeds, paired by initial parameters and split."
     ),
     cells=cells,
     analyse=analyse,

@@ -16,19 +16,18 @@ from matplotlib.ticker import FuncFormatter
 
 from suite.claims.claim import Claim, Comparison, Row
 from suite.claims.momentum_speed_up import batch_sizes as speed_up_batch_sizes
-from suite.claims.momentum_speed_up import final_rows
 from suite.evidence import Evidence, Facts, Problem, backend_of
-from suite.evidence.critical_batch import CriticalBatch
+from suite.evidence.critical_batch import CriticalBatch, LeftOut
 from suite.evidence.noise_course import NoiseCourse
 from suite.evidence.trainings import left_out_sentence, seeds_without_value, training_problem
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.noise_scale import NOISE_SCALE
-from suite.experiments.tuned_training import TUNED_TRAINING
+from suite.experiments.tuned_training import TRIAL, TUNED_TRAINING
 from suite.figures import GREY, LIGHT_GREY, SMALL_COLOUR, new_figure, plain_log_ticks
-from suite.formatting import bounds, sentences, thousands, three_digits, with_bounds
+from suite.formatting import bounds, ratio, sentences, thousands, three_digits, with_bounds
 from suite.statistics import Interval, difference_interval
 from suite.status import Status
-from suite.training.learning_rate import Tuned
+from suite.training.learning_rate import FINE_SEARCH, Tuned
 from suite.training.protocol import Protocol, TargetLoss
 from suite.workloads import Workload
 
@@ -40,12 +39,13 @@ TRIAL_SEEDS = 2
 FACTOR = 2
 """A prediction within this factor is good enough to choose a batch size: at half the critical batch size, training
 takes 1.5 times the updates that it takes there, and at twice 0.75 times."""
-INITIAL, MEAN, EFFECTIVE, CRITICAL = "initial", "mean", "effective", "critical"
+INITIAL, MEAN, EFFECTIVE, CRITICAL, AVERAGED = "initial", "mean", "effective", "critical", "averaged"
 LABELS = {
     INITIAL: "noise scale at initialisation",
     MEAN: "noise scale, mean over updates",
     EFFECTIVE: "critical batch size, predicted",
     CRITICAL: "critical batch size, measured",
+    AVERAGED: "the same, averaged parameters",
 }
 PUBLISHED = {
     INITIAL: ("noise scale", "start"),
@@ -64,7 +64,11 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     protocol, seeds = Protocol.of(workload, target, Tuned(seeds=TRIAL_SEEDS)), min(MAX_SEEDS, scope.seeds)
     course = Cell(NOISE_SCALE, workload.name, scope.training_backend, course_batch_size(workload), seeds, protocol)
     tuned = [
-        Cell(TUNED_TRAINING, workload.name, scope.training_backend, size, scope.seeds, tuned_protocol(workload))
+        Cell(TUNED_TRAINING, workload.name, scope.training_backend, size, seeds_of_reading, protocol)
+        for protocol, seeds_of_reading in (
+            (tuned_protocol(workload), seeds),
+            (averaged_protocol(workload), scope.seeds),
+        )
         for size in batch_sizes(workload, scope)
     ]
     return [course, *tuned]
@@ -84,8 +88,13 @@ def course_batch_size(workload: Workload) -> int:
 
 
 def tuned_protocol(workload: Facts | Workload) -> Protocol:
-    """To the target at tuned rates with the workload's own optimizer, as `momentum_speed_up` trains it too."""
-    return Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates), Tuned())
+    """To the target at tuned rates with the workload's own optimizer: the theory is about the last iterate."""
+    return Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates), FINE_SEARCH)
+
+
+def averaged_protocol(workload: Facts | Workload) -> Protocol:
+    """The same with averaged parameters, which have less noise, as `momentum_speed_up` trains it too."""
+    return Protocol.to_target(workload, FINE_SEARCH)
 
 
 # What it computes
@@ -102,21 +111,38 @@ class Findings:
     course_problems: tuple[Problem, ...]
     """Seeds whose course has no value."""
     critical: CriticalBatch | Problem
+    """Of the last iterate."""
+    averaged_comparison: Comparison | Problem
+    """As `comparison`, with the critical batch size of averaged parameters."""
+    averaged: CriticalBatch | Problem
+    """Of averaged parameters."""
 
 
 def analyse(evidence: Evidence) -> Findings:
     facts, planned = evidence.facts, evidence.of(NOISE_SCALE.name)
     reached = planned[planned["status"] == Status.OK]
     course = None if reached.empty else NoiseCourse.of(reached, facts)
-    critical = CriticalBatch.of(final_rows(evidence, tuned_protocol(facts)), facts)
+    critical, averaged = (
+        CriticalBatch.of(_final_rows(evidence, protocol(facts)), facts)
+        for protocol in (tuned_protocol, averaged_protocol)
+    )
+    problem = None if course else training_problem(planned, "")
     return Findings(
         facts=facts,
         backend=backend_of(evidence.rows),
-        comparison=_compared(course, critical) if course else training_problem(planned, ""),
+        comparison=problem or _compared(course, critical),
         course=course,
         course_problems=seeds_without_value(planned),
         critical=critical,
+        averaged_comparison=problem or _compared(course, averaged),
+        averaged=averaged,
     )
+
+
+def _final_rows(evidence: Evidence, protocol: Protocol) -> pd.DataFrame:
+    """The evaluations of the trainings by `protocol` at their tuned rates."""
+    rows = evidence.rows[evidence.rows["protocol"] == protocol.key]
+    return rows[rows["stage"] != TRIAL]
 
 
 def _compared(course: NoiseCourse, critical: CriticalBatch | Problem) -> Comparison | Problem:
@@ -140,23 +166,43 @@ class TheoryOfSgd:
         return f"the theory is that of SGD without momentum, the trainings are with {self.optimizer}"
 
 
+@dataclass(frozen=True)
+class OnAveraged:
+    """The same ratio where the updates to the target are those of averaged parameters."""
+
+    ratio: Interval
+
+    def __str__(self) -> str:
+        return f"with averaged parameters {with_bounds(self.ratio, ratio)}"
+
+
 def judge(findings: Findings) -> list[Row]:
-    facts, critical = findings.facts, findings.critical
-    left_out = (critical.left_out,) if isinstance(critical, CriticalBatch) and critical.left_out else ()
+    facts, averaged = findings.facts, findings.averaged_comparison
     theory = () if facts.optimizer.plain_sgd else (TheoryOfSgd(facts.optimizer.label),)
+    on_average = (OnAveraged(averaged.effect),) if isinstance(averaged, Comparison) else ()
+    readings = (
+        (findings.comparison, findings.critical, tuned_protocol(facts), on_average),
+        (averaged, findings.averaged, averaged_protocol(facts), ()),
+    )
     return [
         Row.of(
-            findings.comparison,
+            comparison,
             backend=findings.backend,
-            protocol=tuned_protocol(facts),
+            protocol=protocol,
             small=facts.small,
             large=facts.large,
             measure="critical batch size, measured / predicted",
             unit="examples",
             factor=FACTOR,
-            flags=(*left_out, *theory),
+            flags=(*flags, *_left_out(critical), *theory),
+            headline=comparison is findings.comparison,
         )
+        for comparison, critical, protocol, flags in readings
     ]
+
+
+def _left_out(critical: CriticalBatch | Problem) -> tuple[LeftOut, ...]:
+    return (critical.left_out,) if isinstance(critical, CriticalBatch) and critical.left_out else ()
 
 
 # How it is shown
@@ -164,9 +210,11 @@ def judge(findings: Findings) -> list[Row]:
 
 def examples(findings: Findings) -> dict[str, Interval]:
     """What has a value, in examples."""
-    course, critical = findings.course, findings.critical
+    course, readings = findings.course, {CRITICAL: findings.critical, AVERAGED: findings.averaged}
     of_course = {INITIAL: course.initial, MEAN: course.mean, EFFECTIVE: course.effective} if course else {}
-    return of_course | ({} if isinstance(critical, Problem) else {CRITICAL: critical.interval})
+    return of_course | {
+        name: critical.interval for name, critical in readings.items() if isinstance(critical, CriticalBatch)
+    }
 
 
 def answer(findings: Findings) -> str:
@@ -236,6 +284,7 @@ def explain(findings: Findings) -> str:
         "The updates to the target should follow S (1 + B_crit / B), where S is their number for a very large batch; "
         "their mean noise scale predicts B_crit if each has the weight 1 / (1 + noise scale / batch size).",
         _tuned_sentence(findings),
+        _averaged_sentence(findings),
         _published_sentence(facts),
         left_out_sentence(findings.course_problems),
     )
@@ -260,6 +309,16 @@ def _tuned_sentence(findings: Findings) -> str:
     return (
         f"B_crit is measured by trainings with {facts.optimizer} at several batch sizes, each at its own tuned rate, "
         f"of {len(critical.seeds)} seeds{left_out}; the interval of the ratio has the errors of both."
+    )
+
+
+def _averaged_sentence(findings: Findings) -> str:
+    """What another reading of the updates to the target would have said; empty where there is none."""
+    if isinstance(findings.averaged, Problem):
+        return ""
+    return (
+        "The prediction is about the parameters after the last update. Averaged parameters have less noise: they "
+        f"reach the target with a B_crit of {with_bounds(findings.averaged.interval)}."
     )
 
 

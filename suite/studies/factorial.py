@@ -92,17 +92,13 @@ def rate_rules(workload: Facts | Workload) -> dict[str, RateRule]:
 
 def protocols(workload: Facts | Workload) -> dict[tuple[str, str], Protocol]:
     """The protocol of each combination of `rate_rules` and BUDGETS."""
-    budgets = {
-        EPOCHS: EqualEpochs(workload.epochs),
-        UPDATES: EqualUpdates(workload.epochs, workload.middle),
-    }
     rules = rate_rules(workload)
-    to_target = {(rate, TO_TARGET): Protocol.to_target(workload, rule) for rate, rule in rules.items()}
-    return to_target | {
-        (rate, budget): Protocol.of(workload, budgets[budget], rule)
-        for rate, rule in rules.items()
-        for budget in budgets
+    by_budget = {
+        EPOCHS: lambda rule: Protocol.of(workload, EqualEpochs(workload.epochs), rule),
+        UPDATES: lambda rule: Protocol.of(workload, EqualUpdates(workload.epochs, workload.middle), rule),
+        TO_TARGET: lambda rule: Protocol.to_target(workload, rule),
     }
+    return {(rate, budget): by_budget[budget](rule) for rate, rule in rules.items() for budget in BUDGETS}
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:

@@ -8,6 +8,7 @@ from scipy import stats
 
 from suite.claims.momentum_speed_up import claim as momentum_speed_up
 from suite.claims.noise_scale import (
+    AVERAGED,
     CRITICAL,
     EFFECTIVE,
     INITIAL,
@@ -15,6 +16,7 @@ from suite.claims.noise_scale import (
     MEAN,
     TheoryOfSgd,
     analyse,
+    averaged_protocol,
     claim,
     course_batch_size,
     examples,
@@ -47,7 +49,7 @@ def courses(scales_of_seeds: list[list[float]], status: str = "ok", on_edge: boo
     return rows.assign(protocol=course.protocol.key, on_edge=on_edge)
 
 
-def tuned(critical: list[float], min_updates: float = 10) -> pd.DataFrame:
+def tuned(critical: list[float], min_updates: float = 10, protocol=tuned_protocol) -> pd.DataFrame:
     """Of each seed, tuned trainings that cross the target after S (1 + b / B) updates, b being `critical`."""
     lines = [
         {"batch_size": size, "seed": seed, "updates": updates, "train_loss": loss, "stage": "final"}
@@ -56,7 +58,7 @@ def tuned(critical: list[float], min_updates: float = 10) -> pd.DataFrame:
         for updates, loss in ((0, 1.0), (min_updates * (1 + scale / size), 0.5))
     ]
     rows = pd.DataFrame(lines).assign(measurement="tuned_training", status="ok", learning_rate=0.1)
-    return rows.assign(protocol=tuned_protocol(FACTS).key)
+    return rows.assign(protocol=protocol(FACTS).key)
 
 
 def test_noise_scales_are_geometric_means_over_seeds():
@@ -114,7 +116,7 @@ def test_the_critical_batch_size_is_a_geometric_mean_over_seeds_that_reached_the
 )
 def test_without_three_batch_sizes_that_a_seed_reached_the_target_with_there_is_no_verdict(rows, problem):
     findings = analyse(evidence(courses([[8, 8, 8]]), rows))
-    (row,) = judge(findings)
+    row, _ = judge(findings)
     assert row.verdict is None
     assert str(row.flags[0]) == problem
     assert CRITICAL not in examples(findings)
@@ -122,6 +124,17 @@ def test_without_three_batch_sizes_that_a_seed_reached_the_target_with_there_is_
         "The critical batch size is 8.00 examples as predicted from the gradient noise scale. Prediction and "
         f"measurement cannot be compared: {problem}."
     )
+
+
+def test_averaged_parameters_are_a_second_reading():
+    averaged = tuned([4, 4], protocol=averaged_protocol)
+    findings = analyse(evidence(courses([[8, 8, 8], [8, 8, 8]]), tuned([7.9, 8.1]), averaged))
+    headline, second = judge(findings)
+    assert (headline.headline, second.headline) == (True, False)
+    assert second.effect.estimate == pytest.approx(0.5)
+    assert [str(flag) for flag in headline.flags] == ["with averaged parameters ×0.500 (×0.500 to ×0.500)"]
+    assert examples(findings)[AVERAGED].estimate == pytest.approx(4, rel=1e-3)
+    assert "a B_crit of 4.00 (4.00 to 4.00)" in claim.explain(findings)
 
 
 SPREAD = np.array([0.95, 1.0, 1.05])
@@ -142,7 +155,7 @@ SPREAD = np.array([0.95, 1.0, 1.05])
 def test_the_ratio_of_measured_over_predicted_is_judged_within_a_factor_of_two(critical, verdict):
     """Trainings with constant noise scales around 8, and others that show a critical batch size around `critical`."""
     findings = analyse(evidence(courses([[8 * factor] * 4 for factor in SPREAD]), tuned(list(critical * SPREAD))))
-    (row,) = judge(findings)
+    row, _ = judge(findings)
     assert row.verdict == verdict
     assert row.effect.estimate == pytest.approx(critical / 8, rel=1e-3)
     assert (row.value_small, row.value_large) == pytest.approx((8, critical), rel=0.01)
@@ -153,7 +166,7 @@ def test_the_interval_of_the_ratio_has_the_errors_of_both_sides():
     def width(course_spread: float, tuned_spread: float) -> float:
         scales = [[8 * math.exp(course_spread * place)] * 4 for place in (-1, 0, 1)]
         measured = [8 * math.exp(tuned_spread * place) for place in (-1, 0, 1)]
-        (row,) = judge(analyse(evidence(courses(scales), tuned(measured))))
+        row, _ = judge(analyse(evidence(courses(scales), tuned(measured))))
         return math.log(row.effect.high / row.effect.low)
 
     alone = 2 * stats.t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
@@ -261,7 +274,7 @@ def test_seeds_that_missed_the_target_are_counted():
 def test_the_text_names_sgd_where_the_workload_is_trained_otherwise(optimizer):
     rows = evidence(courses([[8, 8, 8], [2, 2, 2]])).rows
     assert "SGD" not in claim.explain(analyse(Evidence(FACTS, rows)))
-    (row,) = judge(analyse(Evidence(replace(FACTS, optimizer=optimizer), rows)))
+    row, _ = judge(analyse(Evidence(replace(FACTS, optimizer=optimizer), rows)))
     assert row.flags[-1] == TheoryOfSgd(optimizer.label)
     assert f"SGD without momentum, the trainings are with {optimizer.label}" in str(row.flags[-1])
     assert {cell.protocol.optimizer for cell in claim.cells(tiny(optimizer=optimizer), SCOPE)} == {optimizer}
@@ -271,12 +284,13 @@ def test_the_tuned_trainings_are_those_of_momentum_speed_up():
     workload = tiny(batch_sizes=(1, 2, 4, 8, 16))
     scope = replace(SCOPE, coarse_batch_sizes=(1, 2, 4, 8, 16), training_batch_sizes=(1, 2, 4, 8, 16))
     _, *tuned_cells = claim.cells(workload, scope)
-    assert set(tuned_cells) < set(momentum_speed_up.cells(workload, scope))
-    assert {cell.batch_size for cell in tuned_cells} == {1, 8, 16}
+    averaged = [cell for cell in tuned_cells if cell.protocol == averaged_protocol(workload)]
+    assert set(averaged) < set(momentum_speed_up.cells(workload, scope))
+    assert {cell.batch_size for cell in averaged} == {1, 8, 16}
 
 
 def test_a_third_batch_size_is_trained_where_momentum_speed_up_has_two():
-    assert [cell.batch_size for cell in claim.cells(tiny(), SCOPE)] == [4, 1, 4, 16]
+    assert [cell.batch_size for cell in claim.cells(tiny(), SCOPE)] == [4, 1, 4, 16, 1, 4, 16]
 
 
 def test_the_noise_scale_is_measured_below_the_middle_batch_size_where_the_workload_trains_to_its_target():
