@@ -114,8 +114,8 @@ def test_the_critical_batch_size_is_that_of_the_hyperbola_through_the_updates_wi
     without = {int(size): [20 * (1 + critical / size) for critical in (3, 4, 5, 7, 9, 12)] for size in sizes}
     findings = compared(without, {1: [10] * 6, 4: [10] * 6, 16: [10] * 6})
     assert findings.critical_batch_size.estimate == pytest.approx(6, rel=1e-3)
-    assert findings.critical_batch_size.low == pytest.approx(3, rel=1e-3)
-    assert findings.critical_batch_size.high == pytest.approx(12, rel=1e-3)
+    assert 3 <= findings.critical_batch_size.low < 5
+    assert 7 < findings.critical_batch_size.high <= 12
     hyperbola = findings.updates[WITHOUT].hyperbola
     assert (hyperbola.min_updates, hyperbola.critical_batch_size) == pytest.approx((20, 6), rel=1e-3)
     assert "critical batch size" in momentum_speed_up.explain(findings)

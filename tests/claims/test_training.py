@@ -43,7 +43,10 @@ def after_equal_epochs(losses: dict[int, list[float]], learning_rate=0.1, status
     return pd.DataFrame(lines).assign(measurement="training", protocol=protocol.key, learning_rate=learning_rate)
 
 
-def to_target(scores: dict[int, list[tuple[float, float]]], statuses=None) -> pd.DataFrame:
+AVERAGED = Protocol.to_target(tiny())
+
+
+def to_target(scores: dict[int, list[tuple[float, float]]], statuses=None, protocol=AVERAGED) -> pd.DataFrame:
     """Evaluations at training losses 1 and 0.25, whose logs lie evenly about that of the target 0.5."""
     statuses = statuses or {}
     lines = [
@@ -59,7 +62,6 @@ def to_target(scores: dict[int, list[tuple[float, float]]], statuses=None) -> pd
         for seed, pair in enumerate(of_size)
         for updates, loss, score in zip((10, 20), (1.0, 0.25), pair, strict=True)
     ]
-    protocol = Protocol(0.1, TargetLoss(0.5, 500))
     return pd.DataFrame(lines).assign(measurement="training", protocol=protocol.key, learning_rate=0.1)
 
 
@@ -80,7 +82,8 @@ def generalized(*frames: pd.DataFrame) -> generalization.Findings:
 
 
 def generalization_row(*frames: pd.DataFrame) -> Row:
-    (row,) = generalization.judge(generalized(*frames))
+    row, last_iterate = generalization.judge(generalized(*frames))
+    assert (row.headline, last_iterate.headline) == (True, False)
     return row
 
 
@@ -204,7 +207,7 @@ def test_a_large_batch_alone_that_is_missing_has_its_reason(claim):
         batch_size=16, status="out_of_memory", reason="it was too much"
     )
     findings = claim.analyse(evidence(trained, absent))
-    (row,) = claim.judge(findings)
+    row = claim.judge(findings)[0]
     problem = Problem(Status.OUT_OF_MEMORY, "it was too much")
     assert (row.status, row.verdict, row.flags) == (Status.OUT_OF_MEMORY, None, (problem,))
     assert "it was too much" in claim.answer(findings)
@@ -214,9 +217,9 @@ def test_a_large_batch_alone_that_is_missing_has_its_reason(claim):
 @pytest.mark.parametrize("claim", [optimization, generalization])
 def test_a_cell_that_is_missing_has_its_reason(claim):
     absent = pd.DataFrame([{"batch_size": size, "status": "unavailable", "reason": "not yet"} for size in (1, 16)])
-    protocol = Protocol(0.1, EqualEpochs(3) if claim is optimization else TargetLoss(0.5, 500))
+    protocol = Protocol(0.1, EqualEpochs(3)) if claim is optimization else Protocol.to_target(tiny())
     findings = claim.analyse(evidence(absent.assign(protocol=protocol.key, learning_rate=0.1)))
-    (row,) = claim.judge(findings)
+    row = claim.judge(findings)[0]
     assert (row.status, row.verdict) == (Status.UNAVAILABLE, None)
     assert row.flags == (Problem(Status.UNAVAILABLE, "not yet"),)
     assert claim.figure(findings) is not None
@@ -229,7 +232,7 @@ def test_where_neither_small_nor_large_is_trained_to_the_target_there_is_no_verd
     scope = Scope(workload.batch_sizes, (1, 4, 16), (2,), 3, 2, backends=("cpu",), training_backend="cpu")
     (cell,) = generalization.cells(workload, scope)
     findings = generalized(pd.DataFrame([cell.describe() | {"status": "unavailable", "reason": "not yet"}]))
-    (row,) = generalization.judge(findings)
+    row, _ = generalization.judge(findings)
     assert (row.backend, row.status, row.verdict) == ("cpu", Status.UNAVAILABLE, None)
     assert generalization.explain(findings)
 
@@ -237,7 +240,7 @@ def test_where_neither_small_nor_large_is_trained_to_the_target_there_is_no_verd
 def test_generalization_interpolates_the_score_where_the_loss_crosses_the_target():
     small, large = [(0.80, 0.90), (0.82, 0.90), (0.84, 0.92)], [(0.70, 0.80), (0.70, 0.82), (0.72, 0.82)]
     findings = generalized(to_target({1: small, 16: large}))
-    (row,) = generalization.judge(findings)
+    row, _ = generalization.judge(findings)
     differences = np.array([0.85 - 0.75, 0.86 - 0.76, 0.88 - 0.77])
     low, high = stats.t.interval(0.95, 2, differences.mean(), stats.sem(differences))
     np.testing.assert_allclose(
@@ -252,10 +255,21 @@ def test_generalization_interpolates_the_score_where_the_loss_crosses_the_target
     )
 
 
+def test_the_last_iterate_is_a_second_reading_that_the_row_names():
+    last_iterate = to_target(
+        {1: [(0.6, 0.7), (0.6, 0.7)], 16: [(0.7, 0.8), (0.7, 0.8)]}, protocol=Protocol(0.1, TargetLoss(0.5, 500))
+    )
+    averaged = to_target({1: [(0.8, 0.9), (0.8, 0.9)], 16: [(0.7, 0.8), (0.7, 0.8)]})
+    headline, second = generalization.judge(findings := generalized(averaged, last_iterate))
+    assert (headline.effect.estimate, second.effect.estimate) == pytest.approx((0.1, -0.1))
+    assert [str(flag) for flag in headline.flags] == ["of the last iterate −0.1000 (−0.1000 to −0.1000)"]
+    assert "first reach the same loss, the difference is −0.1000" in generalization.explain(findings)
+
+
 def test_generalization_is_undecided_where_seeds_disagree():
     small, large = [(0.8, 0.9), (0.7, 0.8), (0.8, 0.9)], [(0.7, 0.8), (0.8, 0.9), (0.8, 0.9)]
     findings = generalized(to_target({1: small, 16: large}))
-    (row,) = generalization.judge(findings)
+    row, _ = generalization.judge(findings)
     assert row.verdict is Verdict.UNDECIDED
     assert findings.small_tests_better.estimate == pytest.approx(1 / 3)
     assert "neither batch size tests better for certain" in generalization.answer(findings)
@@ -283,7 +297,7 @@ def test_a_large_batch_behind_in_training_and_testing_is_under_trained():
 def test_generalization_fails_where_the_large_batch_tests_better():
     small, large = [(0.70, 0.80), (0.70, 0.82), (0.72, 0.82)], [(0.80, 0.90), (0.82, 0.90), (0.84, 0.92)]
     findings = generalized(to_target({1: small, 16: large}))
-    (row,) = generalization.judge(findings)
+    row, _ = generalization.judge(findings)
     assert row.verdict is Verdict.FAILS
     assert math.isclose(row.value_large, (0.85 + 0.86 + 0.88) / 3)
     assert "the large batch tests better" in generalization.answer(findings)

@@ -61,7 +61,7 @@ def test_an_ensemble_anneals_and_averages_as_plain_replicas_do(schedule, optimiz
 
 
 def test_an_ensemble_averages_buffers_as_plain_replicas_do():
-    workload = tiny(model=lambda: nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)))
+    workload = tiny(model=lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)))
     assert_same_training(workload, Protocol(0.1, EqualEpochs(3), averaged=True), 8, 3)
 
 
