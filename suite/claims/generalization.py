@@ -302,8 +302,7 @@ def _last_iterate_sentence(findings: Findings) -> str:
         return ""
     return (
         "These are averaged parameters. Where those after the last update first reach the same loss, the difference "
-        f"is {with_bounds(findings.last_iterate.effect, signed(4))}: at a constant rate, a small batch makes them "
-        "jump from update to update."
+        f"is {with_bounds(findings.last_iterate.effect, signed(4))}. Averaging removes the noise of the last updates."
     )
 
 

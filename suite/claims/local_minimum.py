@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from suite.backends import CPU
 from suite.claims.claim import Claim, Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, why_none
-from suite.evidence.toy import Toy
+from suite.evidence.toy import Toy, where_momentum_is_measured
 from suite.experiments.ball import ENDS, ROLLED_FROM, ROLLING
 from suite.experiments.cell import Cell, Scope
 from suite.figures import GREY, WITH_COLOUR, new_figure
@@ -232,7 +232,7 @@ def explain(findings: Findings) -> str:
         "A fast ball may cross the bump and roll back, which is why not every ball ends in the better minimum.",
         "How many do depends on the toy's learning rate: see the study on starts and momenta.",
         _noise_sentence(findings.ends[NOISY][BELOW]),
-        Toy.of(findings.facts).pointer,
+        where_momentum_is_measured(findings.facts),
     )
 
 

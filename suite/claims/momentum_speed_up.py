@@ -128,14 +128,16 @@ def analyse(evidence: Evidence) -> Findings:
         facts=facts,
         backend=backend_of(evidence.rows),
         comparison=comparison,
-        never_reached=()
-        if problem
-        else tuple(
-            never for name, of_name in tuned.items() for never in of_name.never_reached(large, f"{name} momentum")
-        ),
+        never_reached=() if problem else _never_reached(tuned, large),
         updates=updates,
         speed_ups=speed_ups,
         critical_batch_size=tuned[WITHOUT].critical_batch_size(),
+    )
+
+
+def _never_reached(tuned: dict[str, TunedUpdates], batch_size: int) -> tuple[NeverReached, ...]:
+    return tuple(
+        never for name, of_name in tuned.items() for never in of_name.never_reached(batch_size, f"{name} momentum")
     )
 
 

@@ -7,6 +7,7 @@ optimizer, up to the rounding of float32, and not judged by an interval.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ from suite.training.protocol import EqualEpochs, Protocol
 from suite.workloads import Workload
 
 MAX_SEEDS = 10
+NOT_FINITE = Problem(Status.UNAVAILABLE, "a movement is zero or not finite")
 
 
 # What it reads
@@ -111,10 +113,12 @@ def analyse(evidence: Evidence) -> Findings:
     for training in rows.values():
         if not (training["status"] == Status.OK).any():
             return Findings(facts, why_none(training), None, np.nan, {}, None)
+    if math.isnan(worst := _worst(rows[WITH])):
+        return Findings(facts, NOT_FINITE, None, np.nan, {}, None)
     distances = {name: _distances(training) for name, training in rows.items()}
     by_seed = rows[WITH].groupby("seed")["error"].mean().dropna()
     explained = (distances[name].explained_by_last_gradient for name in (WITHOUT, WITH))
-    comparison, worst = Comparison(mean_interval(by_seed), *explained), _worst(rows[WITH])
+    comparison = Comparison(mean_interval(by_seed), *explained)
     check = Check.PASSED if worst <= 1 else Check.FAILED
     return Findings(facts, comparison, check, worst, distances, _weights(rows[WITH], momentum_of(facts)))
 
@@ -130,8 +134,9 @@ def _distances(rows: pd.DataFrame) -> Distances:
 
 
 def _worst(rows: pd.DataFrame) -> float:
-    """The largest distance over what rounding explains of it."""
-    return float((rows["error"] / rows["bound"]).max())
+    """The largest distance of a movement over what rounding explains of it; NaN where a movement is not finite."""
+    movements = rows[rows["stage"] == "sum"]
+    return float((movements["error"] / movements["bound"]).max(skipna=False))
 
 
 def _weights(rows: pd.DataFrame, momentum: float) -> Weights | None:

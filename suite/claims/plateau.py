@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from suite.backends import CPU
 from suite.claims.claim import Claim, Comparison, Row
 from suite.evidence import Evidence, Facts, Problem
-from suite.evidence.toy import Toy
+from suite.evidence.toy import Toy, where_momentum_is_measured
 from suite.evidence.trainings import training_problem
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.saddle import CURVATURE, DISTANCE, LEAVING
@@ -147,7 +147,7 @@ def _geometric_mean(values: pd.Series) -> float:
 
 @dataclass(frozen=True)
 class DoesNotStop:
-    """Without momentum every start leaves the saddle: the lecture's "Stops" is not what was measured."""
+    """Without momentum SGD leaves the saddle too, where the lecture says that it stops."""
 
     sooner_at_matched_rate: bool
 
@@ -243,7 +243,7 @@ def explain(findings: Findings) -> str:
         f"{saddle.learning_rate:g}; they have left it when the distance exceeds {DISTANCE:g}. The closed form "
         f"predicts {closed_forms[0]} updates without momentum and {closed_forms[1]} with a momentum of {LAMBDA:g}.",
         _matched_sentences(findings.matched_rate),
-        Toy.of(findings.facts).pointer,
+        where_momentum_is_measured(findings.facts),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from suite.evidence.facts import Facts
 from suite.optimizers import sgd
+from suite.training.momentum_pair import why_no_momentum
 
 TOY_OPTIMIZER = sgd().label
 
@@ -36,10 +37,12 @@ class Toy:
             f"trained with {self.optimizer}."
         )
 
-    @property
-    def pointer(self) -> str:
-        """Which rows are about momentum in the workload's own training."""
-        return (
-            f"What momentum does on {self.workload} itself is the question of the row Momentum saves updates, and at "
-            "matched rates of the row Movement."
-        )
+
+def where_momentum_is_measured(facts: Facts) -> str:
+    """Which rows are about momentum in the workload's own training; empty where its optimizer's cannot be changed."""
+    if why_no_momentum(facts):
+        return ""
+    return (
+        f"What momentum does on {facts.name} itself is the question of the row Momentum saves updates, and at "
+        "matched rates of the row Movement."
+    )

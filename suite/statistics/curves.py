@@ -61,20 +61,12 @@ def flat_batch_size(batch_sizes: Sequence[float], times_s: np.ndarray, factor: f
 
 
 def isotonic_fit(values: np.ndarray) -> np.ndarray:
-    """Least squares fit to `values` [..., n] that never falls along the last axis.
-
-    Element k is the largest, over starts up to k, of the smallest, over ends from k on, of the mean from start to end
-    (Robertson, Wright, Dykstra, Order Restricted Statistical Inference, 1988, section 1.4): all rows at once.
+    """Least squares fit to each row of `values` [..., n] that never falls along it.
 
     >>> isotonic_fit(np.array([1.0, 3.0, 2.0])).tolist()
     [1.0, 2.5, 2.5]
     """
-    places = np.arange(values.shape[-1])
-    sums = np.concatenate([np.zeros_like(values[..., :1]), np.cumsum(values, axis=-1)], axis=-1)
-    lengths = np.maximum(places - places[:, None] + 1, 1)
-    means = (sums[..., None, 1:] - sums[..., :-1, None]) / lengths
-    smallest = np.minimum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
-    return np.diagonal(np.maximum.accumulate(smallest, axis=-2), axis1=-2, axis2=-1)
+    return np.apply_along_axis(lambda row: scipy.optimize.isotonic_regression(row).x, -1, values)
 
 
 def power_law_exponent(batch_sizes: Sequence[float], times_s: Sequence[float]) -> float:

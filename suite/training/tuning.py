@@ -89,6 +89,11 @@ def fine_neighbours(rates: Sequence[float], best: float, rule: Tuned) -> list[fl
     return [rate for rate in (best / step, best * step) if not any(math.isclose(rate, tried) for tried in rates)]
 
 
+def _outside(trials: pd.DataFrame, rule: Tuned) -> list[float]:
+    """The `fine_neighbours` of the best rate of `trials` that are not tried yet."""
+    return fine_neighbours(trials["learning_rate"].unique(), best_rate(trials), rule)
+
+
 def trial_replicas(count: int) -> range:
     """The first `count` replicas of trials."""
     return range(FIRST_TRIAL_REPLICA, FIRST_TRIAL_REPLICA + count)
@@ -171,7 +176,8 @@ class Tuning:
             extensions += 1
         if rule.fine_seeds:
             trials = pd.concat([trials, self._fine_trials(trials)], ignore_index=True)
-        return trials.assign(on_edge=bool(added))
+        rates = decisive(trials)["learning_rate"]
+        return trials.assign(on_edge=best_rate(trials) in (rates.min(), rates.max()))
 
     def _added_rates(self, trials: pd.DataFrame) -> list[float]:
         best = best_rate(trials)
@@ -183,13 +189,15 @@ class Tuning:
         rule, best = self.protocol.rate_rule, best_rate(trials)
         budget = _capped(self.protocol.budget, trials, MAX_FINE_UPDATES)
         finer = replace(self, protocol=replace(self.protocol, budget=budget))
-        replicas, fine = trial_replicas(rule.fine_seeds), pd.DataFrame()
-        added = [best, *fine_neighbours([best], best, rule)]
-        for _ in range(2 * rule.each_way):
-            if added:
-                more = finer.try_rates(added, replicas, evaluations.ends)
-                fine = pd.concat([fine, more.assign(fine=True)], ignore_index=True)
-                added = fine_neighbours(fine["learning_rate"].unique(), best_rate(fine), rule)
+        replicas = trial_replicas(rule.fine_seeds)
+
+        def tried(rates: Sequence[float]) -> pd.DataFrame:
+            return finer.try_rates(rates, replicas, evaluations.ends).assign(fine=True)
+
+        fine, extensions = tried([best, *fine_neighbours([best], best, rule)]), 0
+        while extensions < 2 * rule.each_way and (added := _outside(fine, rule)):
+            fine = pd.concat([fine, tried(added)], ignore_index=True)
+            extensions += 1
         return fine
 
     def try_rates(self, rates: Sequence[float], replicas: Sequence[int], ended: evaluations.Ended) -> pd.DataFrame:

@@ -84,6 +84,13 @@ def test_one_movement_outside_rounding_fails_the_check_in_every_view():
     assert line["measure"].endswith("(check)")
 
 
+def test_a_movement_that_is_not_finite_leaves_nothing_to_check():
+    findings = analyse(made_up([[1e-6, 1e-6], [1e-6, float("nan")]], bound=2e-6))
+    (row,) = judge(findings)
+    assert (row.verdict, row.status) == (None, "unavailable")
+    assert "a movement is zero or not finite" in momentum_sum.answer(findings)
+
+
 def test_weights_of_another_momentum_fail_the_check():
     """Recorded at λ = 0.9, and compared with the weighted sum at 0.85."""
     cell = CELLS[1]

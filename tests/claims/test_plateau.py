@@ -1,16 +1,19 @@
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
 
 from suite.claims import plateau
 from suite.claims.plateau import MATCHED, PROTOCOLS, DoesNotStop
 from suite.evidence import Problem
-from suite.evidence.toy import Toy
+from suite.evidence.toy import Toy, where_momentum_is_measured
+from suite.optimizers import Optimizer
 from suite.status import Status
 from suite.training.momentum_pair import WITH, WITHOUT
 from tests.conftest import tiny
-from tests.evidence import evidence
+from tests.evidence import FACTS, evidence
 
 CELLS = dict(zip(PROTOCOLS, plateau.cells(tiny(), scope=None), strict=True))
 
@@ -92,3 +95,9 @@ def test_a_workload_with_another_optimizer_is_told_apart_from_the_toy():
     assert Toy("tiny", "SGD").sentence == ""
     assert "tiny itself is trained with AdamW" in Toy("tiny", "AdamW").sentence
     assert str(Toy("tiny", "AdamW")) == "a toy, trained with SGD"
+
+
+def test_the_toys_point_to_the_rows_about_momentum_where_the_workload_has_them():
+    assert "of the row Momentum saves updates" in where_momentum_is_measured(FACTS)
+    without = replace(FACTS, optimizer=Optimizer.of(torch.optim.Adadelta))
+    assert where_momentum_is_measured(without) == ""

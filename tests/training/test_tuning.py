@@ -141,6 +141,7 @@ def test_the_finer_grid_brackets_the_best_rate_with_more_replicas(budget):
     rates = np.sort(tried["learning_rate"].unique())
     assert rates[1:] / rates[:-1] == pytest.approx(np.sqrt(2))
     assert rates[0] < best < rates[-1]
+    assert not trials["on_edge"].any()
 
 
 def test_the_finer_grid_ends_where_no_rate_reaches_the_target():
