@@ -9,11 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from suite.claims.update_parallel import NULL
-from suite.claims.update_sequential import sequential_batch_sizes
 from suite.evidence import Timings
-from suite.evidence.scaling import FLAT_FACTOR, flat_range, flat_range_ratio
-from suite.runs.plan import PRESETS
+from suite.evidence.scaling import FLAT_FACTOR, LEAST_FLAT_RATIO, flat_range, flat_range_ratio
 from suite.statistics import Interval, half_performance_batch, median_interval, verdict
 from suite.statistics.curves import isotonic_fit
 from suite.workloads import find
@@ -25,8 +22,9 @@ OUTLIER_SLOWNESS = (1.3, 2)
 DRIFT, DRIFT_OF_REFERENCE = 0.05, 0.025
 """Growth of the times, and of the reference updates, from the first round of processes to the last."""
 PROCESSES = (6, 15)
-GRIDS = ("full", "quick")
-"""The presets whose batch sizes are simulated: on digits 1, 2, 4, ..., 1,024, 1,437, and 1, 8, 64, 512, 1,024."""
+ALL = find("digits").batch_sizes
+GRIDS = {"full": (ALL, ALL), "quick": ((1, 8, 64, 512, 1024), (1, 8, 64, 512, 1024))}
+"""By preset, the batch sizes of digits that are timed in parallel, and those one example at a time."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ def flat_end_of(fixed: float) -> float:
     return FLAT_FACTOR * (fixed + 1) - fixed
 
 
-FIXED_AT_NULL = (NULL * flat_end_of(0) - FLAT_FACTOR) / (FLAT_FACTOR - 1)
-"""The fixed time with which an update stays flat NULL times as far as one example at a time."""
+FIXED_AT_NULL = (LEAST_FLAT_RATIO * flat_end_of(0) - FLAT_FACTOR) / (FLAT_FACTOR - 1)
+"""The fixed time with which an update stays flat LEAST_FLAT_RATIO times as far as one example at a time."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +67,17 @@ class Experiment:
     parallel: Timings
     """With a half-performance batch of HALF_PERFORMANCE."""
     parallel_at_null: Timings
-    """With a flat range NULL times that of `sequential`."""
+    """With a flat range LEAST_FLAT_RATIO times that of `sequential`."""
     sequential: Timings
     """In proportion to the batch size."""
 
     @classmethod
     def of(cls, case: Case, processes: int, grid: str, generator: np.random.Generator) -> "Experiment":
-        scope = PRESETS[grid].scope(find("digits"), None, ("cpu",))
-        sizes = scope.batch_sizes
+        sizes, sequential_sizes = GRIDS[grid]
         return cls(
             parallel=_simulated(case, HALF_PERFORMANCE, sizes, processes, generator),
             parallel_at_null=_simulated(case, FIXED_AT_NULL, sizes, processes, generator),
-            sequential=_simulated(case, 0, sequential_batch_sizes(scope), processes, generator),
+            sequential=_simulated(case, 0, sequential_sizes, processes, generator),
         )
 
 
@@ -141,7 +138,7 @@ QUANTITIES = {
         },
     ),
     "flat range over that of sequential": Quantity(
-        lambda _: NULL,
+        lambda _: LEAST_FLAT_RATIO,
         {
             "former": lambda experiment: median_interval(
                 _former_flat_ends(experiment.parallel_at_null) / _former_flat_ends(experiment.sequential)

@@ -6,6 +6,7 @@ updates to the target at several batch sizes show it (McCandlish et al. 2018).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,9 +76,13 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
 
 
 def batch_sizes(workload: Workload, scope: Scope) -> list[int]:
-    """Those of `momentum_speed_up`, and the one in the middle where they are fewer than the three of a fit."""
+    """Those of `momentum_speed_up`; where they are fewer than the three of a fit, also the one in the middle of those
+    that are trained, or between Small and Large where these are all."""
     sizes, trained = speed_up_batch_sizes(workload, scope), scope.training_batch_sizes
-    return sizes if len(sizes) > 2 else sorted({*sizes, trained[len(trained) // 2]})
+    if len(sizes) > 2:
+        return sizes
+    between = round(math.sqrt(workload.small * workload.large))
+    return sorted({*sizes, trained[len(trained) // 2] if len(trained) > 2 else between})
 
 
 def course_batch_size(workload: Workload) -> int:

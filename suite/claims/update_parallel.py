@@ -23,6 +23,7 @@ from suite.claims.update_sequential import sequential_batch_sizes
 from suite.evidence import CappedLarge, Evidence, Facts, Problem, Timings, largest_measured, why_none
 from suite.evidence.scaling import (
     FLAT_FACTOR,
+    LEAST_FLAT_RATIO,
     LargeTooLarge,
     Scaling,
     StillFlat,
@@ -36,7 +37,6 @@ from suite.formatting import listed, seconds, sentences, thousands, with_bounds
 from suite.timing.timed import UPDATE_TIME
 from suite.workloads import Workload
 
-NULL = 10
 PARALLEL = tuple(name for name, backend in BACKENDS.items() if backend.parallel)
 PIPELINES = {RESIDENT: "data already on the device", DATALOADER: "DataLoader"}
 
@@ -190,7 +190,7 @@ def _row(findings: Findings, times: UpdateTimes) -> Row:
         large=times.large,
         measure="flat range in parallel / flat range one example at a time",
         unit="s",
-        null=NULL,
+        null=LEAST_FLAT_RATIO,
         headline=times.is_resident,
         flags=_flags(times) if times.is_compared else (),
         effect_text=_effect_text(findings, times) if times.is_compared else "",
@@ -312,9 +312,9 @@ claim = Claim(
     says="Computed in parallel, a large batch takes no longer to update than a small one, unless it is too large.",
     rule=(
         "Holds when the 95% interval of the ratio (end of the flat range in parallel) / (end of the flat range one "
-        f"example at a time), from resampled processes, lies above {NULL}; the flat range ends at the interpolated "
-        f"batch size whose update takes {FLAT_FACTOR} times as long as at the smallest one, by the median over "
-        "processes of the time divided by that of the process's reference update."
+        f"example at a time), from resampled processes, lies above {LEAST_FLAT_RATIO}; the flat range ends at the "
+        f"interpolated batch size whose update takes {FLAT_FACTOR} times as long as at the smallest one, by the "
+        "median over processes of the time divided by that of the process's reference update."
     ),
     cells=cells,
     analyse=analyse,

@@ -22,6 +22,8 @@ from suite.statistics import (
 
 FLAT_FACTOR = 1.5
 """An update is flat while it takes at most this many times as long as at the smallest batch size."""
+LEAST_FLAT_RATIO = 10
+"""The flat range in parallel is long where it ends at more than this many times the end one example at a time."""
 
 
 @dataclass(frozen=True)

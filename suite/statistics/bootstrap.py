@@ -60,10 +60,13 @@ def resampled_choices(costs: Sequence[Sequence[float]]) -> np.ndarray:
     """What a choice by few trials may cost: factors [RESAMPLES], 1 or more, by which the option that resampled trials
     choose costs more than the option that all trials choose.
 
-    `costs` [k, n] holds n trials of each of k options, paired; the option with the lowest mean is chosen.
+    `costs` [k, n] holds n trials of each of k options, paired; the option with the lowest mean is chosen. Where every
+    mean is infinite, no choice is better than another.
     """
     costs = np.asarray(costs, float)
     means = costs.mean(axis=1)
+    if np.isinf(means).all():
+        return np.ones(RESAMPLES)
     trials = np.random.default_rng(1).integers(costs.shape[1], size=(RESAMPLES, costs.shape[1]))
     choices = costs[:, trials].mean(axis=2).argmin(axis=0)
     return means[choices] / means.min()

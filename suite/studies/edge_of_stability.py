@@ -136,7 +136,7 @@ def explain(findings: Findings) -> str:
     if not findings.by_batch_size:
         return ""
     return sentences(
-        "Plain gradient descent cannot settle where the largest eigenvalue exceeds 2 / η. Cohen et al. (2021) found "
+        "Gradient descent cannot settle where the largest eigenvalue exceeds 2 / η. Cohen et al. (2021) found "
         "that with the full batch the eigenvalue ends close to this edge of stability, which is at 1 in the figure.",
         _ratio_sentence(findings),
         "Initial parameters, learning rate and number of updates are the same at every batch size, so that the "

@@ -291,6 +291,9 @@ def test_the_tuned_trainings_are_those_of_momentum_speed_up():
 
 def test_a_third_batch_size_is_trained_where_momentum_speed_up_has_two():
     assert [cell.batch_size for cell in claim.cells(tiny(), SCOPE)] == [4, 1, 4, 16, 1, 4, 16]
+    two = replace(SCOPE, batch_sizes=(1, 16), coarse_batch_sizes=(1, 16), training_batch_sizes=(1, 16))
+    _, *tuned_cells = claim.cells(tiny(batch_sizes=(1, 16)), two)
+    assert {cell.batch_size for cell in tuned_cells} == {1, 4, 16}
 
 
 def test_the_noise_scale_is_measured_below_the_middle_batch_size_where_the_workload_trains_to_its_target():

@@ -80,6 +80,10 @@ def test_an_option_that_always_wins_costs_nothing():
     assert set(resampled_choices([[5.0, 6.0, 5.5], [9.0, 9.5, np.inf]])) == {1.0}
 
 
+def test_where_every_option_is_infinite_the_choice_costs_nothing():
+    assert set(resampled_choices([[np.inf, 6.0], [9.0, np.inf]])) == {1.0}
+
+
 def test_the_cost_of_a_choice_by_luck():
     factors = resampled_choices([[4.0, 8.0], [7.0, 6.0]])
     assert set(np.round(factors, 6)) == {1.0, round(6.5 / 6, 6)}
