@@ -18,8 +18,9 @@ from suite.advise.tables import prediction_table
 from suite.advise.training import EVALUATION_GROWTH, Replicas
 from suite.backends import CPU
 from suite.statistics import value_at_crossing
+from suite.training.budgets import TargetLoss
 from suite.training.plain import train_in_turns
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from suite.workloads import Data, Workload
 
 MAX_OVERRUN = 20

@@ -44,9 +44,10 @@ from suite.backends import CPU
 from suite.experiments.cell import Cell
 from suite.experiments.tuned_training import FINAL, TUNED_TRAINING, measure
 from suite.statistics import value_at_crossing
+from suite.training.budgets import TargetLoss
 from suite.training.engine import best_replicas_per_call, why_not_ensemble
 from suite.training.learning_rate import Tuned
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from suite.workloads import Data, Workload, find
 from suite.workloads.check import load_checked
 

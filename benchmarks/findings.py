@@ -19,10 +19,11 @@ from suite.experiments.training import TRAINING
 from suite.instruments import GradientStatistics, batch_gradient, gradient_statistics, sampled_noise
 from suite.optimizers import adam, adamw, sgd
 from suite.statistics import value_at_crossing
+from suite.training.budgets import EqualEpochs, TargetLoss
 from suite.training.ensemble import Ensemble
 from suite.training.epoch import loader_batches, resident_batches
 from suite.training.lockstep import Examples
-from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from suite.workloads import Data, Workload, find
 
 RELATIVE = 1e-4

@@ -12,12 +12,13 @@ from suite.devices import Device
 from suite.instruments import LossSurface, gradient_pass
 from suite.instruments import batch_gradient as whole_gradient
 from suite.instruments.layer_gradients import FORMULAS, direct_parameters
+from suite.training.budgets import EqualEpochs
 from suite.training.ensemble import Ensemble
 from suite.training.epoch import epoch, loader_batches, resident_batches
 from suite.training.evaluate import chunk_sums
 from suite.training.lockstep import Examples
 from suite.training.plain import endless_batches
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.protocol import Protocol
 from suite.training.update import update
 from suite.workloads import Workload
 from tests.conftest import blobs, network, tiny

@@ -13,8 +13,9 @@ from suite.backends import CPU, Backend
 from suite.devices import out_of_memory
 from suite.machine import without_paths
 from suite.timing.quick_timings import fastest_threads, measure_threads
+from suite.training.budgets import EqualEpochs
 from suite.training.plain import endless_batches
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.protocol import Protocol
 from suite.training.update import update
 from suite.workloads import Data, Workload
 

@@ -18,11 +18,12 @@ from suite.instruments.gradient_pass import gradient_statistics
 from suite.instruments.noise_scale import Effective, effective
 from suite.statistics import value_at_crossing
 from suite.training import evaluations
+from suite.training.budgets import ExpectedTarget
 from suite.training.compile_policy import CompilePolicy
 from suite.training.engine import Engine, best_replicas_per_call, why_not_ensemble
 from suite.training.learning_rate import Tuned
 from suite.training.plain import train_and_evaluate
-from suite.training.protocol import ExpectedTarget, Protocol
+from suite.training.protocol import Protocol
 from suite.training.tuning import Tuning, best_rate
 from suite.workloads import Data, Workload
 

@@ -27,7 +27,7 @@ from suite.figures import (
 )
 from suite.formatting import listed, seconds, sentences, thousands, three_digits
 from suite.timing.timed import EPOCH_TIME, UPDATE_TIME
-from suite.training.protocol import updates_per_epoch
+from suite.training.budgets import updates_per_epoch
 from suite.workloads import Workload
 
 MAX_PROCESSES = 6

@@ -33,7 +33,8 @@ from suite.figures import (
 from suite.formatting import bounds, decimals, percent, sentences, signed, thousands, with_bounds
 from suite.statistics import Interval, Verdict, mean_interval, probability_above_zero, verdict
 from suite.status import Status
-from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
+from suite.training.budgets import EqualEpochs, TargetLoss
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 # What it reads

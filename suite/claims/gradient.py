@@ -24,7 +24,8 @@ from suite.formatting import bounds, sentences, thousands, three_digits, with_bo
 from suite.instruments.gradient_noise import effective_batch_size, theoretical_noise
 from suite.statistics import Interval, mean_interval, power_law_exponent
 from suite.status import Status
-from suite.training.protocol import Protocol, TenthOfTraining
+from suite.training.budgets import TenthOfTraining
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 MAX_SEEDS = 10

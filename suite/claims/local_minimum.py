@@ -23,8 +23,8 @@ from suite.figures import GREY, WITH_COLOUR, new_figure
 from suite.formatting import bounds, minus, percent, sentences, signed, thousands
 from suite.statistics import mean_interval
 from suite.status import Status
+from suite.training.budgets import EqualUpdates
 from suite.training.momentum_pair import LAMBDA, WITH, WITHOUT, with_momentum, without_momentum
-from suite.training.protocol import EqualUpdates
 from suite.workloads import Workload
 from suite.workloads.ball import EXAMPLES, loss_at, stationary_points
 from suite.workloads.ball import workload as ball

@@ -24,8 +24,9 @@ from suite.figures import WITH_COLOUR, new_figure
 from suite.formatting import percent, sentences, thousands, three_digits
 from suite.statistics import mean_interval
 from suite.status import Status
+from suite.training.budgets import EqualEpochs
 from suite.training.momentum_pair import WITH, WITHOUT, matched_rates, momentum_of, momentum_pair, why_no_momentum
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 MAX_SEEDS = 10

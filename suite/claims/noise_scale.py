@@ -28,8 +28,9 @@ from suite.figures import GREY, LIGHT_GREY, SMALL_COLOUR, new_figure, plain_log_
 from suite.formatting import bounds, ratio, sentences, thousands, three_digits, with_bounds
 from suite.statistics import Interval, difference_interval
 from suite.status import Status
+from suite.training.budgets import TargetLoss
 from suite.training.learning_rate import FINE_SEARCH, Tuned
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 MAX_SEEDS = 10

@@ -23,7 +23,8 @@ from suite.figures import GREY, batch_size_colours, draw_intervals, loss_axis, n
 from suite.formatting import bounds, decimals, listed, percent, sentences, thousands, three_digits
 from suite.statistics import Interval, Verdict, holm, mean_interval, mean_p_value, probability_above_zero, verdict
 from suite.status import Status
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.budgets import EqualEpochs
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 MEASURE = "training loss, Large / Small"

@@ -28,8 +28,8 @@ from suite.formatting import sentences, three_digits, with_bounds
 from suite.instruments.momentum import growth
 from suite.instruments.saddle import updates_to_leave
 from suite.statistics import mean_interval, value_at_crossing
+from suite.training.budgets import EqualEpochs
 from suite.training.momentum_pair import LAMBDA, WITH, WITHOUT, with_momentum, without_momentum
-from suite.training.protocol import EqualEpochs
 from suite.workloads import Workload
 from suite.workloads.saddle import EXAMPLES
 from suite.workloads.saddle import workload as saddle

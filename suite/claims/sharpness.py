@@ -25,7 +25,8 @@ from suite.figures import GREY, LARGE_COLOUR, SMALL_COLOUR, draw_ratios, new_fig
 from suite.formatting import bounds, ratio, sentences, thousands, three_digits, with_bounds
 from suite.statistics import Interval, Verdict, mean_interval, verdict
 from suite.status import Status
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.budgets import TargetLoss
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 EIGENVALUE = "largest_eigenvalue"

@@ -9,8 +9,8 @@ from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
 from suite.experiments.sharpness import EXAMPLES
 from suite.instruments.sharpness import LossSurface, extreme_eigenvalue
+from suite.training.budgets import EqualEpochs, updates_per_epoch
 from suite.training.plain import train_and_evaluate, trained
-from suite.training.protocol import EqualEpochs, updates_per_epoch
 from suite.workloads import Data, Workload
 
 EVALUATION_GROWTH = 1.05

@@ -30,8 +30,9 @@ from suite.formatting import decimals, listed, sentences, signed, thousands, thr
 from suite.statistics import Interval, mean_interval
 from suite.status import Status
 from suite.studies.study import Study
+from suite.training.budgets import EqualEpochs, GrowingBatch
 from suite.training.learning_rate import Decayed
-from suite.training.protocol import EqualEpochs, GrowingBatch, Protocol
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 FACTOR = 2

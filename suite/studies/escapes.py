@@ -22,8 +22,8 @@ from suite.instruments.escape import mean_escape_time
 from suite.statistics import Interval, mean_interval
 from suite.status import Status
 from suite.studies.study import Study
+from suite.training.budgets import EqualUpdates
 from suite.training.momentum_pair import without_momentum
-from suite.training.protocol import EqualUpdates
 from suite.workloads import Workload
 from suite.workloads.ball import EXAMPLES, SLOPE, loss_at, stationary_points
 from suite.workloads.ball import workload as ball

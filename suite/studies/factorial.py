@@ -24,6 +24,7 @@ from suite.experiments.training import TRAINING
 from suite.experiments.tuned_training import TRIAL, TUNED_TRAINING
 from suite.formatting import thousands
 from suite.statistics import Verdict, holm, mean_interval, mean_p_value, seeds_to_decide, verdict
+from suite.training.budgets import EqualEpochs, EqualUpdates
 from suite.training.learning_rate import (
     FINE_SEARCH,
     FIXED,
@@ -34,7 +35,7 @@ from suite.training.learning_rate import (
     SquareRoot,
     Tuned,
 )
-from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 GOYAL_WARM_UP = 5 / 90

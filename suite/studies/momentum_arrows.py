@@ -19,8 +19,9 @@ from suite.experiments.cell import Cell, Scope
 from suite.experiments.landscape import PATH, SURFACE
 from suite.figures import LIGHT_GREY, WITH_COLOUR, WITHOUT_COLOUR, new_figure
 from suite.studies.study import Study
+from suite.training.budgets import EqualEpochs
 from suite.training.momentum_pair import LAMBDA, WITH, WITHOUT, with_momentum, without_momentum
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 from suite.workloads.ravine import EXAMPLES
 from suite.workloads.ravine import workload as ravine

@@ -24,8 +24,9 @@ from suite.figures import new_figure
 from suite.formatting import listed, sentences, thousands
 from suite.status import Status
 from suite.studies.study import Study
+from suite.training.budgets import EqualEpochs
 from suite.training.learning_rate import Tuned
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 USABLE = 1.5

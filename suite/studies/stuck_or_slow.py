@@ -15,7 +15,8 @@ from suite.formatting import sentences, thousands, three_digits, with_bounds
 from suite.statistics import Interval, mean_interval
 from suite.status import Status
 from suite.studies.study import Study
-from suite.training.protocol import CappedUpdates, Protocol
+from suite.training.budgets import CappedUpdates
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 MAX_SEEDS = 5

@@ -18,7 +18,8 @@ from suite.experiments.cell import Cell, Scope
 from suite.experiments.landscape import PATH, SURFACE
 from suite.figures import LARGE_COLOUR, SMALL_COLOUR, new_figure
 from suite.studies.study import Study
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.budgets import EqualEpochs
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 from suite.workloads.twenty import EXAMPLES
 from suite.workloads.twenty import workload as twenty

@@ -6,8 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
+from suite.training.budgets import GrowingBatch, updates_per_epoch
 from suite.training.packing import MAX_WORK, parameter_count
-from suite.training.protocol import GrowingBatch, Protocol, updates_per_epoch
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 CALLS_TO_REPAY = 5000

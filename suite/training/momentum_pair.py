@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol as Shape
 
 from suite.optimizers import Optimizer, sgd
-from suite.training.protocol import Budget, Protocol
+from suite.training.budgets import Budget
+from suite.training.protocol import Protocol
 
 LAMBDA = 0.9
 """The momentum of the lecture, for optimizers without momentum."""

@@ -13,10 +13,11 @@ import pandas as pd
 
 from suite.statistics import value_at_crossing
 from suite.training import evaluations
+from suite.training.budgets import Budget, updates_per_epoch
 from suite.training.compile_policy import CALLS_TO_REPAY, CompilePolicy
 from suite.training.engine import Engine
 from suite.training.learning_rate import FIXED, Tuned
-from suite.training.protocol import Budget, Protocol, updates_per_epoch
+from suite.training.protocol import Protocol
 from suite.workloads import Data, Workload
 
 FIRST_TRIAL_REPLICA = 1_000_000

@@ -13,7 +13,8 @@ from suite.evidence import Problem
 from suite.experiments.cell import Scope
 from suite.statistics import Verdict
 from suite.status import Status
-from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
+from suite.training.budgets import EqualEpochs, TargetLoss
+from suite.training.protocol import Protocol
 from tests.conftest import tiny
 from tests.evidence import evidence
 

@@ -21,7 +21,8 @@ from suite.experiments.cell import Cell
 from suite.instruments import mean_escape_time
 from suite.optimizers import sgd
 from suite.statistics import mean_interval
-from suite.training.protocol import EqualUpdates, Protocol
+from suite.training.budgets import EqualUpdates
+from suite.training.protocol import Protocol
 from suite.workloads import find
 from suite.workloads.ball import Ball, loss_at, stationary_points
 

@@ -11,7 +11,8 @@ from suite.experiments.cell import NO_BATCH_SIZE, Cell, Measurement, key_of
 from suite.experiments.training import TRAINING
 from suite.optimizers import adamw, sgd
 from suite.timing.timed import UPDATE_TIME
-from suite.training.protocol import EqualEpochs, Protocol, TargetLoss
+from suite.training.budgets import EqualEpochs, TargetLoss
+from suite.training.protocol import Protocol
 from tests.command import ROOT
 
 

@@ -14,9 +14,10 @@ from suite.experiments.gradient_noise import (
     stages,
 )
 from suite.optimizers import adam, adamw, sgd
+from suite.training.budgets import EqualEpochs, TenthOfTraining
 from suite.training.learning_rate import FIXED, AdamSde
 from suite.training.plain import trained
-from suite.training.protocol import EqualEpochs, Protocol, TenthOfTraining
+from suite.training.protocol import Protocol
 from tests.conftest import blobs, tiny
 
 PROTOCOL = Protocol(0.1, TenthOfTraining(10, 4))

@@ -22,6 +22,15 @@ from suite.optimizers import Optimizer, adam, adamw, sgd
 from suite.studies import all_studies, studies_of
 from suite.timing.quick_timings import THREADS
 from suite.timing.timed import UPDATE_TIME
+from suite.training.budgets import (
+    CappedUpdates,
+    EqualEpochs,
+    EqualUpdates,
+    ExpectedTarget,
+    GrowingBatch,
+    TargetLoss,
+    TenthOfTraining,
+)
 from suite.training.learning_rate import (
     FIXED,
     AdamSde,
@@ -32,16 +41,7 @@ from suite.training.learning_rate import (
     SquareRoot,
     Tuned,
 )
-from suite.training.protocol import (
-    CappedUpdates,
-    EqualEpochs,
-    EqualUpdates,
-    ExpectedTarget,
-    GrowingBatch,
-    Protocol,
-    TargetLoss,
-    TenthOfTraining,
-)
+from suite.training.protocol import Protocol
 from tests.conftest import tiny
 from tests.experiments.test_cell import key
 

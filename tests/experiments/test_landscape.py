@@ -8,8 +8,9 @@ from suite.experiments.cell import Cell
 from suite.experiments.landscape import PATH, SURFACE, measure_path, measure_surface
 from suite.instruments.landscape import GRID
 from suite.optimizers import adam, adamw, sgd
+from suite.training.budgets import EqualEpochs
 from suite.training.plain import trained
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.protocol import Protocol
 from suite.workloads import find
 
 PROTOCOL = Protocol(0.1, EqualEpochs(2))

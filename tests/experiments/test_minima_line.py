@@ -6,9 +6,10 @@ from torch import nn
 
 from suite.experiments.cell import Cell
 from suite.experiments.minima_line import LINE, line, measure
+from suite.training.budgets import TargetLoss
 from suite.training.evaluate import evaluate
 from suite.training.plain import trained
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from tests.conftest import blobs, tiny
 from tests.instruments.test_minima_line import normed
 

@@ -11,9 +11,10 @@ from suite.experiments.tuned_training import TRIAL, TUNED_TRAINING
 from suite.experiments.tuned_training import measure as measure_tuned
 from suite.instruments import gradient_statistics
 from suite.optimizers import adamw, sgd
+from suite.training.budgets import TargetLoss
 from suite.training.learning_rate import Tuned
 from suite.training.plain import train_and_evaluate, trained
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from suite.training.tuning import MAX_TRIAL_UPDATES
 from suite.workloads.workload import cross_entropy
 from tests.conftest import blobs, tiny

@@ -9,7 +9,8 @@ from suite.experiments.cell import Cell
 from suite.experiments.saddle import LEAVING
 from suite.experiments.saddle import measure as measure_leaving
 from suite.optimizers import sgd
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.budgets import EqualEpochs
+from suite.training.protocol import Protocol
 from suite.workloads import Workload, find
 from tests.conftest import cuda
 

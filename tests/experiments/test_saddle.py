@@ -7,7 +7,8 @@ from suite.experiments.saddle import CURVATURE, DISTANCE, LEAVING, measure
 from suite.instruments import updates_to_leave
 from suite.optimizers import sgd
 from suite.statistics import value_at_crossing
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.budgets import EqualEpochs
+from suite.training.protocol import Protocol
 from suite.workloads import find
 
 

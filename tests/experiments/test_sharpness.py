@@ -3,8 +3,9 @@ import math
 from suite.experiments.cell import Cell
 from suite.experiments.sharpness import SHARPNESS, measure
 from suite.instruments import LossSurface, keskar_sharpness, largest_eigenvalue
+from suite.training.budgets import TargetLoss
 from suite.training.plain import trained
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from suite.workloads.workload import cross_entropy
 from tests.conftest import blobs, tiny
 

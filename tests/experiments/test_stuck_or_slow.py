@@ -4,8 +4,9 @@ import torch
 from suite.experiments.cell import Cell
 from suite.experiments.stuck_or_slow import STANDSTILL, measure
 from suite.optimizers import adamw, sgd
+from suite.training.budgets import CappedUpdates, EqualEpochs
 from suite.training.plain import trained
-from suite.training.protocol import CappedUpdates, EqualEpochs, Protocol
+from suite.training.protocol import Protocol
 from tests.conftest import blobs, tiny
 from tests.training.constructed import saddle
 

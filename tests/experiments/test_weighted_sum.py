@@ -14,7 +14,8 @@ from suite.experiments.weighted_sum import (
     relative_distances,
 )
 from suite.optimizers import Optimizer, adam, adamw, sgd
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.budgets import EqualEpochs
+from suite.training.protocol import Protocol
 from tests.conftest import blobs, tiny
 
 

@@ -5,7 +5,8 @@ from suite.errors import UserError
 from suite.experiments.cell import Cell
 from suite.experiments.training import TRAINING
 from suite.runs.store import Results
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.budgets import EqualEpochs
+from suite.training.protocol import Protocol
 
 CELL = Cell(TRAINING, "tiny", "cpu", 8, 2, Protocol(0.1, EqualEpochs(5)))
 ROWS = pd.DataFrame({"seed": [0, 1], "train_loss": [0.1, 0.2], "status": "ok"})

@@ -8,7 +8,8 @@ from scipy import stats
 from suite.experiments.cell import Scope
 from suite.optimizers import adamw
 from suite.studies.decay_or_grow import CONSTANT, DECAY, GROW, analyse, change_epochs, protocols, study
-from suite.training.protocol import GrowingBatch, Protocol
+from suite.training.budgets import GrowingBatch
+from suite.training.protocol import Protocol
 from tests.conftest import tiny
 from tests.evidence import FACTS, evidence
 

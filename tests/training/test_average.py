@@ -11,9 +11,10 @@ from torch.optim.swa_utils import AveragedModel
 from suite.backends import CPU
 from suite.statistics import value_at_crossing
 from suite.training.average import POWER, RunningAverage
+from suite.training.budgets import TargetLoss
 from suite.training.compile_policy import CompilePolicy
 from suite.training.engine import Engine
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from tests.training.constructed import Point, noisy_quadratic
 
 

@@ -15,13 +15,14 @@ from suite.devices import CPU
 from suite.experiments.cell import Cell
 from suite.experiments.training import TRAINING, measure
 from suite.optimizers import Optimizer, adam, adamw, sgd
+from suite.training.budgets import EqualEpochs, GrowingBatch, TargetLoss
 from suite.training.compilation import no_compiler
 from suite.training.compile_policy import CALLS_TO_REPAY, EXTRA_LOSS, CompilePolicy
 from suite.training.engine import best_replicas_per_call, why_not_ensemble
 from suite.training.ensemble import Ensemble
 from suite.training.learning_rate import AdamSde, ConstantHalfLife, Decayed, LinearWarmUp, RateRule
 from suite.training.packing import MAX_PARAMETERS, MAX_REPLICAS, MAX_WORK, MIN_REPLICAS, replicas_per_call
-from suite.training.protocol import EqualEpochs, GrowingBatch, Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from tests.conftest import blobs, cuda, network, tiny
 from tests.workloads.test_kinds import SEQUENCES, counting
 

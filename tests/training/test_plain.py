@@ -13,10 +13,11 @@ from suite.experiments.cell import Cell
 from suite.experiments.training import TRAINING, measure
 from suite.optimizers import Optimizer, adam, adamw, sgd
 from suite.training import evaluations
+from suite.training.budgets import EqualEpochs, GrowingBatch, TargetLoss
 from suite.training.evaluate import evaluate
 from suite.training.learning_rate import AdamSde, ConstantHalfLife, Decayed
 from suite.training.plain import endless_batches, trained
-from suite.training.protocol import EqualEpochs, GrowingBatch, Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from tests.conftest import blobs, tiny
 
 

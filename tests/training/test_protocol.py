@@ -10,6 +10,14 @@ import pytest
 from joblib.externals.loky.backend.reduction import dumps
 
 from suite.optimizers import adam, adamw, sgd
+from suite.training.budgets import (
+    EqualEpochs,
+    EqualUpdates,
+    ExpectedTarget,
+    GrowingBatch,
+    TargetLoss,
+    TenthOfTraining,
+)
 from suite.training.learning_rate import (
     FINE_SEARCH,
     FIXED,
@@ -20,15 +28,7 @@ from suite.training.learning_rate import (
     SquareRoot,
     Tuned,
 )
-from suite.training.protocol import (
-    EqualEpochs,
-    EqualUpdates,
-    ExpectedTarget,
-    GrowingBatch,
-    Protocol,
-    TargetLoss,
-    TenthOfTraining,
-)
+from suite.training.protocol import Protocol
 from tests.conftest import tiny
 
 

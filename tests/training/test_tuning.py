@@ -11,8 +11,9 @@ from suite.experiments.cell import Cell
 from suite.experiments.training import engine_of
 from suite.experiments.tuned_training import FINAL, TRIAL, TUNED_TRAINING, measure
 from suite.optimizers import adamw, sgd
+from suite.training.budgets import EqualEpochs, EqualUpdates, TargetLoss
 from suite.training.learning_rate import Tuned
-from suite.training.protocol import EqualEpochs, EqualUpdates, Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from suite.training.tuning import (
     FIRST_TRIAL_REPLICA,
     EarlyStopping,

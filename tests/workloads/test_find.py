@@ -5,8 +5,9 @@ from suite.errors import UserError
 from suite.experiments.cell import Cell
 from suite.experiments.training import TRAINING, measure
 from suite.optimizers import Optimizer
+from suite.training.budgets import EqualEpochs
 from suite.training.engine import why_not_ensemble
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.protocol import Protocol
 from suite.workloads import find, names
 from suite.workloads.check import load_checked
 from tests.command import WORKLOAD

@@ -14,8 +14,9 @@ from suite.experiments.training import TRAINING, measure
 from suite.optimizers import adam
 from suite.runs.plan import PRESETS
 from suite.studies import studies_of
+from suite.training.budgets import EqualEpochs
 from suite.training.engine import best_replicas_per_call
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.protocol import Protocol
 from suite.workloads import Data, find
 from suite.workloads.check import load_checked
 

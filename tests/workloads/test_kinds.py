@@ -7,7 +7,8 @@ from torch import nn
 from suite.experiments.cell import NO_BATCH_SIZE, Cell
 from suite.experiments.gradient_noise import GRADIENT_VARIANCE, measure_variance
 from suite.experiments.training import TRAINING, measure
-from suite.training.protocol import EqualEpochs, Protocol, TenthOfTraining
+from suite.training.budgets import EqualEpochs, TenthOfTraining
+from suite.training.protocol import Protocol
 from suite.workloads import Data, find
 from suite.workloads.check import load_checked
 from tests.conftest import tiny
