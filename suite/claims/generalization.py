@@ -1,39 +1,53 @@
 """Generalization: better for Small, worse for Large.
 
-Keskar et al. (2017) train a small and a large batch to the same training accuracy, and the large one tests worse.
-Here both train to the same training loss, and the test score is interpolated where the loss crosses that target. Loss
-and score are those of averaged parameters: at a constant rate those of the last iterate jump from update to update
-where batches are small, so that the first crossing of a target is a lucky moment. The last iterate is the second
-reading. The lecture's own figure, test and training score after equal epochs, stands beside it.
+Keskar et al. (2017) train a small and a large batch until the training loss stops improving, and the large one tests
+worse. Here each trains for growing lengths, at a learning rate that falls from a tuned peak to 0, and the test scores
+are compared where the final training losses are equal, from early in training until the examples are fitted.
+
+At a constant rate the result depends on which parameters are read: a small batch leaves noise in those of the last
+update, and averaged parameters have less of it. Both are shown as further readings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from suite.claims.claim import Claim, Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, backend_of
-from suite.evidence.trainings import at_target, comparison_problem, final_values, last_evaluations
+from suite.evidence.annealed import (
+    AtLoss,
+    NotFitted,
+    annealing_problem,
+    both_at_loss,
+    course,
+    losses,
+    not_fitted,
+    pair,
+)
+from suite.evidence.trainings import at_target, comparison_problem
+from suite.experiments.annealed_training import ANNEALED_TRAINING, LOWER_RATE
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
-from suite.figures import (
-    GREY,
-    LARGE_COLOUR,
-    SMALL_COLOUR,
-    batch_size_axis,
-    draw_intervals,
-    draw_published,
-    new_figure,
+from suite.experiments.tuned_training import FINAL
+from suite.figures import GREY, LARGE_COLOUR, SMALL_COLOUR, draw_intervals, new_figure
+from suite.formatting import (
+    bounds,
+    decimals,
+    listed,
+    percent,
+    sentences,
+    signed,
+    thousands,
+    three_digits,
+    with_bounds,
 )
-from suite.formatting import bounds, decimals, percent, sentences, signed, thousands, with_bounds
 from suite.statistics import Interval, Verdict, mean_interval, probability_above_zero, verdict
-from suite.status import Status
-from suite.training.budgets import EqualEpochs, TargetLoss
+from suite.training.budgets import TargetLoss
 from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
@@ -41,18 +55,23 @@ from suite.workloads import Workload
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Every batch size trained for equal epochs, and a coarse choice of them to the target loss."""
-    to_target = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
-    protocols = {
-        target_protocol(workload): to_target,
-        last_iterate_protocol(workload): [size for size in to_target if size in (workload.small, workload.large)],
-        epochs_protocol(workload): scope.training_batch_sizes,
-    }
+    """Small and Large: annealed, and to the target loss at a constant rate by averaged and by last parameters."""
+    plan = (
+        (ANNEALED_TRAINING, annealed_protocol(workload)),
+        (TRAINING, target_protocol(workload)),
+        (TRAINING, last_iterate_protocol(workload)),
+    )
     return [
-        Cell(TRAINING, workload.name, scope.training_backend, batch_size, scope.seeds, protocol)
-        for protocol, batch_sizes in protocols.items()
-        for batch_size in batch_sizes
+        Cell(measurement, workload.name, scope.training_backend, batch_size, scope.seeds, protocol)
+        for measurement, protocol in plan
+        for batch_size in (workload.small, workload.large)
+        if batch_size in scope.training_batch_sizes
     ]
+
+
+def annealed_protocol(workload: Facts | Workload) -> Protocol:
+    """Annealed from a tuned peak rate, for growing lengths, until the training examples are fitted."""
+    return Protocol.annealed_to_fit(workload)
 
 
 def target_protocol(workload: Facts | Workload) -> Protocol:
@@ -65,277 +84,324 @@ def last_iterate_protocol(workload: Facts | Workload) -> Protocol:
     return Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates))
 
 
-def epochs_protocol(workload: Facts | Workload) -> Protocol:
-    """Equal epochs, at the workload's rate."""
-    return Protocol.of(workload, EqualEpochs(workload.epochs))
-
-
 # What it computes
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores of one batch size, or their differences from those of another."""
+class Reading:
+    """Test score of Small minus that of Large at an equal training loss, by one protocol."""
 
-    seeds: tuple[float, ...]
-    mean: Interval
-
-
-@dataclass(frozen=True)
-class AtTarget:
-    """One batch size where its training loss crosses the target."""
-
-    updates: float
-    """Mean over seeds."""
-    test: Scores
-
-
-@dataclass(frozen=True)
-class AfterEpochs:
-    """One batch size after equal epochs."""
-
-    train: Scores
-    test: Scores
+    loss: float
+    comparison: Comparison | Problem
+    verdict: Verdict | None
+    """None where the two could not be compared."""
 
 
 @dataclass(frozen=True)
 class Findings:
     facts: Facts
     backend: str
-    comparison: Comparison | Problem
-    """Test score of Small minus that of Large at the target loss, mean over seeds."""
-    last_iterate: Comparison | Problem
+    annealed: Reading
+    """The headline, at the fitted loss."""
+    lower_rate: Reading
+    """The same from lower peak rates."""
+    averaged: Reading
+    """At a constant rate and the target loss, of averaged parameters."""
+    last_iterate: Reading
     """The same, of the parameters after the last update."""
-    verdict: Verdict | None
-    """None where the two could not be compared."""
+    left_out: tuple[NotFitted, ...]
+    """Seeds that the headline leaves out."""
+    course: tuple[AtLoss, ...]
+    """From the target loss to the fitted loss; empty where they could not be compared."""
+    lower_course: tuple[AtLoss, ...]
+    """The same from lower peak rates."""
+    peaks: tuple[float, float] | None
+    """The tuned peak rates of Small and Large."""
+    train_scores: tuple[float, float] | None
+    """Mean training scores of Small and Large at the fitted loss."""
     small_tests_better: Interval | None
-    """Probability over seeds; None where the two could not be compared."""
-    at_target: dict[int, AtTarget]
-    """By batch size."""
-    gaps: dict[int, Scores]
-    """Test score there minus that of Large, by batch size but Large; empty where Large does not reach the target."""
-    after_epochs: dict[int, AfterEpochs]
-    """By batch size, over the seeds that did not diverge."""
-    epochs_problem: Problem | None
-    """Why the two cannot be compared after equal epochs; None where they can."""
+    """Probability over seeds, of the headline."""
 
 
 def analyse(evidence: Evidence) -> Findings:
-    facts = evidence.facts
-    to_target, to_target_last, for_epochs = (
-        evidence.rows[evidence.rows["protocol"] == protocol.key]
-        for protocol in (target_protocol(facts), last_iterate_protocol(facts), epochs_protocol(facts))
+    facts, rows = evidence.facts, evidence.rows
+    annealed = rows[rows["protocol"] == annealed_protocol(facts).key]
+    tuned, lower = (
+        annealed[(annealed["stage"] == stage) | annealed["stage"].isna()] for stage in (FINAL, LOWER_RATE)
     )
-    comparison, verdict_, probability = _compared(to_target, facts), None, None
-    if isinstance(comparison, Comparison):
-        scores = at_target(to_target, facts, "test_score")
-        verdict_ = verdict(comparison.effect, 0)
-        probability = probability_above_zero(scores[facts.small] - scores[facts.large])
-    sizes, gaps = _at_target(to_target, facts)
+    averaged, last = (
+        rows[rows["protocol"] == protocol.key] for protocol in (target_protocol(facts), last_iterate_protocol(facts))
+    )
+    reading = _annealed_reading(tuned, facts)
+    compared = isinstance(reading.comparison, Comparison)
+    at_end = both_at_loss(tuned, facts, facts.fitted_loss, "test_score") if compared else None
     return Findings(
         facts=facts,
-        backend=backend_of(evidence.rows),
-        comparison=comparison,
-        last_iterate=_compared(to_target_last, facts),
-        verdict=verdict_,
-        small_tests_better=probability,
-        at_target=sizes,
-        gaps=gaps,
-        after_epochs=_after_epochs(for_epochs),
-        epochs_problem=comparison_problem(for_epochs, facts),
+        backend=backend_of(rows),
+        annealed=reading,
+        lower_rate=_annealed_reading(lower, facts),
+        averaged=_constant_reading(averaged, facts),
+        last_iterate=_constant_reading(last, facts),
+        left_out=not_fitted(tuned, facts, facts.fitted_loss) if compared else (),
+        course=course(tuned, facts),
+        lower_course=course(lower, facts),
+        peaks=pair(tuned.groupby("batch_size")["learning_rate"].first(), facts) if compared else None,
+        train_scores=pair(both_at_loss(tuned, facts, facts.fitted_loss, "train_score").mean(), facts)
+        if compared
+        else None,
+        small_tests_better=probability_above_zero(at_end[facts.small] - at_end[facts.large]) if compared else None,
     )
 
 
-def _compared(rows: pd.DataFrame, facts: Facts) -> Comparison | Problem:
-    """The test scores of Small and Large where the training loss in `rows` crosses the target, paired by seed."""
-    if problem := comparison_problem(rows, facts):
-        return problem
-    scores = at_target(rows, facts, "test_score")
-    small, large = scores[facts.small], scores[facts.large]
-    return Comparison(mean_interval(small - large), float(small.mean()), float(large.mean()))
+def _annealed_reading(rows: pd.DataFrame, facts: Facts) -> Reading:
+    problem = annealing_problem(rows, facts, facts.fitted_loss)
+    scores = None if problem else both_at_loss(rows, facts, facts.fitted_loss, "test_score")
+    return _reading(facts.fitted_loss, problem, scores, facts)
 
 
-def _at_target(rows: pd.DataFrame, facts: Facts) -> tuple[dict[int, AtTarget], dict[int, Scores]]:
-    """`at_target` and `gaps` of the findings."""
-    rows = rows[rows["status"] == Status.OK]
-    if rows.empty:
-        return {}, {}
-    scores, updates = at_target(rows, facts, "test_score"), at_target(rows, facts, "updates")
-    sizes = {int(size): AtTarget(float(updates[size].mean()), _scores(scores[size])) for size in scores}
-    if facts.large not in scores:
-        return sizes, {}
-    return sizes, {size: _scores(scores[size] - scores[facts.large]) for size in sizes if size != facts.large}
+def _constant_reading(rows: pd.DataFrame, facts: Facts) -> Reading:
+    problem = comparison_problem(rows, facts)
+    return _reading(facts.target_loss, problem, None if problem else at_target(rows, facts, "test_score"), facts)
 
 
-def _after_epochs(rows: pd.DataFrame) -> dict[int, AfterEpochs]:
-    rows = rows[rows["status"] == Status.OK]
-    return {
-        int(size): AfterEpochs(*(_scores(final_values(rows, size, f"{split}_score")) for split in ("train", "test")))
-        for size in sorted(last_evaluations(rows)["batch_size"].unique())
-    }
-
-
-def _scores(seeds: pd.Series) -> Scores:
-    seeds = seeds.dropna()
-    return Scores(tuple(map(float, seeds)), mean_interval(seeds))
+def _reading(loss: float, problem: Problem | None, scores: pd.DataFrame | None, facts: Facts) -> Reading:
+    """From the test `scores` of Small and Large, a row per seed, or the `problem` that stands against them."""
+    if problem:
+        return Reading(loss, problem, None)
+    effect = mean_interval(scores[facts.small] - scores[facts.large])
+    return Reading(loss, Comparison(effect, *pair(scores.mean(), facts)), verdict(effect, 0))
 
 
 # How it is judged
 
 
 @dataclass(frozen=True)
-class OfLastIterate:
-    """The effect where loss and score are those of the parameters after the last update."""
+class OtherReading:
+    """The effect by another protocol."""
 
+    protocol: str
     effect: Interval
 
     def __str__(self) -> str:
-        return f"of the last iterate {with_bounds(self.effect, signed(4))}"
+        return f"{self.protocol} {with_bounds(self.effect, signed(4))}"
 
 
 def judge(findings: Findings) -> list[Row]:
-    """A row for each reading: averaged parameters, and the last iterate."""
-    facts, last = findings.facts, findings.last_iterate
-    flags = (OfLastIterate(last.effect),) if isinstance(last, Comparison) else ()
+    """A row for each reading: annealed, averaged parameters, and the last iterate."""
+    facts = findings.facts
     readings = (
-        (findings.comparison, target_protocol(facts), flags),
-        (last, last_iterate_protocol(facts), ()),
+        (findings.annealed, annealed_protocol(facts)),
+        (findings.averaged, target_protocol(facts)),
+        (findings.last_iterate, last_iterate_protocol(facts)),
     )
     return [
         Row.of(
-            comparison,
+            reading.comparison,
             backend=findings.backend,
             protocol=protocol,
             small=facts.small,
             large=facts.large,
-            measure=f"test {facts.score_name} at equal training loss, Small − Large",
+            measure=f"test {facts.score_name} at training loss {three_digits(reading.loss)}, Small − Large",
             unit=facts.score_name,
             kind="difference",
             null=0,
-            flags=flags,
-            headline=comparison is findings.comparison,
+            flags=_flags(findings) if reading is findings.annealed else (),
+            headline=reading is findings.annealed,
         )
-        for comparison, protocol, flags in readings
+        for reading, protocol in readings
     ]
+
+
+def _flags(findings: Findings) -> tuple[NotFitted | OtherReading, ...]:
+    at_target = f"at training loss {findings.facts.target_loss:g} and a constant rate, of"
+    others = {
+        "from lower peak rates": findings.lower_rate,
+        f"{at_target} averaged parameters": findings.averaged,
+        f"{at_target} the last iterate": findings.last_iterate,
+    }
+    return (
+        *findings.left_out,
+        *(
+            OtherReading(name, reading.comparison.effect)
+            for name, reading in others.items()
+            if isinstance(reading.comparison, Comparison)
+        ),
+    )
 
 
 # How it is shown
 
 
 def answer(findings: Findings) -> str:
-    comparison, score_name = findings.comparison, findings.facts.score_name
+    comparison, facts = findings.annealed.comparison, findings.facts
+    until = f"Annealed to a training loss of {three_digits(facts.fitted_loss)}"
     if isinstance(comparison, Problem):
-        return f"Trained to the same loss, the batch sizes cannot be compared: {comparison}."
+        return f"{until}, the batch sizes cannot be compared: {comparison}."
     small, large = decimals(4)(comparison.small), decimals(4)(comparison.large)
-    if findings.verdict is Verdict.UNDECIDED:
+    if findings.annealed.verdict is Verdict.UNDECIDED:
         return (
-            "Trained to the same loss, neither batch size tests better for certain: the test "
-            f"{score_name} is {small} with the small batch and {large} with the large one."
+            f"{until}, neither batch size tests better for certain: the test {facts.score_name} is {small} with the "
+            f"small batch and {large} with the large one."
         )
     better, scores = "small", f"{small} against {large}"
-    if findings.verdict is Verdict.FAILS:
+    if findings.annealed.verdict is Verdict.FAILS:
         better, scores = ("large", f"{large} against {small}")
-    return f"Trained to the same loss, the {better} batch tests better{_points(findings)}: {score_name} {scores}."
+    return f"{until}, the {better} batch tests better{_points(findings)}: {facts.score_name} {scores}."
 
 
 def _points(findings: Findings) -> str:
     """How much better; empty where the score is no share."""
     if findings.facts.score_name != "accuracy":
         return ""
-    return f" by {decimals(1)(100 * abs(findings.comparison.effect.estimate))} points"
+    return f" by {decimals(1)(100 * abs(findings.annealed.comparison.effect.estimate))} points"
 
 
-def figure(findings: Findings) -> Figure:
-    """The paired gap at equal training loss, and the lecture's figure: both scores after equal epochs."""
-    facts, after_epochs = findings.facts, findings.after_epochs
-    figure = new_figure(9.6, 4.2)
+def figure(findings: Findings) -> Figure | None:
+    """The differences of test score and test loss over the training loss, by every reading."""
+    if not findings.course:
+        return None
+    facts = findings.facts
+    figure = new_figure(9.6, 4.4)
     left, right = figure.subplots(1, 2)
-    _draw_scores(left, findings.gaps, "mean over seeds, 95% interval", LARGE_COLOUR)
-    left.axhline(0, color="black", linewidth=1)
-    left.set_title(f"at training loss {facts.target_loss:g}", pad=18)
-    left.set_ylabel(f"test {facts.score_name} minus that of Large")
-    train = {size: scores.train for size, scores in after_epochs.items()}
-    test = {size: scores.test for size, scores in after_epochs.items()}
-    _draw_scores(right, train, f"training {facts.score_name}", SMALL_COLOUR)
-    _draw_scores(right, test, f"test {facts.score_name}", LARGE_COLOUR)
-    draw_published(right, facts, "train_score", label=", training")
-    draw_published(right, facts, "test_score", marker="^", label=", test")
-    right.set_title(f"after {facts.epochs} epochs, learning rate {facts.learning_rate:g}", pad=18)
-    right.set_ylabel(facts.score_name)
+    for at_losses, place, style in (
+        (findings.course, 1.0, {"fmt": "o-", "color": SMALL_COLOUR, "label": "annealed from tuned peak rates"}),
+        (
+            findings.lower_course,
+            1.04,
+            {"fmt": "o--", "color": GREY, "mfc": "white", "label": "annealed from peak rates 1/√2 as high"},
+        ),
+    ):
+        places = [place * at_loss.loss for at_loss in at_losses]
+        draw_intervals(left, places, [at_loss.gap for at_loss in at_losses], **style)
+        draw_intervals(right, places, [at_loss.loss_gap for at_loss in at_losses], **style)
+    _draw_constant_readings(left, findings)
+    left.set_ylabel(f"test {facts.score_name}, Small − Large")
+    right.set_ylabel("test loss, Small − Large")
     for axes in (left, right):
-        batch_size_axis(axes, facts)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="best")
+        axes.axhline(0, color="black", linewidth=1)
+        _training_loss_axis(axes, facts)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
-def _draw_scores(axes: Axes, scores: Mapping[int, Scores], label: str, colour: str) -> None:
-    """Draw the mean over seeds with its interval at each batch size, and every seed as a dot."""
-    if not scores:
-        return
-    for batch_size, of_size in scores.items():
-        places = [batch_size] * len(of_size.seeds)
-        axes.plot(places, of_size.seeds, ".", color=GREY, alpha=0.25, markersize=4, zorder=1)
-    means = [of_size.mean for of_size in scores.values()]
-    draw_intervals(axes, list(scores), means, fmt="o-", color=colour, markersize=4, label=label)
+def _draw_constant_readings(axes: Axes, findings: Findings) -> None:
+    """The readings at a constant rate, to the left of the target loss."""
+    styles = (
+        (findings.averaged, 1.09, "s", "constant rate, averaged parameters"),
+        (findings.last_iterate, 1.15, "^", "constant rate, parameters after the last update"),
+    )
+    for reading, place, marker, label in styles:
+        if isinstance(reading.comparison, Comparison):
+            places, effects = [place * reading.loss], [reading.comparison.effect]
+            draw_intervals(axes, places, effects, fmt=marker, color=LARGE_COLOUR, label=label)
+
+
+def _training_loss_axis(axes: Axes, facts: Facts) -> None:
+    """Training loss on a log axis that falls to the right, as training goes on."""
+    axes.set_xscale("log")
+    axes.invert_xaxis()
+    axes.xaxis.set_major_locator(FixedLocator(losses(facts)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: three_digits(value)))
+    axes.set_xlabel("training loss at which both are compared")
 
 
 def explain(findings: Findings) -> str:
-    split = "Each seed has its own train/test split." if findings.facts.resplit else ""
-    return sentences(_gap_sentence(findings), split, _last_iterate_sentence(findings), _epochs_sentence(findings))
+    if isinstance(findings.annealed.comparison, Problem):
+        return _constant_sentence(findings)
+    return sentences(
+        _protocol_sentence(findings),
+        _gap_sentence(findings),
+        _course_sentence(findings),
+        _lower_sentence(findings),
+        _constant_sentence(findings),
+        "Each seed has its own train/test split." if findings.facts.resplit else "",
+    )
+
+
+def _protocol_sentence(findings: Findings) -> str:
+    facts, (small, large) = findings.facts, findings.peaks
+    return (
+        "Each training starts from scratch, and its learning rate falls linearly to 0, from a peak that is tuned for "
+        f"the batch size ({three_digits(small)} at {thousands(facts.small)}, {three_digits(large)} at "
+        f"{thousands(facts.large)}). Longer trainings end at lower losses."
+    )
 
 
 def _gap_sentence(findings: Findings) -> str:
-    if isinstance(findings.comparison, Problem):
+    facts, effect, probability = findings.facts, findings.annealed.comparison.effect, findings.small_tests_better
+    small, large = map(decimals(4), findings.train_scores)
+    return (
+        f"At a training loss of {three_digits(facts.fitted_loss)} (training {facts.score_name} {small} and {large}) "
+        f"the difference in test {facts.score_name}, batch size {thousands(facts.small)} minus "
+        f"{thousands(facts.large)}, is {with_bounds(effect, signed(4))}. The small batch tests better in "
+        f"{percent(probability.estimate)} of {effect.n} seeds (ties count half; 95% interval of this probability: "
+        f"{bounds(probability, percent)})."
+    )
+
+
+def _course_sentence(findings: Findings) -> str:
+    """Which batch size tests better at which of the losses."""
+    if len(findings.course) < 2:
         return ""
-    facts, effect, probability = findings.facts, findings.comparison.effect, findings.small_tests_better
-    return (
-        f"At a training loss of {facts.target_loss:g} the difference in test {facts.score_name}, batch size "
-        f"{thousands(facts.small)} minus {thousands(facts.large)}, is {with_bounds(effect, signed(4))}. The small "
-        f"batch tests better in {percent(probability.estimate)} of {effect.n} seeds (ties count half; 95% interval "
-        f"of this probability: {bounds(probability, percent)})."
+    places: dict[Verdict, list[str]] = {}
+    for at_loss in findings.course:
+        places.setdefault(at_loss.verdict, []).append(three_digits(at_loss.loss))
+    texts = {
+        Verdict.HOLDS: "the small batch tests better at a training loss of {}",
+        Verdict.FAILS: "the large batch tests better at {}",
+        Verdict.UNDECIDED: "neither does for certain at {}",
+    }
+    verdicts = "; ".join(texts[outcome].format(listed(places[outcome])) for outcome in texts if outcome in places)
+    return f"With Holm's correction over {len(findings.course)} training losses, {verdicts}."
+
+
+def _lower_sentence(findings: Findings) -> str:
+    """What lower peak rates say."""
+    if isinstance(findings.lower_rate.comparison, Problem):
+        return ""
+    effect = with_bounds(findings.lower_rate.comparison.effect, signed(4))
+    same = findings.lower_rate.verdict is findings.annealed.verdict
+    return f"From peak rates 1/√2 as high the difference is {effect}" + (
+        ", so the verdict is the same." if same else ": the verdict depends on the rates."
     )
 
 
-def _last_iterate_sentence(findings: Findings) -> str:
-    """What the other reading of the same trainings says."""
-    if isinstance(findings.last_iterate, Problem):
+def _constant_sentence(findings: Findings) -> str:
+    """What constant rates say, at a higher training loss."""
+    effects = {
+        "where averaged parameters reach it": findings.averaged.comparison,
+        "where those after the last update first reach it": findings.last_iterate.comparison,
+    }
+    read = [
+        f"{with_bounds(comparison.effect, signed(4))} {where}"
+        for where, comparison in effects.items()
+        if isinstance(comparison, Comparison)
+    ]
+    if not read:
         return ""
     return (
-        "These are averaged parameters. Where those after the last update first reach the same loss, the difference "
-        f"is {with_bounds(findings.last_iterate.effect, signed(4))}. Averaging removes the noise of the last updates."
+        f"At a constant rate of {findings.facts.learning_rate:g} and a training loss of "
+        f"{findings.facts.target_loss:g} the difference is {listed(read)}. A constant rate leaves noise in the "
+        "parameters, more so with small batches; averaging and annealing remove it."
     )
-
-
-def _epochs_sentence(findings: Findings) -> str:
-    if findings.epochs_problem is not None:
-        return f"After equal epochs (right panel) the two cannot be compared: {findings.epochs_problem}."
-    small, large = (findings.after_epochs[size] for size in (findings.facts.small, findings.facts.large))
-    behind = (
-        large.train.mean.estimate < small.train.mean.estimate and large.test.mean.estimate < small.test.mean.estimate
-    )
-    return (
-        f"After equal epochs (right panel) the large batch scores {_train_and_test(large)}, the small one "
-        f"{_train_and_test(small)}"
-        + (": the large batch is behind in both, so it is under-trained, not overfitted." if behind else ".")
-    )
-
-
-def _train_and_test(scores: AfterEpochs) -> str:
-    train, test = (decimals(3)(of_split.mean.estimate) for of_split in (scores.train, scores.test))
-    return f"{train} in training and {test} in testing"
 
 
 def numbers(findings: Findings) -> pd.DataFrame:
+    score = findings.facts.score_name
     return pd.DataFrame(
         {
-            "batch size": thousands(batch_size),
-            "updates to the target": thousands(at.updates),
-            f"test {findings.facts.score_name} there": decimals(4)(at.test.mean.estimate),
-            "95% interval": bounds(at.test.mean, decimals(4)),
-            "seeds that reached it": f"{at.test.mean.n}",
+            "training loss": three_digits(at_loss.loss),
+            "updates, Small": thousands(at_loss.updates[0]),
+            "updates, Large": thousands(at_loss.updates[1]),
+            f"test {score}, Small": decimals(4)(at_loss.scores[0]),
+            f"test {score}, Large": decimals(4)(at_loss.scores[1]),
+            "Small − Large": signed(4)(at_loss.gap.estimate),
+            "95% interval": bounds(at_loss.gap, signed(4)),
+            "p (Holm)": three_digits(at_loss.p_holm),
+            "test loss, Small − Large": with_bounds(at_loss.loss_gap, signed(4)),
         }
-        for batch_size, at in findings.at_target.items()
+        for at_loss in findings.course
     )
 
 
@@ -345,11 +411,11 @@ claim = Claim(
     title="Generalization",
     small="Better",
     large="Worse",
-    says="Trained to the same training loss, a small batch tests better than a large one.",
+    says="Trained until the training examples are fitted, a small batch tests better than a large one.",
     rule=(
-        "Holds when the 95% interval of the difference (test score at Small) − (test score at Large), both where the "
-        "training loss of averaged parameters crosses the same target, lies above 0; the difference is the mean over "
-        "seeds, paired by initial parameters and split."
+        "Holds when the 95% interval of the difference (test score at Small) − (test score at Large), both annealed "
+        "from tuned peak rates to the same low training loss, lies above 0; the difference is the mean over seeds, "
+        "paired by initial parameters and split."
     ),
     cells=cells,
     analyse=analyse,

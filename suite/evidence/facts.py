@@ -24,6 +24,7 @@ class Facts:
     learning_rates: tuple[float, ...]
     epochs: int
     target_loss: float
+    fitted_loss: float
     max_updates: int
     score_name: str
     resplit: bool
@@ -49,6 +50,7 @@ class Facts:
             learning_rates=workload.learning_rates,
             epochs=workload.epochs,
             target_loss=workload.target_loss,
+            fitted_loss=workload.fitted_loss,
             max_updates=workload.max_updates,
             score_name=workload.score_name,
             resplit=workload.resplit,
@@ -71,6 +73,7 @@ class Facts:
         restored = {
             "optimizer": Optimizer.from_key_fields(stored["optimizer"]),
             "learning_rates": tuple(stored["learning_rates"]),
+            "fitted_loss": stored.get("fitted_loss", stored["target_loss"] / 8),
         }
         return cls(**stored | restored)
 

@@ -40,9 +40,15 @@ def final_log_loss(rows: pd.DataFrame, batch_size: int) -> pd.Series:
 
 def at_target(rows: pd.DataFrame, facts: Facts, column: str) -> pd.DataFrame:
     """`column` where the training loss crosses the target: a row per seed, a column per batch size."""
+    return at_loss(rows, facts.target_loss, column)
+
+
+def at_loss(rows: pd.DataFrame, loss: float, column: str) -> pd.DataFrame:
+    """`column` where the training loss first falls to `loss`, NaN where it never does: a row per seed, a column per
+    batch size."""
     evaluations = rows[rows["status"] == Status.OK].sort_values("updates")
     crossings = {
-        place: value_at_crossing(training["train_loss"].to_numpy(), training[column].to_numpy(), facts.target_loss)
+        place: value_at_crossing(training["train_loss"].to_numpy(), training[column].to_numpy(), loss)
         for place, training in evaluations.groupby(["batch_size", "seed"])
     }
     if not crossings:

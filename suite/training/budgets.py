@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from suite.training.learning_rate import listed
 
+MIN_LENGTH = 16
+"""The least updates of the first of `GrowingLengths`."""
+
 
 def updates_per_epoch(examples: int, batch_size: int) -> int:
     """Number of updates of an epoch, whose last batch may be smaller.
@@ -184,6 +187,75 @@ class ExpectedTarget(TargetLoss):
 
 
 @dataclass(frozen=True)
+class FixedUpdates:
+    """A budget of a number of `updates`, after which the model is evaluated."""
+
+    updates: int
+    needs_target = False
+
+    def checks(self, examples: int, batch_size: int) -> Iterator[int]:
+        return iter((0, self.updates))
+
+    def expected_updates(self, examples: int, batch_size: int) -> int:
+        return self.updates
+
+    def reached(self, training_loss: float) -> bool:
+        return False
+
+    def key_fields(self) -> dict:
+        return {"budget": "fixed updates", "updates": self.updates}
+
+    def __str__(self) -> str:
+        return f"{self.updates} updates"
+
+
+@dataclass(frozen=True)
+class GrowingLengths:
+    """Trainings from scratch, each `growth` times as long as the one before, until the training loss at the end is at
+    most `loss`, or the length is `max_updates`.
+
+    Rates are tuned at the first length that reaches `tuning_loss`.
+    """
+
+    loss: float
+    tuning_loss: float
+    max_updates: int
+    growth: float = 1.5
+    needs_target = True
+
+    def lengths(self, examples: int, batch_size: int) -> Iterator[int]:
+        """Numbers of updates, from an eighth of an epoch, but at least MIN_LENGTH.
+
+        >>> list(GrowingLengths(0.1, 0.2, max_updates=50).lengths(examples=100, batch_size=10))
+        [16, 24, 36, 50]
+        """
+        length = max(MIN_LENGTH, updates_per_epoch(examples, batch_size) // 8)
+        while length < self.max_updates:
+            yield length
+            length = round(length * self.growth)
+        yield self.max_updates
+
+    def expected_updates(self, examples: int, batch_size: int) -> int:
+        """A guess, as that of `TargetLoss`."""
+        return TargetLoss(self.loss, self.max_updates).expected_updates(examples, batch_size)
+
+    def reached(self, training_loss: float) -> bool:
+        return training_loss <= self.loss
+
+    def key_fields(self) -> dict:
+        return {
+            "budget": "growing lengths",
+            "loss": float(self.loss),
+            "tuning_loss": float(self.tuning_loss),
+            "max_updates": self.max_updates,
+            "growth": self.growth,
+        }
+
+    def __str__(self) -> str:
+        return f"lengths {self.growth:g} times apart, training loss {self.loss:g}"
+
+
+@dataclass(frozen=True)
 class TenthOfTraining:
     """A tenth of `epochs` at `batch_size`, after which the model is measured."""
 
@@ -201,4 +273,4 @@ class TenthOfTraining:
         return f"the first tenth of {self.epochs} epochs, trained at batch size {self.batch_size}"
 
 
-Budget = EqualEpochs | GrowingBatch | EqualUpdates | TargetLoss | TenthOfTraining
+Budget = EqualEpochs | GrowingBatch | EqualUpdates | TargetLoss | FixedUpdates | GrowingLengths | TenthOfTraining

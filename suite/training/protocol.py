@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from suite.optimizers import Optimizer, sgd
-from suite.training.budgets import Budget, GrowingBatch, TargetLoss, updates_per_epoch
-from suite.training.learning_rate import FIXED, Fixed, RateRule
+from suite.training.budgets import Budget, GrowingBatch, GrowingLengths, TargetLoss, updates_per_epoch
+from suite.training.learning_rate import FINE_SEARCH, FIXED, Fixed, RateRule
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,17 @@ class Protocol:
         budget = TargetLoss(workload.target_loss, workload.max_updates)
         return cls(workload.learning_rate, budget, rate_rule, optimizer or workload.optimizer, averaged=True)
 
+    @classmethod
+    def annealed_to_fit(cls, workload) -> "Protocol":
+        """Annealed trainings of growing length, at a tuned peak rate, until the training examples of a `workload` or
+        of its facts are fitted."""
+        budget = GrowingLengths(workload.fitted_loss, workload.target_loss, workload.max_updates)
+        return cls.of(workload, budget, FINE_SEARCH, annealed=True)
+
     def __post_init__(self):
         if isinstance(self.budget, GrowingBatch) and not isinstance(self.rate_rule, Fixed):
             raise ValueError("a growing batch needs a fixed rate: other rules depend on a single batch size")
-        if self.annealed and self.budget.needs_target:
+        if self.annealed and isinstance(self.budget, TargetLoss):
             raise ValueError("an annealed rate needs a fixed length: a target loss has none")
 
     def key_fields(self) -> dict:

@@ -167,6 +167,10 @@ class Tuning:
     def trials(self) -> pd.DataFrame:
         """Run all trials. Return a row per rate and replica, with `fine`, whether it belongs to the finer grid, and
         `on_edge`, equal in each row: whether the best rate lies on the edge of the last grid."""
+        return self.refined(self.coarse_trials())
+
+    def coarse_trials(self) -> pd.DataFrame:
+        """Run the trials of the grid and of its extensions. Return a row per rate and replica."""
         rule, stopping = self.protocol.rate_rule, EarlyStopping(self.protocol.rate_rule.seeds)
         replicas = trial_replicas(rule.seeds)
         trials = self.try_rates(first_grid(self.protocol.learning_rate, rule), replicas, stopping.ended)
@@ -175,7 +179,11 @@ class Tuning:
             more = self.try_rates(added, replicas, stopping.ended)
             trials = pd.concat([trials, more], ignore_index=True)
             extensions += 1
-        if rule.fine_seeds:
+        return trials
+
+    def refined(self, trials: pd.DataFrame) -> pd.DataFrame:
+        """The coarse `trials` with those of the finer grid, where the rate rule has one; columns as in `trials`."""
+        if self.protocol.rate_rule.fine_seeds:
             trials = pd.concat([trials, self._fine_trials(trials)], ignore_index=True)
         rates = decisive(trials)["learning_rate"]
         return trials.assign(on_edge=best_rate(trials) in (rates.min(), rates.max()))

@@ -112,9 +112,12 @@ class Workload:
     """The learning rates at which that comparison is repeated; contains `learning_rate`."""
     epochs: int
     target_loss: float
-    """Mean training loss to which every batch size is trained for *Generalization*."""
+    """Mean training loss to which every batch size is trained where updates or scores are compared at equal loss."""
     max_updates: int
-    """The limit of updates of a training to the target loss."""
+    """The limit of updates of a training to the target loss or to the fitted loss."""
+    fitted_loss: float | None = None
+    """Mean training loss at which the training examples count as fitted, and *Generalization* is judged: low enough
+    for a training accuracy of at least 99.5%. An eighth of `target_loss` when None."""
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
     """Outputs [B, ...] and targets [B, ...] to the loss of each example [B]."""
     score: Callable[[Tensor, Tensor], Tensor] = accuracy
@@ -140,7 +143,9 @@ class Workload:
                 f"workload {self.name}: optimizer is {given}: give one of suite.optimizers, such as "
                 "adamw(weight_decay=0.1) or Optimizer.of(torch.optim.RMSprop)"
             )
-        for name in ("learning_rate", "target_loss"):
+        if self.fitted_loss is None:
+            object.__setattr__(self, "fitted_loss", self.target_loss / 8)
+        for name in ("learning_rate", "target_loss", "fitted_loss"):
             value = getattr(self, name)
             if not (isinstance(value, Real) and 0 < value < math.inf):
                 raise ValueError(f"workload {self.name}: {name} must be a positive number, not {value!r}")
@@ -155,6 +160,8 @@ class Workload:
             raise ValueError(f"workload {self.name}: learning_rates {self.learning_rates} lacks {self.learning_rate}")
         if list(self.batch_sizes) != sorted(set(self.batch_sizes)) or self.batch_sizes[0] < 1:
             raise ValueError(f"workload {self.name}: batch_sizes must be positive and ascending")
+        if self.fitted_loss > self.target_loss:
+            raise ValueError(f"workload {self.name}: fitted_loss must be at most target_loss, {self.target_loss:g}")
         if not self.small < self.large:
             raise ValueError(f"workload {self.name}: small must be less than large")
         if not min(self.learning_rates) > 0:

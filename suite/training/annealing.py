@@ -1,0 +1,97 @@
+"""Trainings of growing length whose learning rate falls linearly to 0, until they fit the training examples.
+
+At a constant rate the parameters after the last update are noisy where batches are small, so that a test score read
+off them compares noise. Annealed to 0, the noise is gone at the end of each training.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from suite.training import evaluations
+from suite.training.budgets import FixedUpdates
+from suite.training.compile_policy import CALLS_TO_REPAY, CompilePolicy
+from suite.training.engine import Engine
+from suite.training.learning_rate import FIXED
+from suite.training.protocol import Protocol
+from suite.training.tuning import Tuning, best_rate, mean_costs
+from suite.workloads import Data, Workload
+
+MAX_FURTHER_LENGTHS = 3
+"""Lengths tried after the first one at which half of the replicas have fitted; the rest count as not fitted."""
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """Annealed trainings with `batch_size`, by a protocol with the budget `GrowingLengths` and the rule `Tuned`."""
+
+    workload: Workload
+    data: Data
+    protocol: Protocol
+    batch_size: int
+    engine: Engine
+    policy: CompilePolicy
+
+    @classmethod
+    def of(
+        cls,
+        workload: Workload,
+        data: Data,
+        protocol: Protocol,
+        batch_size: int,
+        engine: Engine,
+        calls_to_repay: float = CALLS_TO_REPAY,
+    ) -> "Annealing":
+        """With one compile policy for all lengths, which compiles once the calls so far would have repaid it."""
+        per_call = engine.replicas_per_call
+        policy = CompilePolicy.for_trainings(
+            workload, protocol, batch_size, len(data.train_inputs), per_call, per_call, 0, calls_to_repay
+        )
+        return cls(workload, data, protocol, batch_size, engine, policy)
+
+    def lengths(self) -> Iterator[int]:
+        return self.protocol.budget.lengths(len(self.data.train_inputs), self.batch_size)
+
+    def trials(self) -> pd.DataFrame:
+        """The trials of `Tuning` at the first length where the best rate reaches the tuning loss.
+
+        The whole grid of rates is tried at the shortest length, and at each longer one the best rate so far with its
+        neighbours.
+        """
+        rate, rule = self.protocol.learning_rate, self.protocol.rate_rule
+        for length in self.lengths():
+            tuning = self._tuning(replace(self.protocol, learning_rate=rate, rate_rule=rule), length)
+            trials = tuning.coarse_trials()
+            rate, rule = best_rate(trials), replace(rule, each_way=1)
+            if mean_costs(trials)["cost_loss"].min() <= self.protocol.budget.tuning_loss:
+                break
+        return tuning.refined(trials)
+
+    def _tuning(self, protocol: Protocol, length: int) -> Tuning:
+        protocol = replace(protocol, budget=FixedUpdates(length))
+        return Tuning(self.workload, self.data, protocol, self.batch_size, self.engine, self.policy)
+
+    def at(self, rate: float, length: int) -> Protocol:
+        """The protocol of a training of `length` updates from the peak `rate`."""
+        return replace(self.protocol, learning_rate=rate, rate_rule=FIXED, budget=FixedUpdates(length))
+
+    def final_trainings(self, rate: float, replicas: Sequence[int]) -> pd.DataFrame:
+        """Train `replicas` from the peak `rate`, at each length those that have not fitted the training examples at a
+        shorter one. Return the last evaluation of each training: a row per length and replica (`seed`)."""
+        ends, left, further = [], list(replicas), 0
+        for length in self.lengths():
+            ends.append(self._ends(self.at(rate, length), left))
+            fitted = ends[-1].loc[ends[-1]["train_loss"] <= self.protocol.budget.loss, "seed"]
+            left = [replica for replica in left if replica not in set(fitted)]
+            further += 2 * len(left) <= len(replicas)
+            if not left or further > MAX_FURTHER_LENGTHS:
+                break
+        return pd.concat(ends, ignore_index=True)
+
+    def _ends(self, protocol: Protocol, replicas: Sequence[int]) -> pd.DataFrame:
+        protocols = [protocol] * len(replicas)
+        histories = self.engine.train(self.workload, self.data, protocols, self.batch_size, replicas, self.policy)
+        last = evaluations.tables(histories, protocol, len(self.data.train_inputs), self.batch_size)
+        last = last.groupby("seed").tail(1)
+        return last.assign(seed=[replicas[place] for place in last["seed"]])
