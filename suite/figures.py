@@ -15,7 +15,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from suite.backends import ACCELERATORS, CPU, SEQUENTIAL
 from suite.evidence import Facts, Timings
-from suite.formatting import seconds, thousands
+from suite.evidence.critical_batch import CriticalBatch
+from suite.formatting import seconds, thousands, three_digits
 from suite.statistics import Interval
 
 SMALL_COLOUR, LARGE_COLOUR = "C0", "C3"
@@ -114,6 +115,25 @@ def draw_intervals(axes: Axes, places: Sequence[float], intervals: Sequence[Inte
         [interval.high - interval.estimate for interval in intervals],
     ]
     axes.errorbar(list(places), estimates, yerr=bars, capsize=3, **{"fmt": "o", "color": "black"} | style)
+
+
+def draw_hyperbola(axes: Axes, critical: CriticalBatch, batch_sizes: Sequence[int], **style) -> None:
+    """Draw the fitted updates to the target between the smallest and the largest of `batch_sizes`."""
+    sizes = np.geomspace(min(batch_sizes), max(batch_sizes), 200)
+    updates = critical.min_updates * (1 + critical.interval.estimate / sizes)
+    axes.plot(sizes, updates, "-", linewidth=1, **style)
+
+
+def draw_critical_batch(axes: Axes, critical: CriticalBatch, batch_sizes: Sequence[int]) -> None:
+    """Draw the limits of the hyperbola for small and for large batches, and the critical batch size where they
+    meet."""
+    least, critical_size = critical.min_updates, critical.interval.estimate
+    smallest, largest = min(batch_sizes), max(batch_sizes)
+    halved = [least * critical_size / smallest, least]
+    label = f"critical batch size {three_digits(critical_size)}"
+    axes.plot([smallest, critical_size], halved, ":", color=GREY, label="twice the batch size, half the updates")
+    axes.plot([critical_size, largest], [least, least], "--", color=GREY, label="a larger batch saves no updates")
+    axes.plot(critical_size, least, "D", color=GREY, markersize=5, label=label)
 
 
 def draw_ratios(axes: Axes, ratios: Mapping[str, Interval]) -> None:

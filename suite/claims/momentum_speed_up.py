@@ -2,22 +2,26 @@
 
 The lecture has momentum carry the parameters past where SGD without momentum stops. With the rate tuned for each,
 published evidence finds that it hardly helps a small batch, whose updates are limited by noise, and helps a large one
-(Shallue et al. 2019, section 4.5; Kidambi et al. 2018). The same trainings show the critical batch size.
+(Shallue et al. 2019, section 4.5; Kidambi et al. 2018). The loss is that of averaged parameters; that of the last
+iterate is the second reading. The same trainings show the critical batch size.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from suite.claims.claim import Claim, Comparison, Row
+from suite.claims.tuned_trainings import LAST_ITERATE_SEEDS, averaged_cells, last_iterate_protocols, protocols
 from suite.evidence import Evidence, Facts, Problem, backend_of
-from suite.evidence.tuned_updates import NeverReached, TunedUpdates, all_never_reached
+from suite.evidence.critical_batch import CriticalBatch
+from suite.evidence.tuned_updates import NeverReached, TunedUpdates, never_reached_sentence
+from suite.evidence.updates_to_target import UpdatesToTarget
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.tuned_training import TUNED_TRAINING
 from suite.figures import (
@@ -25,154 +29,125 @@ from suite.figures import (
     WITH_COLOUR,
     WITHOUT_COLOUR,
     batch_size_axis,
+    draw_critical_batch,
+    draw_hyperbola,
     draw_intervals,
     new_figure,
     plain_log_ticks,
 )
-from suite.formatting import bounds, listed, ratio, sentences, thousands, three_digits, with_bounds
+from suite.formatting import bounds, ratio, sentences, thousands, three_digits, with_bounds
 from suite.optimizers import sgd
-from suite.statistics import Interval, critical_batch_size
-from suite.training.learning_rate import FINE_SEARCH
-from suite.training.momentum_pair import WITH, WITHOUT, matched_rates, momentum_of, momentum_pair, why_no_momentum
-from suite.training.protocol import Protocol
+from suite.statistics import Interval
+from suite.training.momentum_pair import WITH, WITHOUT, momentum_of, why_no_momentum
 from suite.workloads import Workload
 
 COLOURS = {WITHOUT: WITHOUT_COLOUR, WITH: WITH_COLOUR}
-
 
 # What it reads
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Trainings to the target at a few batch sizes, without and with momentum."""
-    return [
-        Cell(TUNED_TRAINING, workload.name, scope.training_backend, batch_size, scope.seeds, protocol)
-        for protocol in protocols(workload).values()
-        for batch_size in batch_sizes(workload, scope)
+    """Trainings to the target without and with momentum: of averaged parameters at a few batch sizes, and of the last
+    iterate at Large."""
+    seeds = min(LAST_ITERATE_SEEDS, scope.seeds)
+    last_iterate = [
+        Cell(TUNED_TRAINING, workload.name, scope.training_backend, workload.large, seeds, protocol)
+        for protocol in last_iterate_protocols(workload).values()
     ]
-
-
-def batch_sizes(workload: Workload, scope: Scope) -> list[int]:
-    """Every third of the coarse batch sizes that are trained with, or all of them in a full run."""
-    sizes = [size for size in scope.training_batch_sizes if size in scope.coarse_batch_sizes]
-    if scope.factorial:
-        return sizes
-    return sorted({*sizes[::3], workload.small, workload.large} & set(sizes))
-
-
-def protocols(workload: Facts | Workload) -> dict[str, Protocol]:
-    """Training to the target at a tuned rate, without and with momentum. The grid of SGD's rates starts 1 − λ times
-    as high with momentum, since a movement adds up to 1 / (1 − λ) gradients."""
-    rates = matched_rates(workload, workload.learning_rate)
-    return {
-        name: replace(Protocol.to_target(workload, FINE_SEARCH, optimizer), learning_rate=rates[name])
-        for name, optimizer in momentum_pair(workload).items()
-    }
+    return [*averaged_cells(workload, scope), *last_iterate]
 
 
 # What it computes
 
 
 @dataclass(frozen=True)
-class Hyperbola:
-    """S(B) = S_min (1 + B_crit / B), fitted to the updates to the target."""
+class Reading:
+    """The updates to the target at Large, by averaged parameters or by the last iterate."""
 
-    min_updates: float
-    critical_batch_size: float
-
-
-@dataclass(frozen=True)
-class UpdatesToTarget:
-    """Updates to the target by batch size, those of averaged parameters."""
-
-    seeds: dict[int, tuple[float, ...]]
-    """Of every seed that reached the target."""
-    medians: dict[int, float]
-    """Over all seeds; one that never reached the target counts as infinite."""
-    rates: dict[int, float]
-    """Tuned learning rates."""
-    hyperbola: Hyperbola | None
-    """Through the finite medians; None where there are fewer than three."""
+    comparison: Comparison | Problem
+    """Without over with momentum, ratio of medians over seeds."""
     never_reached: tuple[NeverReached, ...]
+
+    @classmethod
+    def of(cls, tuned: dict[str, TunedUpdates], large: int) -> Reading:
+        """Of the trainings WITHOUT and WITH momentum."""
+        trainings = {f"{name} momentum": of_name for name, of_name in tuned.items()}
+        problems = (of_name.problem(large, where) for where, of_name in trainings.items())
+        if problem := next(filter(None, problems), None):
+            return cls(problem, ())
+        medians = (of_name.medians[large] for of_name in trainings.values())
+        never = (of_name.never_reached(large, where) for where, of_name in trainings.items())
+        return cls(Comparison(tuned[WITHOUT].over(tuned[WITH], large), *medians), tuple(chain.from_iterable(never)))
 
 
 @dataclass(frozen=True)
 class Findings:
     facts: Facts
     backend: str
-    comparison: Comparison | Problem
-    """Updates to the target at Large, without over with momentum, ratio of medians over seeds."""
-    never_reached: tuple[NeverReached, ...]
-    """Seeds at Large."""
+    averaged: Reading
+    last_iterate: Reading
     updates: dict[str, UpdatesToTarget]
-    """Without and with momentum."""
+    """Without and with momentum, by averaged parameters."""
     speed_ups: dict[int, Interval]
     """Updates without over updates with momentum by batch size, where both medians are finite."""
-    critical_batch_size: Interval | None
-    """Without momentum; None where it cannot be fitted."""
 
 
 def analyse(evidence: Evidence) -> Findings:
-    facts, large = evidence.facts, evidence.facts.large
-    tuned = {name: TunedUpdates.of(*rows_of(evidence, protocol)) for name, protocol in protocols(facts).items()}
-    updates = {name: _summarised(of_name, name) for name, of_name in tuned.items()}
+    facts = evidence.facts
+    averaged, last_iterate = (
+        {name: TunedUpdates.of(evidence, protocol) for name, protocol in pair(facts).items()}
+        for pair in (protocols, last_iterate_protocols)
+    )
+    updates = {name: UpdatesToTarget.of(tuned, f"{name} momentum") for name, tuned in averaged.items()}
     speed_ups = {
-        size: tuned[WITHOUT].over(tuned[WITH], size)
+        size: averaged[WITHOUT].over(averaged[WITH], size)
         for size, median in updates[WITHOUT].medians.items()
         if math.isfinite(median) and math.isfinite(updates[WITH].medians.get(size, math.inf))
     }
-    problems = [of_name.problem(large, f"{name} momentum") for name, of_name in tuned.items()]
-    problem = next(filter(None, problems), None)
-    comparison = problem or Comparison(speed_ups[large], *(each.medians[large] for each in updates.values()))
     return Findings(
         facts=facts,
         backend=backend_of(evidence.rows),
-        comparison=comparison,
-        never_reached=() if problem else _never_reached(tuned, large),
+        averaged=Reading.of(averaged, facts.large),
+        last_iterate=Reading.of(last_iterate, facts.large),
         updates=updates,
         speed_ups=speed_ups,
-        critical_batch_size=tuned[WITHOUT].critical_batch_size(),
-    )
-
-
-def _never_reached(tuned: dict[str, TunedUpdates], batch_size: int) -> tuple[NeverReached, ...]:
-    return tuple(
-        never for name, of_name in tuned.items() for never in of_name.never_reached(batch_size, f"{name} momentum")
-    )
-
-
-def rows_of(evidence: Evidence, protocol: Protocol) -> tuple[pd.DataFrame, Facts]:
-    """The trials and final trainings by `protocol`, and the facts."""
-    return evidence.rows[evidence.rows["protocol"] == protocol.key], evidence.facts
-
-
-def _summarised(tuned: TunedUpdates, name: str) -> UpdatesToTarget:
-    finite = {size: median for size, median in tuned.medians.items() if math.isfinite(median)}
-    return UpdatesToTarget(
-        seeds={int(size): tuple(values[np.isfinite(values)]) for size, values in tuned.updates.items()},
-        medians=tuned.medians,
-        rates={int(size): float(rate) for size, rate in tuned.rates.items()},
-        hyperbola=Hyperbola(*critical_batch_size(list(finite), list(finite.values()))) if len(finite) > 2 else None,
-        never_reached=all_never_reached(tuned, f"{name} momentum"),
     )
 
 
 # How it is judged
 
 
+@dataclass(frozen=True)
+class OfLastIterate:
+    """The ratio where the loss is that of the parameters after the last update."""
+
+    ratio: Interval
+
+    def __str__(self) -> str:
+        return f"of the last iterate {with_bounds(self.ratio, ratio)}"
+
+
 def judge(findings: Findings) -> list[Row]:
-    facts = findings.facts
+    """A row for each reading: averaged parameters, and the last iterate."""
+    facts, last = findings.facts, findings.last_iterate.comparison
+    flags = (OfLastIterate(last.effect),) if isinstance(last, Comparison) else ()
+    readings = (
+        (findings.averaged, protocols(facts)[WITH], flags),
+        (findings.last_iterate, last_iterate_protocols(facts)[WITH], ()),
+    )
     return [
         Row.of(
-            findings.comparison,
+            reading.comparison,
             backend=findings.backend,
-            protocol=protocols(facts)[WITH],
+            protocol=protocol,
             small=facts.large,
             large=facts.large,
             measure="updates to the target, without / with momentum",
             unit="updates",
-            flags=findings.never_reached,
+            flags=(*reading.never_reached, *flags),
+            headline=reading is findings.averaged,
         )
+        for reading, protocol, flags in readings
     ]
 
 
@@ -180,7 +155,7 @@ def judge(findings: Findings) -> list[Row]:
 
 
 def answer(findings: Findings) -> str:
-    facts, comparison = findings.facts, findings.comparison
+    facts, comparison = findings.facts, findings.averaged.comparison
     if isinstance(comparison, Problem):
         return f"The updates to a training loss of {facts.target_loss:g} cannot be compared: {comparison}."
     return (
@@ -200,7 +175,9 @@ def figure(findings: Findings) -> Figure | None:
     left, right = figure.subplots(1, 2)
     for name, updates in findings.updates.items():
         _draw_updates(left, updates, name)
-    _draw_limits(left, findings.updates[WITHOUT])
+    without = findings.updates[WITHOUT]
+    if isinstance(without.critical_batch, CriticalBatch):
+        draw_critical_batch(left, without.critical_batch, list(without.medians))
     left.set_yscale("log")
     left.set_ylim(bottom=0.6 * min(map(min, counts)))
     plain_log_ticks(left.yaxis)
@@ -221,34 +198,21 @@ def _draw_updates(axes: Axes, updates: UpdatesToTarget, name: str) -> None:
         axes.plot([size] * len(values), values, ".", color=COLOURS[name], alpha=0.3, markersize=4)
     medians = {size: median for size, median in updates.medians.items() if math.isfinite(median)}
     axes.plot(list(medians), list(medians.values()), "o", color=COLOURS[name], markersize=5, label=f"{name} momentum")
-    if hyperbola := updates.hyperbola:
-        sizes = np.geomspace(min(medians), max(medians), 200)
-        line = hyperbola.min_updates * (1 + hyperbola.critical_batch_size / sizes)
-        axes.plot(sizes, line, "-", color=COLOURS[name], linewidth=1)
-
-
-def _draw_limits(axes: Axes, updates: UpdatesToTarget) -> None:
-    """The limits of the hyperbola for small and for large batches, and the critical batch size where they meet."""
-    if updates.hyperbola is None:
-        return
-    least, critical = updates.hyperbola.min_updates, updates.hyperbola.critical_batch_size
-    smallest, largest = min(updates.medians), max(updates.medians)
-    halved = [least * critical / smallest, least]
-    axes.plot([smallest, critical], halved, ":", color=GREY, label="twice the batch size, half the updates")
-    axes.plot([critical, largest], [least, least], "--", color=GREY, label="a larger batch saves no updates")
-    axes.plot(critical, least, "D", color=GREY, markersize=5, label=f"critical batch size {three_digits(critical)}")
+    if isinstance(updates.critical_batch, CriticalBatch):
+        draw_hyperbola(axes, updates.critical_batch, list(medians), color=COLOURS[name])
 
 
 def explain(findings: Findings) -> str:
-    if isinstance(findings.comparison, Problem):
+    if isinstance(findings.averaged.comparison, Problem):
         return ""
     return sentences(
         "The learning rate is tuned for each batch size, without and with momentum, to within a factor of √2. The "
         "target is reached when the loss of averaged parameters crosses it.",
+        _last_iterate_sentence(findings.last_iterate),
         _small_sentence(findings),
         NOISE_OR_CURVATURE if findings.facts.optimizer.label == sgd().label else "",
-        _critical_sentence(findings.critical_batch_size),
-        _never_reached_sentence(findings),
+        _critical_sentence(findings.updates[WITHOUT].critical_batch),
+        never_reached_sentence(findings.updates[WITHOUT].never_reached + findings.updates[WITH].never_reached),
     )
 
 
@@ -256,6 +220,15 @@ NOISE_OR_CURVATURE = (
     "Momentum helps where curvature limits progress, not where gradient noise does (Kidambi et al. 2018; Shallue et "
     "al. 2019)."
 )
+
+
+def _last_iterate_sentence(last_iterate: Reading) -> str:
+    """What the second reading says; empty where it says nothing."""
+    if isinstance(last_iterate.comparison, Problem):
+        return ""
+    return (
+        f"By the parameters after the last update the ratio is {with_bounds(last_iterate.comparison.effect, ratio)}."
+    )
 
 
 def _small_sentence(findings: Findings) -> str:
@@ -269,18 +242,13 @@ def _small_sentence(findings: Findings) -> str:
     )
 
 
-def _critical_sentence(critical: Interval | None) -> str:
-    if critical is None:
+def _critical_sentence(critical: CriticalBatch | Problem) -> str:
+    if isinstance(critical, Problem):
         return ""
     return (
-        f"The critical batch size without momentum is {with_bounds(critical, three_digits)}: far below it, doubling "
+        f"The critical batch size without momentum is {with_bounds(critical.interval)}: far below it, doubling "
         "the batch size halves the updates; far above it, doubling saves none."
     )
-
-
-def _never_reached_sentence(findings: Findings) -> str:
-    never = [str(never) for updates in findings.updates.values() for never in updates.never_reached]
-    return f"Of the trainings, {listed(never)}." if never else ""
 
 
 def numbers(findings: Findings) -> pd.DataFrame:

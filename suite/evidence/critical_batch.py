@@ -7,47 +7,50 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from suite.evidence.facts import Facts
 from suite.evidence.problem import Problem, why_none
-from suite.evidence.trainings import at_target, training_problem
-from suite.statistics import Interval, critical_batch_size, mean_interval
+from suite.evidence.tuned_updates import TunedUpdates
+from suite.statistics import Interval, critical_batch_size, percentile_interval
 from suite.status import Status
 
-TOO_FEW = Problem(Status.UNAVAILABLE, "fewer than three batch sizes were trained to the target")
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Seeds that did not reach the target with every batch size, which the critical batch size leaves out."""
-
-    seeds: int
-    all_seeds: int
-
-    def __str__(self) -> str:
-        return f"{self.seeds} of {self.all_seeds} seeds missed the target at some batch size and are left out"
+MIN_BATCH_SIZES = 3
+"""The fewest batch sizes whose updates are fitted."""
+FITS = 200
+"""Bootstrap draws of which the critical batch size is fitted."""
 
 
 @dataclass(frozen=True)
 class CriticalBatch:
-    """Fitted to the updates of each seed."""
+    """S(B) = S_min (1 + B_crit / B), fitted to the median updates to the target, where these are finite."""
 
-    seeds: tuple[float, ...]
-    """In examples, of every seed that reached the target with all batch sizes."""
+    min_updates: float
     interval: Interval
-    """Geometric mean over these seeds."""
-    left_out: LeftOut | None
+    """B_crit, in examples."""
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, facts: Facts) -> CriticalBatch | Problem:
-        """From the evaluations of trainings to the target at several batch sizes, or why they show none."""
-        updates = at_target(rows, facts, "updates")
-        if updates.empty:
-            return training_problem(rows, "") or why_none(rows)
-        if updates.shape[1] < 3:
-            return TOO_FEW
-        complete, trained = updates.dropna(), rows["seed"].nunique()
-        if complete.empty:
-            return Problem(Status.TARGET_NOT_REACHED, "no seed reached the target with every batch size")
-        seeds = tuple(critical_batch_size(complete.columns, seed)[1] for _, seed in complete.iterrows())
-        left_out = LeftOut(trained - len(seeds), trained) if trained > len(seeds) else None
-        return cls(seeds, mean_interval(np.log(seeds)).map(np.exp), left_out)
+    def of(cls, tuned: TunedUpdates) -> CriticalBatch | Problem:
+        """The fit to the trainings, with a percentile interval, or why they show no critical batch size."""
+        fit = _fit(pd.Series(tuned.medians, dtype=float))
+        if fit is None:
+            return _problem(tuned)
+        min_updates, estimate = fit
+        fits = filter(None, (_fit(draw) for _, draw in tuned.draws.head(FITS).iterrows()))
+        seeds = int(tuned.updates.count().min())
+        return cls(min_updates, percentile_interval(estimate, [critical for _, critical in fits], seeds))
+
+
+def _fit(medians: pd.Series) -> tuple[float, float] | None:
+    """S_min and B_crit of `medians` by batch size; None where there are too few. Left out are infinite medians, and
+    those of 0: draws whose learning rate may cost infinitely many updates."""
+    medians = medians[(medians > 0) & np.isfinite(medians)]
+    return critical_batch_size(medians.index, medians) if len(medians) >= MIN_BATCH_SIZES else None
+
+
+def _problem(tuned: TunedUpdates) -> Problem:
+    """Why fewer than MIN_BATCH_SIZES medians are finite."""
+    if tuned.updates.empty:
+        return why_none(tuned.rows)
+    if len(tuned.medians) < MIN_BATCH_SIZES:
+        return Problem(Status.UNAVAILABLE, "fewer than three batch sizes were trained to the target")
+    return Problem(
+        Status.TARGET_NOT_REACHED, "at fewer than three batch sizes more than half of the seeds reached the target"
+    )

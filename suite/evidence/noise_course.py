@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from suite.evidence.facts import Facts
-from suite.evidence.trainings import at_target
+from suite.evidence.problem import Problem
+from suite.evidence.trainings import at_target, training_problem
 from suite.instruments.noise_scale import effective, plain_mean
 from suite.statistics import Interval, mean_interval
+from suite.status import Status
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,13 @@ class NoiseCourse:
     """The critical batch size that the course predicts."""
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, facts: Facts) -> NoiseCourse:
-        """From the evaluations of at least one seed that reached the target."""
+    def of(cls, rows: pd.DataFrame, facts: Facts) -> NoiseCourse | Problem:
+        """From the evaluations, or why no seed reached the target."""
+        reached = rows[rows["status"] == Status.OK]
+        return training_problem(rows, "") if reached.empty else cls._of_reached(reached, facts)
+
+    @classmethod
+    def _of_reached(cls, rows: pd.DataFrame, facts: Facts) -> NoiseCourse:
         rows = rows.sort_values(["seed", "updates"])
         seeds = {int(seed): SeedCourse.of(training, facts) for seed, training in rows.groupby("seed")}
         courses = seeds.values()

@@ -7,23 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from suite.evidence.facts import Facts
+from suite.evidence.evidence import Evidence
 from suite.evidence.problem import Problem, why_none
 from suite.evidence.trainings import at_target, last_evaluations
 from suite.experiments.tuned_training import TRIAL
-from suite.formatting import thousands
-from suite.statistics import (
-    Interval,
-    critical_batch_size,
-    paired_medians,
-    percentile_interval,
-    resampled_choices,
-)
+from suite.formatting import listed, thousands
+from suite.statistics import Interval, paired_medians, percentile_interval, resampled_choices
 from suite.status import Status
+from suite.training.protocol import Protocol
 from suite.training.tuning import decisive
-
-FITS = 200
-"""Bootstrap draws of which the critical batch size is fitted."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +42,13 @@ class TunedUpdates:
     rows: pd.DataFrame
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, facts: Facts) -> TunedUpdates:
-        """From the stored rows of trials and of final trainings, of one protocol."""
+    def of(cls, evidence: Evidence, protocol: Protocol) -> TunedUpdates:
+        """From the trials and the final trainings by `protocol`."""
+        rows = evidence.rows[evidence.rows["protocol"] == protocol.key]
         trials, finals = rows[rows["stage"] == TRIAL], rows[rows["stage"] != TRIAL]
         last = last_evaluations(finals)
         seeds = last.pivot(index="seed", columns="batch_size", values="updates")
-        updates = at_target(finals, facts, "updates").reindex(index=seeds.index, columns=seeds.columns)
+        updates = at_target(finals, evidence.facts, "updates").reindex(index=seeds.index, columns=seeds.columns)
         updates = updates.fillna(np.inf).where(seeds.notna())
         draws = pd.DataFrame(
             {
@@ -92,15 +85,12 @@ class TunedUpdates:
             draws = self.draws[batch_size] / denominator.draws[batch_size]
         return percentile_interval(estimate, draws.dropna(), len(self.updates[batch_size].dropna()))
 
-    def critical_batch_size(self) -> Interval | None:
-        """B_crit of S (1 + B_crit / B), fitted to the medians; None where fewer than three are finite."""
-        medians = {size: median for size, median in self.medians.items() if np.isfinite(median)}
-        if len(medians) < 3:
-            return None
-        sizes, draws = list(medians), self.draws[list(medians)].head(FITS)
-        fits = [critical_batch_size(sizes, draw)[1] for draw in draws[np.isfinite(draws).all(axis=1)].to_numpy()]
-        return percentile_interval(
-            critical_batch_size(sizes, list(medians.values()))[1], fits, int(self.updates.count().min())
+    def all_never_reached(self, where: str = "") -> tuple[NeverReached, ...]:
+        """`never_reached` of every batch size."""
+        return tuple(
+            never
+            for size in self.updates
+            for never in self.never_reached(size, f"{where} at batch size {thousands(size)}".strip())
         )
 
 
@@ -111,10 +101,6 @@ def _choice(trials: pd.DataFrame) -> np.ndarray | float:
     return resampled_choices(decisive(trials).pivot(index="learning_rate", columns="seed", values="cost_updates"))
 
 
-def all_never_reached(updates: TunedUpdates, name: str) -> tuple[NeverReached, ...]:
-    """`never_reached` of every batch size, `name` saying which trainings they are."""
-    return tuple(
-        never
-        for size in updates.updates
-        for never in updates.never_reached(size, f"{name} at batch size {thousands(size)}")
-    )
+def never_reached_sentence(never_reached: tuple[NeverReached, ...]) -> str:
+    """That seeds count as infinite; empty where none do."""
+    return f"Of the trainings, {listed(list(map(str, never_reached)))}." if never_reached else ""

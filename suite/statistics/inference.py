@@ -97,19 +97,19 @@ def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -
     return Interval(estimate, float((b - half) / a), float((b + half) / a), n)
 
 
-def difference_interval(first: Sequence[float], second: Sequence[float]) -> Interval:
-    """Mean of `first` [n] minus mean of `second` [m], two independent samples, with Welch's interval (1947).
+def ratio_of_estimates(numerator: Interval, denominator: Interval) -> Interval:
+    """Ratio of two independent estimates above 0, from their intervals.
 
-    Its bounds are NaN where a sample has fewer than two values. The interval's own n is the smaller of n and m.
+    Each bound of the log ratio is as far from the estimate as the root of the sum of the squared distances of the
+    bounds that move it there (Zou and Donner 2008). The interval's own n is the smaller of the two.
 
-    >>> difference_interval([3, 4, 5], [1, 2, 3]).estimate
-    2.0
+    >>> ratio_of_estimates(Interval(6.0, 3.0, 12.0, n=9), Interval(2.0, 2.0, 2.0, n=5))
+    Interval(estimate=3.0, low=1.5, high=6.0, n=5)
     """
-    estimate, n = float(np.mean(first) - np.mean(second)), min(len(first), len(second))
-    if n < 2:
-        return Interval(estimate, math.nan, math.nan, n)
-    bounds = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
-    return Interval(estimate, float(bounds.low), float(bounds.high), n)
+    ratio = numerator.estimate / denominator.estimate
+    down = math.hypot(math.log(numerator.estimate / numerator.low), math.log(denominator.high / denominator.estimate))
+    up = math.hypot(math.log(numerator.high / numerator.estimate), math.log(denominator.estimate / denominator.low))
+    return Interval(ratio, ratio * math.exp(-down), ratio * math.exp(up), min(numerator.n, denominator.n))
 
 
 def verdict(interval: Interval, null: float) -> Verdict:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from suite.claims import momentum_speed_up
-from suite.claims.momentum_speed_up import COLOURS, batch_sizes, protocols, rows_of
+from suite.claims.momentum_speed_up import COLOURS
+from suite.claims.tuned_trainings import averaged_cells, batch_sizes, protocols
 from suite.evidence import Evidence, Facts, Problem, Timings, why_none
 from suite.evidence.tuned_updates import TunedUpdates
 from suite.experiments.cell import Cell, Scope
@@ -22,7 +22,8 @@ from suite.workloads import Workload
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """The trainings of `momentum_speed_up` and the time of an update; none where their backend is not timed."""
+    """The trainings of averaged parameters to the target and the time of an update; none where their backend is not
+    timed."""
     if scope.training_backend not in scope.backends:
         return []
     backend, optimizer = scope.training_backend, workload.optimizer
@@ -30,7 +31,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         Cell(UPDATE_TIME, workload.name, backend, size, scope.processes, optimizer=optimizer)
         for size in batch_sizes(workload, scope)
     ]
-    return [*momentum_speed_up.cells(workload, scope), *timed]
+    return [*averaged_cells(workload, scope), *timed]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Findings:
 def analyse(evidence: Evidence) -> Findings:
     facts, timings = evidence.facts, evidence.of(UPDATE_TIME.name)
     update_s = Timings.of(timings).medians
-    tuned = {name: TunedUpdates.of(*rows_of(evidence, protocol)) for name, protocol in protocols(facts).items()}
+    tuned = {name: TunedUpdates.of(evidence, protocol) for name, protocol in protocols(facts).items()}
     timed = {name: _times(of_name, update_s) for name, of_name in tuned.items()}
     times = {name: of_name for name, of_name in timed.items() if of_name}
     problem = None if times else why_none(evidence.of(TUNED_TRAINING.name) if update_s else timings)

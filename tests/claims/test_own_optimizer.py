@@ -187,7 +187,7 @@ def test_the_updates_that_momentum_saves_are_those_of_the_workloads_optimizer(op
     facts = Facts.of(tiny(optimizer=optimizer), blobs())
     frames = [reaching(facts, WITHOUT, 40), reaching(facts, WITH, 10)]
     findings = momentum_speed_up.analyse(Evidence.from_frames(facts, frames))
-    (row,) = momentum_speed_up.judge(findings)
+    row, _ = momentum_speed_up.judge(findings)
     assert row.verdict == "holds"
     assert (row.value_small, row.value_large) == pytest.approx((40, 10))
     assert str(row.protocol).startswith(str(optimizer))

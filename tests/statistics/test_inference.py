@@ -10,7 +10,6 @@ from scipy.optimize import isotonic_regression
 from suite.statistics import (
     Interval,
     affine_fit,
-    difference_interval,
     equivalence,
     flat_batch_size,
     half_performance_batch,
@@ -21,6 +20,7 @@ from suite.statistics import (
     power_law_exponent,
     probability_above_zero,
     ratio_interval,
+    ratio_of_estimates,
     seeds_to_decide,
     value_at_crossing,
     verdict,
@@ -318,27 +318,44 @@ def test_equivalence_requires_the_whole_interval_within_the_factor(low, high, ex
     assert equivalence(Interval(1.0, low, high, 10), null=1, factor=2) == expected
 
 
-def differences(difference: float) -> list[Interval]:
-    """Of 10 values from 50 with another spread, their true means `difference` apart."""
+def ratios(true_ratio: float) -> list[Interval]:
+    """Of geometric means of 10 values and of 50 with another spread, the true ones `true_ratio` apart."""
     random = np.random.default_rng(0)
-    samples = [(random.normal(difference, 0.4, 10), random.normal(0, 0.1, 50)) for _ in range(EXPERIMENTS)]
-    return [difference_interval(*pair) for pair in samples]
+
+    def geometric_mean(mean: float, spread: float, n: int) -> Interval:
+        return mean_interval(random.normal(math.log(mean), spread, n)).map(math.exp)
+
+    return [
+        ratio_of_estimates(geometric_mean(true_ratio, 0.4, 10), geometric_mean(1, 0.1, 50))
+        for _ in range(EXPERIMENTS)
+    ]
 
 
-def test_the_difference_of_independent_means_is_covered_in_95_percent():
-    covered = sum(interval.low <= 0.5 <= interval.high for interval in differences(0.5))
+def test_the_ratio_of_independent_estimates_is_covered_in_95_percent():
+    covered = sum(interval.low <= 1.7 <= interval.high for interval in ratios(1.7))
     assert abs(covered / EXPERIMENTS - 0.95) < 3 * math.sqrt(0.95 * 0.05 / EXPERIMENTS)
 
 
 def test_ratios_on_the_edge_of_the_factor_are_judged_falsely_in_at_most_2_5_percent():
     """Twice as large, and within a factor of two: neither holding nor failing is right."""
-    intervals = differences(math.log(2))
-    verdicts = [equivalence(interval.map(math.exp), null=1, factor=2) for interval in intervals]
+    verdicts = [equivalence(interval, null=1, factor=2) for interval in ratios(2)]
     assert verdicts.count("holds") <= MAX_FALSE_VERDICTS
     assert verdicts.count("fails") <= MAX_FALSE_VERDICTS
 
 
-def test_a_single_value_has_no_difference_with_bounds():
-    interval = difference_interval([3.0], [1.0, 2.0])
-    assert (interval.estimate, interval.n) == (1.5, 1)
-    assert math.isnan(interval.low)
+def test_each_bound_of_a_ratio_has_the_errors_that_move_it_there():
+    """Only the numerator's upper and the denominator's lower bound can raise the ratio."""
+    ratio = ratio_of_estimates(Interval(4.0, 4.0, 4.0 * math.exp(0.3), 7), Interval(2.0, 2 * math.exp(-0.4), 2.0, 8))
+    assert (ratio.estimate, ratio.low, ratio.high) == pytest.approx((2, 2, 2 * math.exp(0.5)))
+    assert ratio.n == 7
+
+
+def test_the_ratio_to_an_estimate_without_bounds_has_none():
+    ratio = ratio_of_estimates(Interval(3.0, math.nan, math.nan, 1), Interval(2.0, 1.0, 4.0, 2))
+    assert (ratio.estimate, ratio.n) == (1.5, 1)
+    assert math.isnan(ratio.low)
+    assert math.isnan(ratio.high)
+
+
+def test_an_infinite_bound_of_an_estimate_makes_that_of_the_ratio_infinite():
+    assert ratio_of_estimates(Interval(3.0, 2.0, math.inf, 9), Interval(2.0, 1.0, 4.0, 9)).high == math.inf
