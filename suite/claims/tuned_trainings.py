@@ -12,9 +12,10 @@ from suite.evidence import Facts
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.noise_scale import NOISE_SCALE
 from suite.experiments.tuned_training import TUNED_TRAINING
+from suite.training.budgets import TargetLoss
 from suite.training.learning_rate import FINE_SEARCH, Tuned
 from suite.training.momentum_pair import matched_rates, momentum_pair
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 LAST_ITERATE_SEEDS = 10

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite.claims.generalization import epochs_protocol
+from suite.studies.scores_by_batch_size import epochs_protocol
 from suite.evidence import Evidence, Facts, Problem
 from suite.evidence.trainings import (
     by_protocol,
@@ -44,7 +44,8 @@ from suite.statistics import Interval, Verdict, mean_interval, verdict
 from suite.status import Status
 from suite.studies.study import Study
 from suite.training.average import POWER
-from suite.training.protocol import EqualEpochs, Protocol
+from suite.training.budgets import EqualEpochs
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 LAST, AVERAGED = "last update", "averaged"

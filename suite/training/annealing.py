@@ -19,7 +19,10 @@ from suite.training.tuning import Tuning, best_rate, mean_costs
 from suite.workloads import Data, Workload
 
 MAX_FURTHER_LENGTHS = 3
-"""Lengths tried after the first one at which half of the replicas have fitted; the rest count as not fitted."""
+"""Lengths tried after the first one at which half of the replicas have fitted, or that does not end at a lower loss
+than the one before; the remaining replicas count as not fitted."""
+STALLED = 0.97
+"""A training loss, over that of the length before, that counts as no lower."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,17 @@ class Annealing:
             ends.append(self._ends(self.at(rate, length), left))
             fitted = ends[-1].loc[ends[-1]["train_loss"] <= self.protocol.budget.loss, "seed"]
             left = [replica for replica in left if replica not in set(fitted)]
-            further += 2 * len(left) <= len(replicas)
+            further += 2 * len(left) <= len(replicas) or self._stalled(ends)
             if not left or further > MAX_FURTHER_LENGTHS:
                 break
         return pd.concat(ends, ignore_index=True)
+
+    def _stalled(self, ends: Sequence[pd.DataFrame]) -> bool:
+        """Whether the loss, once below the tuning loss, is no lower at the last length than at the one before."""
+        if len(ends) < 2:
+            return False
+        before, last = (of_length["train_loss"].mean() for of_length in ends[-2:])
+        return before <= self.protocol.budget.tuning_loss and last > STALLED * before
 
     def _ends(self, protocol: Protocol, replicas: Sequence[int]) -> pd.DataFrame:
         protocols = [protocol] * len(replicas)

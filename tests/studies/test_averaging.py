@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from suite.claims import generalization
+from suite.studies import scores_by_batch_size
 from suite.evidence import Problem
 from suite.experiments.cell import Scope
 from suite.experiments.training import measure
@@ -146,7 +146,7 @@ def test_every_batch_size_is_a_line_of_numbers():
 
 
 def test_the_trainings_evaluated_after_the_last_update_are_cells_of_the_claim():
-    planned, claimed = cells(tiny(), SCOPE), generalization.cells(tiny(), SCOPE)
+    planned, claimed = cells(tiny(), SCOPE), scores_by_batch_size.cells(tiny(), SCOPE)
     assert [(cell.protocol.averaged, cell.batch_size) for cell in planned] == [
         (False, 1),
         (False, 16),
