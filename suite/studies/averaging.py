@@ -15,7 +15,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite.studies.scores_by_batch_size import epochs_protocol
 from suite.evidence import Evidence, Facts, Problem
 from suite.evidence.trainings import (
     by_protocol,
@@ -42,6 +41,7 @@ from suite.formatting import (
 )
 from suite.statistics import Interval, Verdict, mean_interval, verdict
 from suite.status import Status
+from suite.studies.scores_by_batch_size import epochs_protocol
 from suite.studies.study import Study
 from suite.training.average import POWER
 from suite.training.budgets import EqualEpochs

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from suite.studies import scores_by_batch_size
 from suite.evidence import Problem
 from suite.experiments.cell import Scope
 from suite.experiments.training import measure
 from suite.statistics import Verdict
 from suite.status import Status
+from suite.studies import scores_by_batch_size
 from suite.studies.averaging import AVERAGED, LAST, Findings, analyse, cells, protocols, study
 from tests.conftest import blobs, tiny
 from tests.evidence import FACTS, evidence
