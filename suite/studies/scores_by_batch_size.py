@@ -140,7 +140,7 @@ def answer(findings: Findings) -> str:
     small, large = (findings.after_epochs[size] for size in (findings.facts.small, findings.facts.large))
     behind = _mean(large.train) < _mean(small.train) and _mean(large.test) < _mean(small.test)
     return (
-        f"After {findings.facts.epochs} epochs at one learning rate the large batch has a {score_name} of "
+        f"After {findings.facts.epochs} epochs at one learning rate the large batch has {score_name} "
         f"{_train_and_test(large)}, the small one {_train_and_test(small)}"
         + (": the large batch is behind in both, so it is under-trained, not overfitted." if behind else ".")
     )

@@ -1,0 +1,221 @@
+"""Generalization, from annealed trainings with known scores and losses, and from trainings at a constant rate."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from suite.claims import generalization
+from suite.claims.claim import Comparison, Row
+from suite.evidence import Problem
+from suite.evidence.annealed import NotFitted, losses
+from suite.experiments.cell import Scope
+from suite.statistics import Verdict, value_at_crossing
+from suite.status import Status
+from suite.training.budgets import TargetLoss
+from suite.training.protocol import Protocol
+from tests.conftest import tiny
+from tests.evidence import FACTS, evidence
+
+TUNED, LOWER = "final", "lower"
+LAST_ITERATE = Protocol(0.1, TargetLoss(0.5, 500))
+
+
+def annealed(scores: dict[int, list[float]], slopes: dict[int, float] | None = None, stage=TUNED, **columns):
+    """Trainings of five lengths, whose final losses halve from 1 to 0.0625, the fitted loss.
+
+    `scores` are the test scores of each seed at the fitted loss, by batch size; `slopes` are added to them for every
+    length by which a training is shorter.
+    """
+    lines = [
+        {
+            "batch_size": size,
+            "seed": seed,
+            "updates": 16 * 2**length,
+            "train_loss": 2.0**-length,
+            "train_score": 0.995,
+            "test_loss": 0.3 if size == 1 else 0.2,
+            "test_score": score + (slopes or {}).get(size, 0) * (4 - length),
+            "learning_rate": 0.2 if size == 1 else 0.8,
+            "status": "ok",
+        }
+        for size, of_size in scores.items()
+        for seed, score in enumerate(of_size)
+        for length in range(5)
+    ]
+    key = Protocol.annealed_to_fit(FACTS).key
+    return pd.DataFrame(lines).assign(measurement="annealed_training", protocol=key, stage=stage, **columns)
+
+
+def constant(scores: dict[int, list[float]], protocol=LAST_ITERATE) -> pd.DataFrame:
+    """Trainings at a constant rate to the target loss, with the test score of each seed there."""
+    lines = [
+        {
+            "batch_size": size,
+            "seed": seed,
+            "updates": updates,
+            "train_loss": loss,
+            "test_score": score,
+            "status": "ok",
+        }
+        for size, of_size in scores.items()
+        for seed, score in enumerate(of_size)
+        for updates, loss in ((10, 1.0), (20, 0.25))
+    ]
+    return pd.DataFrame(lines).assign(measurement="training", protocol=protocol.key, status="ok", learning_rate=0.1)
+
+
+SMALL, LARGE = [0.90, 0.91, 0.93], [0.80, 0.82, 0.82]
+BETTER, WORSE = {1: SMALL, 16: LARGE}, {1: LARGE, 16: SMALL}
+
+
+def analysed(*frames: pd.DataFrame) -> generalization.Findings:
+    return generalization.analyse(evidence(*frames))
+
+
+def headline(*frames: pd.DataFrame) -> Row:
+    row, *others = generalization.judge(analysed(*frames))
+    assert [row.headline, *(other.headline for other in others)] == [True, False, False]
+    return row
+
+
+def test_the_facts_of_these_trainings():
+    """Lengths end at the losses at which they are compared, but for the first and the last."""
+    assert (FACTS.target_loss, FACTS.fitted_loss) == (0.5, 0.0625)
+    np.testing.assert_allclose(losses(FACTS), [0.5, 0.25, 0.125, 0.0625])
+
+
+def test_scores_are_compared_in_pairs_at_the_fitted_loss():
+    row = headline(annealed(BETTER, slopes={16: 0.3}))
+    differences = np.subtract(SMALL, LARGE)
+    low, high = stats.t.interval(0.95, 2, differences.mean(), stats.sem(differences))
+    np.testing.assert_allclose(
+        [row.effect.estimate, row.effect.low, row.effect.high], [differences.mean(), low, high]
+    )
+    assert (row.verdict, row.kind, row.null) == (Verdict.HOLDS, "difference", 0)
+    assert row.measure == "test accuracy at training loss 0.0625, Small − Large"
+    np.testing.assert_allclose([row.value_small, row.value_large], [np.mean(SMALL), np.mean(LARGE)])
+
+
+def test_the_claim_fails_where_the_large_batch_tests_better():
+    findings = analysed(annealed(WORSE))
+    assert generalization.judge(findings)[0].verdict is Verdict.FAILS
+    assert "the large batch tests better by 10.0 points: accuracy 0.9133 against 0.8133." in generalization.answer(
+        findings
+    )
+
+
+def test_the_claim_is_undecided_where_seeds_disagree():
+    findings = analysed(annealed({1: [0.9, 0.8, 0.9], 16: [0.8, 0.9, 0.9]}))
+    assert generalization.judge(findings)[0].verdict is Verdict.UNDECIDED
+    assert findings.small_tests_better.estimate == pytest.approx(1 / 3)
+    assert "neither batch size tests better for certain" in generalization.answer(findings)
+
+
+def test_scores_are_interpolated_over_the_log_of_the_loss():
+    """A loss between those of two lengths: their scores in equal parts where its log lies in the middle."""
+    shifted = annealed({1: [0.9, 0.9, 0.9], 16: [0.8, 0.8, 0.8]}, slopes={16: 0.01})
+    shifted["train_loss"] *= math.sqrt(0.5)
+    findings = analysed(shifted)
+    expected = value_at_crossing([2.0**-3 * math.sqrt(0.5), 2.0**-4 * math.sqrt(0.5)], [0.81, 0.80], 0.0625)
+    assert expected == pytest.approx(0.805)
+    assert findings.annealed.comparison.large == pytest.approx(expected)
+
+
+def test_the_course_has_the_differences_at_every_loss_with_holms_correction():
+    findings = analysed(annealed(BETTER, slopes={1: -0.02, 16: 0.03}))
+    gaps = np.subtract(SMALL, LARGE).mean() - 0.05 * np.array([3, 2, 1, 0])
+    np.testing.assert_allclose([at_loss.gap.estimate for at_loss in findings.course], gaps, atol=1e-12)
+    np.testing.assert_allclose([at_loss.loss_gap.estimate for at_loss in findings.course], 0.1)
+    np.testing.assert_allclose([at_loss.updates[0] for at_loss in findings.course], [32, 64, 128, 256])
+    p_value = stats.ttest_1samp(np.subtract(SMALL, LARGE), 0).pvalue
+    assert findings.course[-1].p_holm == pytest.approx(4 * p_value)
+    assert findings.course[1].verdict is Verdict.UNDECIDED
+    assert findings.course[0].verdict is Verdict.FAILS
+    text = generalization.explain(findings)
+    assert (
+        "With Holm's correction over 4 training losses, the small batch tests better at a training loss of 0.125 "
+        "and 0.0625; the large batch tests better at 0.500; neither does for certain at 0.250."
+    ) in text
+
+
+def test_the_other_readings_stand_beside_the_headline():
+    averaged, last = {1: [0.86, 0.87], 16: [0.85, 0.86]}, {1: [0.6, 0.6], 16: [0.7, 0.7]}
+    findings = analysed(
+        annealed(BETTER),
+        annealed(WORSE, stage=LOWER),
+        constant(averaged, Protocol.to_target(tiny())),
+        constant(last),
+    )
+    rows = generalization.judge(findings)
+    effects = [row.effect.estimate for row in rows]
+    np.testing.assert_allclose(effects, [np.subtract(SMALL, LARGE).mean(), 0.01, -0.1])
+    assert [str(flag) for flag in rows[0].flags] == [
+        "from lower peak rates −0.1000 (−0.1248 to −0.0752)",
+        "at training loss 0.5 and a constant rate, of averaged parameters +0.0100 (+0.0100 to +0.0100)",
+        "at training loss 0.5 and a constant rate, of the last iterate −0.1000 (−0.1000 to −0.1000)",
+    ]
+    text = generalization.explain(findings)
+    assert "is −0.1000 (−0.1248 to −0.0752): the verdict depends on the rates." in text
+    assert "+0.0100 (+0.0100 to +0.0100) where averaged parameters reach it and −0.1000" in text
+    assert generalization.figure(findings) is not None
+
+
+def test_the_peak_rates_and_training_scores_are_in_the_text():
+    text = generalization.explain(analysed(annealed(BETTER)))
+    assert "(0.200 at 1, 0.800 at 16)" in text
+    assert "(training accuracy 0.9950 and 0.9950)" in text
+
+
+def test_one_seed_of_twenty_that_never_fits_is_left_out_and_stated():
+    scores = {1: [0.9, 0.8] * 10, 16: [0.8, 0.72] * 10}
+    rows = annealed(scores)
+    rows = rows[~((rows["batch_size"] == 16) & (rows["seed"] == 3) & (rows["train_loss"] < 0.1))]
+    row = headline(rows)
+    assert (row.effect.n, row.flags[0]) == (19, NotFitted(1, 20, 16))
+    assert "1 of 20 seeds at batch size 16 never fitted the training examples" in str(row.flags[0])
+
+
+def test_many_seeds_that_never_fit_leave_no_verdict():
+    rows = annealed(BETTER)
+    row = headline(rows[~((rows["batch_size"] == 16) & (rows["seed"] == 1) & (rows["train_loss"] < 0.1))])
+    assert (row.status, row.verdict) == (Status.TARGET_NOT_REACHED, None)
+    assert row.flags[0] == Problem(Status.TARGET_NOT_REACHED, "", 1, 3, "at batch size 16")
+
+
+def test_a_length_that_diverged_does_not_count():
+    rows = annealed(BETTER)
+    diverged = rows.assign(
+        status=np.where((rows["updates"] == 64) & (rows["batch_size"] == 16), "diverged", "ok"),
+        train_loss=rows["train_loss"].where(rows["updates"] != 64, 0.01),
+    )
+    diverged = diverged[(diverged["updates"] != 64) | (diverged["batch_size"] == 16)]
+    assert headline(diverged).effect == headline(rows).effect
+
+
+def test_a_large_batch_that_is_missing_has_its_reason():
+    absent = pd.DataFrame([{"batch_size": 16, "status": "out_of_memory", "reason": "it was too much"}])
+    absent = absent.assign(protocol=Protocol.annealed_to_fit(FACTS).key)
+    findings = analysed(annealed({1: SMALL}), absent)
+    row = generalization.judge(findings)[0]
+    problem = Problem(Status.OUT_OF_MEMORY, "it was too much")
+    assert (row.status, row.verdict, row.flags) == (Status.OUT_OF_MEMORY, None, (problem,))
+    assert "it was too much" in generalization.answer(findings)
+    assert generalization.figure(findings) is None
+    assert generalization.numbers(findings).empty
+
+
+def test_where_neither_is_trained_there_is_no_verdict():
+    scope = Scope((1, 4, 16), (1, 4, 16), (4,), 3, 2, backends=("cpu",), training_backend="cpu")
+    assert generalization.cells(tiny(), scope) == []
+    absent = {"batch_size": 1, "status": "unavailable", "reason": "not yet"}
+    findings = analysed(pd.DataFrame([absent]).assign(protocol=Protocol.annealed_to_fit(FACTS).key))
+    assert generalization.judge(findings)[0].status is Status.UNAVAILABLE
+
+
+def test_a_single_seed_is_undecided():
+    findings = analysed(annealed({1: [0.9], 16: [0.8]}))
+    assert isinstance(findings.annealed.comparison, Comparison)
+    assert generalization.judge(findings)[0].verdict is Verdict.UNDECIDED
