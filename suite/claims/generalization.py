@@ -10,6 +10,7 @@ update, and averaged parameters have less of it. Both are shown as further readi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -39,14 +40,13 @@ from suite.formatting import (
     bounds,
     decimals,
     listed,
-    percent,
     sentences,
     signed,
     thousands,
     three_digits,
     with_bounds,
 )
-from suite.statistics import Interval, Verdict, mean_interval, probability_above_zero, verdict
+from suite.statistics import Interval, Verdict, mean_interval, verdict
 from suite.training.budgets import TargetLoss
 from suite.training.protocol import Protocol
 from suite.workloads import Workload
@@ -102,9 +102,11 @@ class Findings:
     facts: Facts
     backend: str
     annealed: Reading
-    """The headline, at the fitted loss."""
+    """The headline, at the fitted loss: the mean of the two that follow, and the bounds that hold both intervals."""
+    tuned_rate: Reading
+    """Annealed from the tuned peak rates."""
     lower_rate: Reading
-    """The same from lower peak rates."""
+    """Annealed from lower peak rates."""
     averaged: Reading
     """At a constant rate and the target loss, of averaged parameters."""
     last_iterate: Reading
@@ -119,8 +121,8 @@ class Findings:
     """The tuned peak rates of Small and Large."""
     train_scores: tuple[float, float] | None
     """Mean training scores of Small and Large at the fitted loss."""
-    small_tests_better: Interval | None
-    """Probability over seeds, of the headline."""
+    course_verdicts: dict[float, Verdict]
+    """By training loss, after Holm's correction; undecided where the two peak rates disagree."""
 
 
 def analyse(evidence: Evidence) -> Findings:
@@ -132,25 +134,51 @@ def analyse(evidence: Evidence) -> Findings:
     averaged, last = (
         rows[rows["protocol"] == protocol.key] for protocol in (target_protocol(facts), last_iterate_protocol(facts))
     )
-    reading = _annealed_reading(tuned, facts)
-    compared = isinstance(reading.comparison, Comparison)
-    at_end = both_at_loss(tuned, facts, facts.fitted_loss, "test_score") if compared else None
+    readings = [_annealed_reading(of_rate, facts) for of_rate in (tuned, lower)]
+    courses = [course(of_rate, facts) for of_rate in (tuned, lower)]
+    compared = isinstance(readings[0].comparison, Comparison)
     return Findings(
         facts=facts,
         backend=backend_of(rows),
-        annealed=reading,
-        lower_rate=_annealed_reading(lower, facts),
+        annealed=_both(*readings),
+        tuned_rate=readings[0],
+        lower_rate=readings[1],
         averaged=_constant_reading(averaged, facts),
         last_iterate=_constant_reading(last, facts),
         left_out=not_fitted(tuned, facts, facts.fitted_loss) if compared else (),
-        course=course(tuned, facts),
-        lower_course=course(lower, facts),
+        course=courses[0],
+        lower_course=courses[1],
         peaks=pair(tuned.groupby("batch_size")["learning_rate"].first(), facts) if compared else None,
         train_scores=pair(both_at_loss(tuned, facts, facts.fitted_loss, "train_score").mean(), facts)
         if compared
         else None,
-        small_tests_better=probability_above_zero(at_end[facts.small] - at_end[facts.large]) if compared else None,
+        course_verdicts=_agreed(*courses),
     )
+
+
+def _both(tuned: Reading, lower: Reading) -> Reading:
+    """The reading that holds only where both do: mean effects, between the outer bounds."""
+    for reading in (tuned, lower):
+        if isinstance(reading.comparison, Problem):
+            return reading
+    first, second = tuned.comparison, lower.comparison
+    effect = Interval(
+        (first.effect.estimate + second.effect.estimate) / 2,
+        min(first.effect.low, second.effect.low),
+        max(first.effect.high, second.effect.high),
+        min(first.effect.n, second.effect.n),
+    )
+    scores = ((first.small + second.small) / 2, (first.large + second.large) / 2)
+    return Reading(tuned.loss, Comparison(effect, *scores), verdict(effect, 0))
+
+
+def _agreed(tuned: Sequence[AtLoss], lower: Sequence[AtLoss]) -> dict[float, Verdict]:
+    by_lower_rate = {at_loss.loss: at_loss.verdict for at_loss in lower}
+    return {
+        at_loss.loss: at_loss.verdict if at_loss.verdict is by_lower_rate[at_loss.loss] else Verdict.UNDECIDED
+        for at_loss in tuned
+        if at_loss.loss in by_lower_rate
+    }
 
 
 def _annealed_reading(rows: pd.DataFrame, facts: Facts) -> Reading:
@@ -215,7 +243,8 @@ def judge(findings: Findings) -> list[Row]:
 def _flags(findings: Findings) -> tuple[NotFitted | OtherReading, ...]:
     at_target = f"at training loss {findings.facts.target_loss:g} and a constant rate, of"
     others = {
-        "from lower peak rates": findings.lower_rate,
+        "from tuned peak rates": findings.tuned_rate,
+        "from peak rates 1/√2 as high": findings.lower_rate,
         f"{at_target} averaged parameters": findings.averaged,
         f"{at_target} the last iterate": findings.last_iterate,
     }
@@ -238,6 +267,14 @@ def answer(findings: Findings) -> str:
     if isinstance(comparison, Problem):
         return f"{until}, the batch sizes cannot be compared: {comparison}."
     small, large = decimals(4)(comparison.small), decimals(4)(comparison.large)
+    if findings.tuned_rate.verdict is not findings.lower_rate.verdict:
+        tuned, lower = (
+            signed(4)(reading.comparison.effect.estimate) for reading in (findings.tuned_rate, findings.lower_rate)
+        )
+        return (
+            f"{until}, which batch size tests better depends on the learning rates: Small − Large in test "
+            f"{facts.score_name} is {tuned} from tuned peak rates and {lower} from rates 1/√2 as high."
+        )
     if findings.annealed.verdict is Verdict.UNDECIDED:
         return (
             f"{until}, neither batch size tests better for certain: the test {facts.score_name} is {small} with the "
@@ -267,7 +304,7 @@ def figure(findings: Findings) -> Figure | None:
         (findings.course, 1.0, {"fmt": "o-", "color": SMALL_COLOUR, "label": "annealed from tuned peak rates"}),
         (
             findings.lower_course,
-            1.04,
+            0.96,
             {"fmt": "o--", "color": GREY, "mfc": "white", "label": "annealed from peak rates 1/√2 as high"},
         ),
     ):
@@ -302,7 +339,7 @@ def _training_loss_axis(axes: Axes, facts: Facts) -> None:
     axes.invert_xaxis()
     axes.xaxis.set_major_locator(FixedLocator(losses(facts)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: three_digits(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.set_xlabel("training loss at which both are compared")
 
 
@@ -313,7 +350,6 @@ def explain(findings: Findings) -> str:
         _protocol_sentence(findings),
         _gap_sentence(findings),
         _course_sentence(findings),
-        _lower_sentence(findings),
         _constant_sentence(findings),
         "Each seed has its own train/test split." if findings.facts.resplit else "",
     )
@@ -329,41 +365,36 @@ def _protocol_sentence(findings: Findings) -> str:
 
 
 def _gap_sentence(findings: Findings) -> str:
-    facts, effect, probability = findings.facts, findings.annealed.comparison.effect, findings.small_tests_better
+    facts = findings.facts
     small, large = map(decimals(4), findings.train_scores)
+    tuned, lower = (
+        with_bounds(reading.comparison.effect, signed(4)) for reading in (findings.tuned_rate, findings.lower_rate)
+    )
+    agree = findings.tuned_rate.verdict is findings.lower_rate.verdict
     return (
         f"At a training loss of {three_digits(facts.fitted_loss)} (training {facts.score_name} {small} and {large}) "
         f"the difference in test {facts.score_name}, batch size {thousands(facts.small)} minus "
-        f"{thousands(facts.large)}, is {with_bounds(effect, signed(4))}. The small batch tests better in "
-        f"{percent(probability.estimate)} of {effect.n} seeds (ties count half; 95% interval of this probability: "
-        f"{bounds(probability, percent)})."
+        f"{thousands(facts.large)}, is {tuned}. From peak rates 1/√2 as high it is {lower}. "
+        + ("Both say the same." if agree else "The two differ: the answer depends on the learning rates.")
     )
 
 
 def _course_sentence(findings: Findings) -> str:
     """Which batch size tests better at which of the losses."""
-    if len(findings.course) < 2:
+    if len(findings.course_verdicts) < 2:
         return ""
     places: dict[Verdict, list[str]] = {}
-    for at_loss in findings.course:
-        places.setdefault(at_loss.verdict, []).append(three_digits(at_loss.loss))
+    for loss, outcome in findings.course_verdicts.items():
+        places.setdefault(outcome, []).append(three_digits(loss))
     texts = {
         Verdict.HOLDS: "the small batch tests better at a training loss of {}",
-        Verdict.FAILS: "the large batch tests better at {}",
+        Verdict.FAILS: "the large batch tests better at a training loss of {}",
         Verdict.UNDECIDED: "neither does for certain at {}",
     }
     verdicts = "; ".join(texts[outcome].format(listed(places[outcome])) for outcome in texts if outcome in places)
-    return f"With Holm's correction over {len(findings.course)} training losses, {verdicts}."
-
-
-def _lower_sentence(findings: Findings) -> str:
-    """What lower peak rates say."""
-    if isinstance(findings.lower_rate.comparison, Problem):
-        return ""
-    effect = with_bounds(findings.lower_rate.comparison.effect, signed(4))
-    same = findings.lower_rate.verdict is findings.annealed.verdict
-    return f"From peak rates 1/√2 as high the difference is {effect}" + (
-        ", so the verdict is the same." if same else ": the verdict depends on the rates."
+    return (
+        f"From both peak rates, and with Holm's correction over {len(findings.course_verdicts)} training losses, "
+        f"{verdicts}."
     )
 
 
@@ -414,8 +445,8 @@ claim = Claim(
     says="Trained until the training examples are fitted, a small batch tests better than a large one.",
     rule=(
         "Holds when the 95% interval of the difference (test score at Small) − (test score at Large), both annealed "
-        "from tuned peak rates to the same low training loss, lies above 0; the difference is the mean over seeds, "
-        "paired by initial parameters and split."
+        "to the same low training loss, lies above 0 from tuned peak rates and from rates 1/√2 as high; the "
+        "difference is the mean over seeds, paired by initial parameters and split."
     ),
     cells=cells,
     analyse=analyse,
