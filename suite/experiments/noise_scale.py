@@ -46,7 +46,7 @@ def _along_training(
 ) -> pd.DataFrame:
     """The evaluations of one replica; those whose loss is not finite have no statistics."""
     seen, statistics = [], []
-    for model, evaluation in train_and_evaluate(workload, data, protocol, batch_size, replica, backend):
+    for model, _, evaluation in train_and_evaluate(workload, data, protocol, batch_size, replica, backend):
         seen.append(evaluation)
         if math.isfinite(evaluation[1]):
             at_model = gradient_statistics(model, workload.loss, data.train_inputs, data.train_targets)

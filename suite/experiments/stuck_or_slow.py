@@ -39,7 +39,7 @@ def _measure_replica(workload: Workload, data: Data, cell: Cell, replica: int) -
     last_of_epochs = budget.epochs * updates_per_epoch(len(split.train_inputs), cell.batch_size)
     extended = replace(cell.protocol, budget=replace(budget, growth=EVALUATION_GROWTH))
     training = train_and_evaluate(workload, split, extended, cell.batch_size, replica, backend)
-    for model, (updates, loss, *_) in training:
+    for model, _, (updates, loss, *_) in training:
         if updates == 0:
             initial_loss, initial_norm = loss, _norm(_surface(workload, split, model))
         elif updates >= last_of_epochs and "updates" not in row:

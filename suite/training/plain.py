@@ -33,24 +33,26 @@ def endless_batches(
 def trained(
     workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
 ) -> tuple[nn.Module, pd.DataFrame]:
-    """Train `replica`, and return its model with the table of its evaluations (`evaluations.table`).
+    """Train `replica`, and return the evaluated model with the table of its evaluations (`evaluations.table`).
 
     `data` is already in the split of the replica, and on the backend's device.
     """
     steps, history = train_and_evaluate(workload, data, protocol, batch_size, replica, backend), []
     while (step := next(steps, None)) is not None:
-        model, evaluation = step
+        _, evaluated, evaluation = step
         history.append(evaluation)
         if evaluations.ends(0, protocol, history):
             break
-    return model, evaluations.table(history, protocol, len(data.train_inputs), batch_size)
+    return evaluated, evaluations.table(history, protocol, len(data.train_inputs), batch_size)
 
 
 def train_and_evaluate(
     workload: Workload, data: Data, protocol: Protocol, batch_size: int, replica: int, backend: Backend = CPU
-) -> Iterator[tuple[nn.Module, evaluations.Evaluation]]:
-    """Train `replica`, and yield its model with an evaluation at each check of the budget: the model with averaged
-    parameters where the protocol evaluates these."""
+) -> Iterator[tuple[nn.Module, nn.Module, evaluations.Evaluation]]:
+    """Train `replica`, and yield its model, the evaluated model and an evaluation at each check of the budget.
+
+    The evaluated model has the averaged parameters where the protocol evaluates these; else it is the model itself.
+    """
     model = workload.initial_model(replica).to(backend.device.torch_device).train()
     evaluated, average = model, None
     if protocol.averaged:
@@ -70,7 +72,7 @@ def train_and_evaluate(
                     average.update()
             train_loss_and_score = evaluate(workload, evaluated, data.train_inputs, data.train_targets)
             test_loss_and_score = evaluate(workload, evaluated, data.test_inputs, data.test_targets)
-        yield evaluated, (updates, *train_loss_and_score, *test_loss_and_score)
+        yield model, evaluated, (updates, *train_loss_and_score, *test_loss_and_score)
 
 
 def _state(model: nn.Module) -> list[Tensor]:
@@ -94,7 +96,7 @@ def train_in_turns(
     def train_alone(place: int) -> Iterator[list[evaluations.Evaluation]]:
         replica, protocol = replicas[place], protocols[place]
         split = workload.replica_data(data, replica)
-        for _, evaluation in train_and_evaluate(workload, split, protocol, batch_size, replica, backend):
+        for *_, evaluation in train_and_evaluate(workload, split, protocol, batch_size, replica, backend):
             yield [evaluation]
 
     packs = {range(place, place + 1): train_alone(place) for place in range(len(replicas))}

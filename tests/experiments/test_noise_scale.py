@@ -71,7 +71,7 @@ def test_the_noise_scale_is_measured_along_the_training_of_each_replica(protocol
         of_replica, split = rows[rows["seed"] == replica], blobs().resplit(replica)
         _, evaluations = trained(tiny(), split, protocol, 4, replica)
         assert of_replica[evaluations.columns].reset_index(drop=True).equals(evaluations)
-        for (model, _), scale in zip(
+        for (model, *_), scale in zip(
             train_and_evaluate(tiny(), split, protocol, 4, replica), of_replica["noise_scale"], strict=False
         ):
             statistics = gradient_statistics(model, cross_entropy, split.train_inputs, split.train_targets)
