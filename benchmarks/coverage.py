@@ -103,9 +103,10 @@ def _coverage_rows(workload: Workload, data: Data, timings: Sequence[Timing]) ->
 def updates_to_target(
     workload: Workload, data: Data, size: int, rate: float, max_updates: float, replicas: Sequence[int]
 ) -> list[float]:
-    """The updates of each of `replicas` to the target; NaN where it was not reached."""
+    """The updates after which the averaged parameters of each of `replicas` reach the target; NaN where they do
+    not."""
     budget = TargetLoss(workload.target_loss, round(max_updates), EVALUATION_GROWTH)
-    protocol = Protocol.of(workload, budget, learning_rate=rate)
+    protocol = Protocol.of(workload, budget, learning_rate=rate, averaged=True)
     trainings = train_in_turns(workload, data, [protocol] * len(replicas), size, replicas)
     return [
         value_at_crossing(

@@ -78,7 +78,8 @@ def search_batch_size(workload: Workload, data: Data, size: int, coarse: bool) -
     Where some replicas do not reach the target, halve the rate, as the advisor does. `search_s` is processor time.
     """
     started, rule = time.process_time(), COARSE if coarse else TUNED
-    protocol = Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates, EVALUATION_GROWTH), rule)
+    budget = TargetLoss(workload.target_loss, workload.max_updates, EVALUATION_GROWTH)
+    protocol = Protocol.of(workload, budget, rule, averaged=True)
     seeds = COARSE_SEEDS if coarse else SEEDS
     cell = Cell(TUNED_TRAINING, workload.name, CPU.name, size, seeds, protocol)
     if why_not_ensemble(workload, data) is None:

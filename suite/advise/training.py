@@ -21,7 +21,7 @@ from suite.training import evaluations
 from suite.training.budgets import ExpectedTarget
 from suite.training.compile_policy import CompilePolicy
 from suite.training.engine import Engine, best_replicas_per_call, why_not_ensemble
-from suite.training.learning_rate import Tuned
+from suite.training.learning_rate import FIXED, RateRule, Tuned
 from suite.training.plain import train_and_evaluate
 from suite.training.protocol import Protocol
 from suite.training.tuning import Tuning, best_rate
@@ -141,9 +141,13 @@ class Replicas:
         first = round(FIRST_EVALUATION * expected_updates) if math.isfinite(expected_updates) else 0
         return ExpectedTarget(self.workload.target_loss, limit, EVALUATION_GROWTH, first)
 
+    def _protocol(self, budget: ExpectedTarget, learning_rate: float, rule: RateRule = FIXED) -> Protocol:
+        """Training until the averaged parameters reach the target, as the rows of the table count it."""
+        return Protocol.of(self.workload, budget, rule, learning_rate, averaged=True)
+
     def _tune(self, batch_size: int, learning_rate: float, rule: Tuned, expected_updates: float) -> TrainingRun:
         """Return the trials at the best rate of `rule`."""
-        protocol = Protocol.of(self.workload, self._budget(expected_updates), rule, learning_rate)
+        protocol = self._protocol(self._budget(expected_updates), learning_rate, rule)
 
         def tune(engine: Engine) -> pd.DataFrame:
             return Tuning.of(self.workload, self.data, protocol, batch_size, engine).trials()
@@ -160,7 +164,7 @@ class Replicas:
 
     def _updates(self, batch_size: int, rate: float, budget: ExpectedTarget, held_out: bool) -> tuple[float, ...]:
         """The updates to the target of each replica of the pilot run, or of each held-out replica."""
-        protocol = Protocol.of(self.workload, budget, learning_rate=rate)
+        protocol = self._protocol(budget, rate)
         replicas = range(self.replicas * held_out, self.replicas * (1 + held_out))
         return tuple(map(self._updates_to_target, self._train(batch_size, protocol, replicas)))
 
@@ -205,11 +209,17 @@ class Replicas:
     def _train_with_noise(
         self, batch_size: int, learning_rate: float, budget: ExpectedTarget, replica: int
     ) -> tuple[float, Effective]:
-        """Train one replica; return its updates to the target, and the gradient noise along them from the start."""
-        protocol = Protocol.of(self.workload, replace(budget, first=0), learning_rate=learning_rate)
+        """Train one replica; return its updates to the target, and the gradient noise along them from the start.
+
+        The noise is that of the batches that make the updates: it is measured at the parameters after each
+        evaluation's last update, not at their average.
+        """
+        protocol = self._protocol(replace(budget, first=0), learning_rate)
         data = self.workload.replica_data(self.data, replica)
         seen, scales = [], []
-        for model, evaluation in train_and_evaluate(self.workload, data, protocol, batch_size, replica, self.backend):
+        for model, _, evaluation in train_and_evaluate(
+            self.workload, data, protocol, batch_size, replica, self.backend
+        ):
             seen.append(evaluation)
             if not math.isfinite(evaluation[1]):
                 break
