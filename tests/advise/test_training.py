@@ -1,5 +1,6 @@
 """The trainings for a recommendation."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -7,10 +8,15 @@ import pytest
 import torch
 
 from suite.advise.measurements import TrainingRun
-from suite.advise.training import FIRST_EVALUATION, MAX_HALVINGS, Replicas
+from suite.advise.training import EVALUATION_GROWTH, FIRST_EVALUATION, MAX_HALVINGS, Replicas
 from suite.backends import BACKENDS, CPU
+from suite.statistics import value_at_crossing
 from suite.training.engine import Engine
+from suite.training.plain import train_and_evaluate, trained
+from suite.training.protocol import Protocol, TargetLoss
 from tests.conftest import blobs, tiny
+from tests.training.constructed import noisy_quadratic
+from tests.training.test_average import least_loss
 
 
 def replicas(backend=CPU, min_replicas_per_call=8, **changes) -> Replicas:
@@ -70,6 +76,47 @@ def test_without_memory_for_one_replica_the_error_is_raised(monkeypatch):
     with pytest.raises(MemoryError):
         trainer.tuned_run(4, 0.1, 50.0)
     assert len(calls) == 1
+
+
+def test_updates_to_the_target_are_those_of_averaged_parameters():
+    trainer = replicas(target_loss=0.5, max_updates=2000)
+    run = trainer.run_at_rate(8, 0.3, 100.0)
+    workload = trainer.workload
+    for replica, updates in zip(range(3, 6), run.updates, strict=True):
+        protocol = replace(Protocol.to_target(workload), learning_rate=0.3)
+        _, evaluations = trained(workload, workload.replica_data(trainer.data, replica), protocol, 8, replica)
+        crossing = value_at_crossing(evaluations["train_loss"], evaluations["updates"], workload.target_loss)
+        assert updates == pytest.approx(crossing, rel=0.02)
+
+
+def test_the_noise_along_the_pilot_run_is_that_of_the_last_iterate(monkeypatch):
+    models = []
+    trainer = replicas(target_loss=0.5, max_updates=2000)
+    monkeypatch.setattr(
+        trainer, "_noise_scale", lambda model, data, replica: models.append(copy.deepcopy(model)) or 8
+    )
+    _, noise = trainer._train_with_noise(8, 0.3, trainer._budget(100.0), 0)
+    assert noise.noise_scale == pytest.approx(8)
+    data = trainer.workload.replica_data(trainer.data, 0)
+    budget = TargetLoss(0.0, max_updates=len(models) - 1, growth=1.0)
+    last_iterates = train_and_evaluate(
+        trainer.workload, data, Protocol.of(trainer.workload, budget, learning_rate=0.3), 8, 0
+    )
+    for model, (expected, *_) in zip(models[:5], last_iterates, strict=False):
+        for value, parameter in zip(model.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(value, parameter)
+
+
+def test_updates_to_the_target_hardly_depend_on_the_growth_of_the_evaluations(monkeypatch):
+    workload = noisy_quadratic(learning_rate=0.3, learning_rates=(0.3,), max_updates=3000)
+    workload = replace(workload, target_loss=float(least_loss(workload)) + 0.1)
+    trainer = Replicas(workload, workload.load(), CPU, 40, 1)
+
+    def typical_updates(growth: float) -> float:
+        monkeypatch.setattr("suite.advise.training.EVALUATION_GROWTH", growth)
+        return trainer.run_at_rate(1, 0.3, 150.0).typical_updates
+
+    assert typical_updates(EVALUATION_GROWTH) == pytest.approx(typical_updates(1.01), rel=0.05)
 
 
 def hinge(outputs, targets):
