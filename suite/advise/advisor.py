@@ -144,7 +144,7 @@ def second_batch_size(prediction: Prediction, costs: Sequence[Timing]) -> int:
     time_s = {
         timing.batch_size: timing.update_s * prediction.hyperbola(timing.batch_size) for timing in successful(costs)
     }
-    pilot, target = prediction.pilot.batch_size, SECOND_RATIO * prediction.critical_batch_size
+    pilot, target = prediction.pilot.batch_size, SECOND_RATIO * prediction.critical_batch_size.estimate
     distant = [size for size in time_s if size >= MIN_RATIO * pilot]
     inexpensive = [size for size in distant if time_s[size] <= MAX_COST * time_s[pilot]] or distant[:1]
     return min(inexpensive, key=lambda size: abs(math.log(size / target)), default=max(time_s))

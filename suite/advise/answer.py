@@ -58,7 +58,8 @@ def _fastest(recommendation: Recommendation, target_loss: float) -> str:
     source = "" if recommendation.with_checks else ", as predicted"
     return (
         f"Fastest: batch size {thousands(size)} at learning rate {rate:.3g} reaches a training loss of "
-        f"{target_loss:g} in {three_digits(row['updates'])} updates and {seconds(row['time_s'])}{source} "
+        f"{target_loss:g} with averaged parameters in {three_digits(row['updates'])} updates and "
+        f"{seconds(row['time_s'])}{source} "
         f"({_training_bounds(row, 'time_s', seconds)}). An update takes {with_unit(row['peak_bytes'])} of memory."
     )
 
@@ -130,8 +131,8 @@ def _noise_scale(prediction: Prediction) -> str:
     interval, pilot = prediction.noise_scale, f"batch size {thousands(prediction.pilot.batch_size)}"
     if prediction.is_determined:
         return (
-            f"a critical batch size of {with_bounds(interval)}, from the gradient noise scale along the trainings at "
-            f"{pilot}"
+            f"a critical batch size of {with_bounds(prediction.critical_batch_size)}, from these trainings and their "
+            f"gradient noise scale of {with_bounds(interval)} at {pilot}"
         )
     if math.isinf(interval.low):
         text = "its interval has no bounds"

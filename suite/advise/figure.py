@@ -86,7 +86,7 @@ def _draw_knees(axes: Axes, recommendation: Recommendation) -> None:
     prediction, table = recommendation.prediction, recommendation.predicted_table
     knees = {"half-performance batch": half_performance(recommendation.timings)}
     if prediction.is_determined:
-        knees["critical batch size"] = prediction.critical_batch_size
+        knees["critical batch size"] = prediction.critical_batch_size.estimate
     for row, (name, size) in enumerate(knees.items()):
         if table.index[0] <= size <= table.index[-1]:
             axes.axvline(size, color=GREY, linestyle=":", linewidth=1.2, zorder=0)

@@ -44,7 +44,8 @@ def _timing(timing: Timing) -> dict:
 
 def _chosen(recommendation: Recommendation) -> dict:
     prediction, choice, table = recommendation.prediction, recommendation.choice, recommendation.table
-    rates, noise_scale = learning_rates(recommendation), prediction.noise_scale
+    rates = learning_rates(recommendation)
+    noise_scale, critical_batch_size = prediction.noise_scale, prediction.critical_batch_size
     overhead, _ = loop_overhead(recommendation.timings, prediction.runs)
     refined = recommendation.refined_run
     return {
@@ -58,6 +59,11 @@ def _chosen(recommendation: Recommendation) -> dict:
             "estimate": noise_scale.estimate,
             "low": noise_scale.low,
             "high": noise_scale.high,
+        },
+        "critical_batch_size": {
+            "estimate": critical_batch_size.estimate,
+            "low": critical_batch_size.low,
+            "high": critical_batch_size.high,
         },
         "in_trainings": overhead,
         "trained": [_run(run) for run in prediction.runs],

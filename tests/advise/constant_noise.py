@@ -2,7 +2,8 @@
 
 f_i(x) = |x|^2 / 2 + x A_i x / 2 with symmetric random A_i that add up to zero and E|A_i x|^2 = B_noise |x|^2. From
 batches drawn with replacement, at rate 1 / (1 + B_noise / B), the loss falls by the factor 1 / (1 + B / B_noise) an
-update in its mean.
+update in its mean. The noise vanishes with the loss, so that an average of the last updates would take none out: the
+updates are those of the last iterate.
 """
 
 import math

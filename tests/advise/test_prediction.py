@@ -41,9 +41,43 @@ def test_the_prediction_passes_near_every_run():
     with_error = replace(pilot_only, further_runs=(on_hyperbola(256, 150, 30),))
     assert with_error.updates(8).estimate == pytest.approx(pilot_only.updates(8).estimate, rel=0.02)
     assert with_error.updates(256).estimate == pytest.approx(150 * (1 + 30 / 256), rel=0.05)
-    assert with_error.model_variance > pilot_only.model_variance == MODEL_DEVIATION**2
     as_predicted = replace(pilot_only, further_runs=(on_hyperbola(256, 100, 30),))
     assert (as_predicted.log_updates([64, 256, 1024])[1] < pilot_only.log_updates([64, 256, 1024])[1]).all()
+
+
+def halved_scale(second_size: int) -> Prediction:
+    """Two runs on the hyperbola of half the noise scale along the pilot run, as averaged parameters take them."""
+    pilot = replace(on_hyperbola(16, 140, 13.5), noise=on_hyperbola(16, 140, 27).noise)
+    return Prediction(pilot, (on_hyperbola(second_size, 140, 13.5),))
+
+
+@pytest.mark.parametrize("second_size", [64, 128, 256])
+def test_the_second_run_corrects_a_critical_batch_size_that_is_half_of_the_noise_scale(second_size):
+    prediction = halved_scale(second_size)
+    assert prediction.noise_scale.estimate == pytest.approx(27)
+    assert prediction.critical_batch_size.estimate == pytest.approx(13.5, rel=0.25)
+    assert prediction.critical_batch_size.low < 13.5 < prediction.critical_batch_size.high < 27 * 2
+    for size in (1, 4, 64, 256, 1024):
+        updates, interval = 140 * (1 + 13.5 / size), prediction.updates(size)
+        uncorrected = abs(math.log(prediction.hyperbola(size) / updates))
+        assert abs(math.log(interval.estimate / updates)) < uncorrected / 2
+        assert interval.low < updates < interval.high
+
+
+def test_before_a_second_run_the_critical_batch_size_is_uncertain_by_a_factor_of_two():
+    prediction = Prediction(on_hyperbola(8, 100, 30, (-0.01, 0.0, 0.0, 0.01)))
+    assert prediction.critical_batch_size.estimate == pytest.approx(30)
+    assert math.sqrt(prediction.prior_variance) == pytest.approx(math.log(2), rel=1e-3)
+    assert prediction.critical_batch_size.low < 15 < 60 < prediction.critical_batch_size.high
+
+
+def test_a_distance_that_no_critical_batch_size_explains_is_an_error_of_the_model():
+    pilot_only, explained = Prediction(on_hyperbola(8, 100, 30)), halved_scale(128)
+    assert pilot_only.model_variance == MODEL_DEVIATION**2
+    assert explained.model_variance == pytest.approx(MODEL_DEVIATION**2, rel=0.1)
+    far = replace(pilot_only, further_runs=(on_hyperbola(256, 1000, 30),))
+    assert far.model_variance > 1.5 * MODEL_DEVIATION**2
+    assert far.updates(256).estimate == pytest.approx(1000 * (1 + 30 / 256), rel=0.1)
 
 
 def test_the_variance_grows_with_the_distance_from_the_runs():
