@@ -52,5 +52,5 @@ def _problem(tuned: TunedUpdates) -> Problem:
     if len(tuned.medians) < MIN_BATCH_SIZES:
         return Problem(Status.UNAVAILABLE, "fewer than three batch sizes were trained to the target")
     return Problem(
-        Status.TARGET_NOT_REACHED, "at fewer than three batch sizes more than half of the seeds reached the target"
+        Status.TARGET_NOT_REACHED, "more than half of the seeds reached the target at fewer than three batch sizes"
     )

@@ -11,9 +11,10 @@ from suite.advise.measurements import TrainingRun
 from suite.advise.training import EVALUATION_GROWTH, FIRST_EVALUATION, MAX_HALVINGS, Replicas
 from suite.backends import BACKENDS, CPU
 from suite.statistics import value_at_crossing
+from suite.training.budgets import TargetLoss
 from suite.training.engine import Engine
 from suite.training.plain import train_and_evaluate, trained
-from suite.training.protocol import Protocol, TargetLoss
+from suite.training.protocol import Protocol
 from tests.conftest import blobs, tiny
 from tests.training.constructed import noisy_quadratic
 from tests.training.test_average import least_loss

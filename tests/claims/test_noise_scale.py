@@ -131,7 +131,7 @@ def test_the_critical_batch_size_of_averaged_parameters_is_that_of_momentum_spee
         (tuned([6, 6]).query("batch_size > 1"), "fewer than three batch sizes were trained to the target"),
         (
             missing_the_target(tuned([6, 6]), 1, (4,)),
-            "at fewer than three batch sizes more than half of the seeds reached the target",
+            "more than half of the seeds reached the target at fewer than three batch sizes",
         ),
     ],
 )
