@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from suite.claims.claim import Claim, Comparison, Row
-from suite.claims.tuned_trainings import LAST_ITERATE_SEEDS, averaged_cells, last_iterate_protocols, protocols
 from suite.evidence import Evidence, Facts, Problem, backend_of
 from suite.evidence.critical_batch import CriticalBatch
+from suite.evidence.tuned_trainings import LAST_ITERATE_SEEDS, averaged_cells, last_iterate_protocols, protocols
 from suite.evidence.tuned_updates import NeverReached, TunedUpdates, never_reached_sentence
 from suite.evidence.updates_to_target import UpdatesToTarget
 from suite.experiments.cell import Cell, Scope

@@ -13,13 +13,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite.claims import tuned_trainings
 from suite.claims.claim import Claim, Comparison, Row
-from suite.claims.tuned_trainings import LAST_ITERATE_SEEDS, averaged_protocol, course_cell, last_iterate_protocol
-from suite.evidence import Evidence, Facts, Problem, backend_of
+from suite.evidence import Evidence, Facts, Problem, backend_of, tuned_trainings
 from suite.evidence.critical_batch import MIN_BATCH_SIZES, CriticalBatch
 from suite.evidence.noise_course import NoiseCourse
 from suite.evidence.trainings import left_out_sentence, seeds_without_value
+from suite.evidence.tuned_trainings import LAST_ITERATE_SEEDS, averaged_protocol, course_cell, last_iterate_protocol
 from suite.evidence.tuned_updates import NeverReached, TunedUpdates, never_reached_sentence
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.noise_scale import NOISE_SCALE

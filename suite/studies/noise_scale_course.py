@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from suite.claims.tuned_trainings import course_cell
 from suite.evidence import Evidence, Facts, Problem
 from suite.evidence.noise_course import NoiseCourse
 from suite.evidence.trainings import left_out_sentence, seeds_without_value
+from suite.evidence.tuned_trainings import course_cell
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.noise_scale import NOISE_SCALE
 from suite.figures import GREY, SMALL_COLOUR, new_figure, plain_log_ticks

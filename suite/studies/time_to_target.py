@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from suite.claims.momentum_speed_up import COLOURS
-from suite.claims.tuned_trainings import averaged_cells, batch_sizes, protocols
 from suite.evidence import Evidence, Facts, Problem, Timings, why_none
+from suite.evidence.tuned_trainings import averaged_cells, batch_sizes, protocols
 from suite.evidence.tuned_updates import TunedUpdates
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.tuned_training import TUNED_TRAINING

@@ -20,8 +20,8 @@ from suite.claims.noise_scale import (
     examples,
     judge,
 )
-from suite.claims.tuned_trainings import averaged_protocol, course_batch_size, last_iterate_protocol
 from suite.evidence import Evidence, Facts, Problem
+from suite.evidence.tuned_trainings import averaged_protocol, course_batch_size, last_iterate_protocol
 from suite.evidence.tuned_updates import NeverReached
 from suite.experiments.cell import Scope
 from suite.optimizers import adamw, sgd

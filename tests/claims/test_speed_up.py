@@ -6,8 +6,8 @@ import pytest
 
 from suite.claims import momentum_speed_up
 from suite.claims.momentum_speed_up import analyse, judge
-from suite.claims.tuned_trainings import last_iterate_protocols, protocols
 from suite.evidence import Problem
+from suite.evidence.tuned_trainings import last_iterate_protocols, protocols
 from suite.experiments.cell import Scope
 from suite.experiments.tuned_training import FINAL, TRIAL, TUNED_TRAINING
 from suite.statistics import critical_batch_size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from suite.evidence import Facts
+from suite.evidence.facts import Facts
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.noise_scale import NOISE_SCALE
 from suite.experiments.tuned_training import TUNED_TRAINING
