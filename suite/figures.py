@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from suite.backends import ACCELERATORS, CPU, SEQUENTIAL
 from suite.evidence import Facts, Timings
@@ -76,6 +76,17 @@ def loss_axis(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def training_loss_axis(axes: Axes, losses: Sequence[float]) -> None:
+    """Make x a log axis of the training `losses` at which batch sizes are compared; it falls to the right, as
+    training goes on."""
+    axes.set_xscale("log")
+    axes.set_xlim(1.25 * max(losses), min(losses) / 1.1)
+    axes.xaxis.set_major_locator(FixedLocator(losses))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.set_xlabel("training loss at which both are compared")
 
 
 def plain_log_ticks(axis: Axis) -> None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from suite.claims.claim import Claim, Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, backend_of
@@ -35,7 +34,7 @@ from suite.experiments.annealed_training import ANNEALED_TRAINING, LOWER_RATE
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
 from suite.experiments.tuned_training import FINAL
-from suite.figures import GREY, LARGE_COLOUR, SMALL_COLOUR, draw_intervals, new_figure
+from suite.figures import GREY, LARGE_COLOUR, SMALL_COLOUR, draw_intervals, new_figure, training_loss_axis
 from suite.formatting import (
     bounds,
     decimals,
@@ -316,7 +315,7 @@ def figure(findings: Findings) -> Figure | None:
     right.set_ylabel("test loss, Small − Large")
     for axes in (left, right):
         axes.axhline(0, color="black", linewidth=1)
-        _training_loss_axis(axes, facts)
+        training_loss_axis(axes, losses(facts))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
@@ -331,16 +330,6 @@ def _draw_constant_readings(axes: Axes, findings: Findings) -> None:
         if isinstance(reading.comparison, Comparison):
             places, effects = [place * reading.loss], [reading.comparison.effect]
             draw_intervals(axes, places, effects, fmt=marker, color=LARGE_COLOUR, label=label)
-
-
-def _training_loss_axis(axes: Axes, facts: Facts) -> None:
-    """Training loss on a log axis that falls to the right, as training goes on."""
-    axes.set_xscale("log")
-    axes.invert_xaxis()
-    axes.xaxis.set_major_locator(FixedLocator(losses(facts)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axes.set_xlabel("training loss at which both are compared")
 
 
 def explain(findings: Findings) -> str:

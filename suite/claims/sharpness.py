@@ -1,9 +1,10 @@
 """Flat and sharp minima: the lecture's reason why a large batch should generalize worse.
 
 Keskar et al. (2017): a small batch ends in a flat minimum of the training loss, a large one in a sharp one, where a
-testing loss that is shifted a little is much higher. Here both are trained to the same training loss, and the loss
-around the points where they reach it is measured in four ways, three of which change when a layer is multiplied by a
-number and the next divided by it, though the model stays the same (Dinh et al. 2017).
+testing loss that is shifted a little is much higher. Here both are annealed to the same low training loss, and the
+loss around the ends is measured in four ways, three of which change when a layer is multiplied by a number and the
+next divided by it, though the model stays the same (Dinh et al. 2017). At a constant rate the noise of small batches
+leaves a gradient at the end, and Keskar's sharpness measures its slope instead of the curvature.
 """
 
 from __future__ import annotations
@@ -18,14 +19,23 @@ from matplotlib.figure import Figure
 
 from suite.claims.claim import Claim, Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, backend_of
-from suite.evidence.trainings import comparison_problem
+from suite.evidence.annealed import NotFitted, annealing_problem, losses, not_fitted
+from suite.evidence.trainings import at_loss
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.sharpness import EXAMPLES, SHARPNESS
-from suite.figures import GREY, LARGE_COLOUR, SMALL_COLOUR, draw_ratios, new_figure
+from suite.figures import (
+    GREY,
+    LARGE_COLOUR,
+    SMALL_COLOUR,
+    draw_intervals,
+    draw_ratios,
+    new_figure,
+    plain_log_ticks,
+    training_loss_axis,
+)
 from suite.formatting import bounds, ratio, sentences, thousands, three_digits, with_bounds
 from suite.statistics import Interval, Verdict, mean_interval, verdict
 from suite.status import Status
-from suite.training.budgets import TargetLoss
 from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
@@ -38,30 +48,19 @@ NAMES = {
     "invariant": "rescaling-invariant eigenvalue",
 }
 MAX_SEEDS = 5
-EVALUATION_GROWTH = 1.03
-"""Updates at an evaluation over those at the evaluation before.
-
-A training ends at the first evaluation below the target. With evaluations this close Small and Large both end close
-below it: on digits at 0.0915 and 0.0986 for a target of 0.1.
-"""
 
 
 # What it reads
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
-    """Small and Large, trained to the target loss."""
-    protocol, seeds = target_protocol(workload), min(MAX_SEEDS, scope.seeds)
+    """Small and Large, annealed until the training examples are fitted."""
+    seeds = min(MAX_SEEDS, scope.seeds)
     return [
-        Cell(SHARPNESS, workload.name, scope.training_backend, batch_size, seeds, protocol)
+        Cell(SHARPNESS, workload.name, scope.training_backend, batch_size, seeds, Protocol.annealed_to_fit(workload))
         for batch_size in (workload.small, workload.large)
         if batch_size in scope.training_batch_sizes
     ]
-
-
-def target_protocol(workload: Facts | Workload) -> Protocol:
-    """The training to the target loss."""
-    return Protocol.of(workload, TargetLoss(workload.target_loss, workload.max_updates, EVALUATION_GROWTH))
 
 
 # What it computes
@@ -69,7 +68,7 @@ def target_protocol(workload: Facts | Workload) -> Protocol:
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of sharpness at the solutions of Small and Large."""
+    """One measure of sharpness of Small and Large at the fitted loss."""
 
     small: dict[int, float]
     """By seed."""
@@ -79,6 +78,8 @@ class Measure:
     large_over_small: Interval
     """Geometric mean over the seeds in which both are positive."""
     verdict: Verdict
+    course: dict[float, Interval]
+    """Large over Small by training loss, from the target loss to the fitted loss."""
 
 
 @dataclass(frozen=True)
@@ -91,29 +92,29 @@ class Findings:
     """By the names in NAMES."""
     sharper_seeds: int
     """Seeds in which the largest eigenvalue is higher at Large."""
-    losses: tuple[float, float]
-    """The training loss at which Small and Large stopped, means over seeds."""
+    left_out: tuple[NotFitted, ...]
+    """Seeds that the comparison leaves out."""
 
 
 def analyse(evidence: Evidence) -> Findings:
     facts, planned = evidence.facts, evidence.of(SHARPNESS.name)
     measures = {name: _measure(planned, facts, name) for name in NAMES}
-    problem = comparison_problem(planned, facts)
-    pair = [_values(planned, size, EIGENVALUE) for size in (facts.small, facts.large)]
-    small_loss, large_loss = (_values(planned, size, "train_loss") for size in (facts.small, facts.large))
+    problem = annealing_problem(planned, facts, facts.fitted_loss)
+    pair = [_values(planned, size, EIGENVALUE, facts.fitted_loss) for size in (facts.small, facts.large)]
     return Findings(
         facts,
         backend_of(planned),
         comparison=problem or Comparison(measures[EIGENVALUE].large_over_small, *map(_geometric_mean, pair)),
         measures=measures,
         sharper_seeds=int((_log_ratios(*pair) > 0).sum()),
-        losses=(float(small_loss.mean()), float(large_loss.mean())),
+        left_out=() if problem else not_fitted(planned, facts, facts.fitted_loss),
     )
 
 
 def _measure(rows: pd.DataFrame, facts: Facts, name: str) -> Measure:
-    small, large = (_values(rows, size, name) for size in (facts.small, facts.large))
-    interval = mean_interval(_log_ratios(small, large)).map(np.exp)
+    small, large = (_values(rows, size, name, facts.fitted_loss) for size in (facts.small, facts.large))
+    course = {loss: _ratio(rows, facts, name, loss) for loss in losses(facts)}
+    interval = course[losses(facts)[-1]]
     return Measure(
         small=small.to_dict(),
         large=large.to_dict(),
@@ -121,19 +122,30 @@ def _measure(rows: pd.DataFrame, facts: Facts, name: str) -> Measure:
         large_median=float(large.median()),
         large_over_small=interval,
         verdict=verdict(interval, 1),
+        course={float(loss): ratio_there for loss, ratio_there in course.items()},
     )
 
 
-def _values(rows: pd.DataFrame, batch_size: int, column: str) -> pd.Series:
-    """`column` of each seed (index) that reached the target."""
-    rows = rows[(rows["status"] == Status.OK) & (rows["batch_size"] == batch_size)]
-    values = rows.set_index(rows["seed"].astype(int)).reindex(columns=[column])[column]
-    return values.astype(float).sort_index()
+def _ratio(rows: pd.DataFrame, facts: Facts, name: str, loss: float) -> Interval:
+    """Large over Small where the training loss is `loss`, geometric mean over seeds."""
+    small, large = (_values(rows, size, name, loss) for size in (facts.small, facts.large))
+    return mean_interval(_log_ratios(small, large)).map(np.exp)
+
+
+def _values(rows: pd.DataFrame, batch_size: int, name: str, loss: float) -> pd.Series:
+    """The measure of each seed (index) where its training loss falls to `loss`; its log is interpolated between
+    lengths."""
+    of_size = rows[(rows["status"] == Status.OK) & (rows["batch_size"] == batch_size)]
+    values = of_size.reindex(columns=[name])[name].astype(float)
+    logs = at_loss(of_size.assign(log=np.log(values.where(values > 0))), loss, "log")
+    if batch_size not in logs:
+        return pd.Series(dtype=float)
+    return np.exp(logs[batch_size].dropna()).rename(index=int)
 
 
 def _log_ratios(small: pd.Series, large: pd.Series) -> np.ndarray:
-    """Log of `large` over `small`, seed by seed; seeds in which one is not positive are left out."""
-    return np.log((large / small).where((large > 0) & (small > 0)).dropna().to_numpy())
+    """Log of `large` over `small`, seed by seed."""
+    return np.log((large / small).dropna().to_numpy())
 
 
 def _geometric_mean(values: pd.Series) -> float:
@@ -157,17 +169,17 @@ class OtherMeasures:
 
 def judge(findings: Findings) -> list[Row]:
     facts = findings.facts
-    verdicts = {name: measure.verdict for name, measure in _other_measures(findings).items()}
+    others = OtherMeasures({name: measure.verdict for name, measure in _other_measures(findings).items()})
     return [
         Row.of(
             findings.comparison,
             backend=findings.backend,
-            protocol=target_protocol(facts),
+            protocol=Protocol.annealed_to_fit(facts),
             small=facts.small,
             large=facts.large,
             measure="largest Hessian eigenvalue, Large / Small",
             unit="largest eigenvalue",
-            flags=(OtherMeasures(verdicts),) if isinstance(findings.comparison, Comparison) else (),
+            flags=(*findings.left_out, others) if isinstance(findings.comparison, Comparison) else (),
         )
     ]
 
@@ -183,33 +195,50 @@ def answer(findings: Findings) -> str:
     if isinstance(findings.comparison, Problem):
         return f"The sharpness at the two batch sizes could not be compared: {findings.comparison}."
     eigenvalue = findings.measures[EIGENVALUE]
-    where = f"measured where training reached loss {findings.facts.target_loss:g}"
+    until = f"Annealed to a training loss of {three_digits(findings.facts.fitted_loss)}"
     if eigenvalue.verdict == Verdict.UNDECIDED:
         return (
-            f"Whether the large batch ends at the sharper point is undecided, {where}: its largest Hessian "
-            f"eigenvalue is {with_bounds(eigenvalue.large_over_small)} times that of the small batch."
+            f"{until}, it is undecided which batch size ends at the sharper point: the largest Hessian eigenvalue of "
+            f"the large batch is {with_bounds(eigenvalue.large_over_small)} times that of the small one."
         )
     shape = "sharper" if eigenvalue.verdict == Verdict.HOLDS else "flatter"
     agreeing = sum(measure.verdict == eigenvalue.verdict for measure in findings.measures.values())
     return (
-        f"By {agreeing} of {len(findings.measures)} measures the large batch ends at the {shape} point, {where}: its "
+        f"{until}, the large batch ends at the {shape} point by {agreeing} of {len(findings.measures)} measures: its "
         f"largest Hessian eigenvalue is {three_digits(eigenvalue.large_over_small.estimate)} times that of the small "
         "batch."
     )
 
 
 def figure(findings: Findings) -> Figure | None:
-    """The largest eigenvalue of every seed, Small beside Large; and the ratio of each of the four measures."""
+    """The largest eigenvalue of every seed, Small beside Large; the ratios of two measures over the training loss;
+    and those of all four at the fitted loss."""
     eigenvalue, facts = findings.measures[EIGENVALUE], findings.facts
     if not eigenvalue.small and not eigenvalue.large:
         return None
-    figure = new_figure(9.6, 3.6)
-    pair_axes, ratio_axes = figure.subplots(1, 2, width_ratios=(1, 1.6))
+    figure = new_figure(9.6, 7.2)
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.5, 1))
+    (pair_axes, course_axes), ratio_axes = upper.subplots(1, 2, width_ratios=(1, 1.4)), lower.subplots()
     _draw_pairs(pair_axes, eigenvalue)
     pair_axes.set_xticks([0, 1], [f"Small\n{thousands(facts.small)}", f"Large\n{thousands(facts.large)}"])
+    _draw_courses(course_axes, findings)
     draw_ratios(ratio_axes, {NAMES[name]: measure.large_over_small for name, measure in findings.measures.items()})
-    ratio_axes.set_xlabel("Large / Small, mean over seeds with 95% interval")
+    ratio_axes.set_xlabel(f"Large / Small at training loss {three_digits(facts.fitted_loss)}, mean with 95% interval")
     return figure
+
+
+def _draw_courses(axes: Axes, findings: Findings) -> None:
+    """Large over Small by the largest eigenvalue and by Keskar's measure, over the training loss."""
+    for name, place, style in ((EIGENVALUE, 1, {"color": "C0"}), ("keskar", 0.96, {"color": "C3", "fmt": "s--"})):
+        course = findings.measures[name].course
+        places = [place * loss for loss in course]
+        draw_intervals(axes, places, list(course.values()), **{"fmt": "o-", "label": NAMES[name]} | style)
+    axes.axhline(1, color="black", linewidth=1)
+    training_loss_axis(axes, losses(findings.facts))
+    axes.set_yscale("log")
+    plain_log_ticks(axes.yaxis)
+    axes.set_ylabel("Large / Small")
+    axes.legend(loc="best")
 
 
 def _draw_pairs(axes: Axes, measure: Measure) -> None:
@@ -228,19 +257,19 @@ def explain(findings: Findings) -> str:
     facts, comparison = findings.facts, findings.comparison
     if isinstance(comparison, Problem):
         return ""
-    small_loss, large_loss = map(three_digits, findings.losses)
     ratios = [
         f"{NAMES[name]} {with_bounds(measure.large_over_small, ratio)}"
         for name, measure in _other_measures(findings).items()
     ]
     return sentences(
-        f"Trained to a training loss of {facts.target_loss:g} (the trainings stopped at {small_loss} and "
-        f"{large_loss}), the largest eigenvalue is {three_digits(comparison.small)} with batch size "
-        f"{thousands(facts.small)} and {three_digits(comparison.large)} with {thousands(facts.large)}.",
+        "Learning rates fall linearly to 0 from peaks that are tuned for each batch size. At a training loss of "
+        f"{three_digits(facts.fitted_loss)} the largest eigenvalue is {three_digits(comparison.small)} with batch "
+        f"size {thousands(facts.small)} and {three_digits(comparison.large)} with {thousands(facts.large)}.",
         f"The largest eigenvalue is higher with the large batch in {findings.sharper_seeds} of "
         f"{findings.measures[EIGENVALUE].large_over_small.n} seeds.",
         f"For the other measures the ratio Large / Small is: {', '.join(ratios)}.",
         _disagreement_sentence(findings),
+        _course_sentence(findings),
         f"All four are computed from the training loss of at most {thousands(EXAMPLES)} examples in evaluation mode.",
     )
 
@@ -249,6 +278,21 @@ def _disagreement_sentence(findings: Findings) -> str:
     if len({measure.verdict for measure in findings.measures.values()}) == 1:
         return ""
     return "The measures disagree: “sharp” has no single meaning here."
+
+
+def _course_sentence(findings: Findings) -> str:
+    """How two of the ratios change with the training loss."""
+    first, *_, last = findings.measures[EIGENVALUE].course
+    if first == last:
+        return ""
+    changes = [
+        f"that of {NAMES[name]} goes from {with_bounds(course[first], ratio)} to {with_bounds(course[last], ratio)}"
+        for name, course in ((name, findings.measures[name].course) for name in (EIGENVALUE, "keskar"))
+    ]
+    return (
+        f"As the training loss falls from {three_digits(first)} to {three_digits(last)}, the ratio Large / Small "
+        f"changes: {' and '.join(changes)}."
+    )
 
 
 def numbers(findings: Findings) -> pd.DataFrame:
@@ -274,11 +318,11 @@ claim = Claim(
     title="Flat and sharp minima",
     small="Flat",
     large="Sharp",
-    says="Trained to the same training loss, a small batch ends at a flatter point than a large one.",
+    says="Annealed to the same low training loss, a small batch ends at a flatter point than a large one.",
     rule=(
         "Holds when the 95% interval of the ratio (largest Hessian eigenvalue at Large) / (largest Hessian "
-        "eigenvalue at Small), both trained to the same training loss, lies above 1; the ratio is the geometric mean "
-        "over seeds."
+        "eigenvalue at Small), both annealed to the same low training loss, lies above 1; the ratio is the geometric "
+        "mean over seeds."
     ),
     cells=cells,
     analyse=analyse,

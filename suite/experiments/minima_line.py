@@ -6,28 +6,38 @@ from torch import nn
 from suite import seeds
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.training import engine_of
 from suite.instruments.minima_line import losses_along_line
+from suite.status import Status
+from suite.training.annealing import Annealing
 from suite.training.evaluate import evaluate
-from suite.training.plain import trained
+from suite.training.tuning import best_rate
 from suite.workloads import Data, Workload
 
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
-    """Return the line of each replica: from its solution at the protocol's target with the batch size
-    `cell.compared_with` to its solution with the cell's batch size. A replica that misses the target with either is
-    a row with a status alone."""
-    backend, frames = BACKENDS[cell.backend], []
-    data = data.to(backend.device.torch_device)
-    for replica in range(cell.repeats):
-        split, ends = workload.replica_data(data, replica), []
-        for batch_size in (cell.compared_with, cell.batch_size):
-            model, table = trained(workload, split, cell.protocol, batch_size, replica, backend)
-            ends.append((model, table["status"].iloc[-1]))
-        status = next((status for _, status in ends if status != "ok"), "ok")
-        models = [model for model, _ in ends]
-        rows = line(workload, split, *models) if status == "ok" else pd.DataFrame([{}])
-        frames.append(rows.assign(seed=replica, status=status))
+    """Return the line of each replica: from the end of its annealed training with the batch size `cell.compared_with`
+    to that with the cell's batch size, each the shortest that fits the training examples. A replica that fits them
+    with neither or with one alone is a row with a status alone."""
+    data, ends = data.to(BACKENDS[cell.backend].device.torch_device), []
+    for batch_size in (cell.compared_with, cell.batch_size):
+        annealing = Annealing.of(workload, data, cell.protocol, batch_size, engine_of(cell))
+        rate = best_rate(annealing.trials())
+        ends.append([fitted(annealing, rate, replica) for replica in range(cell.repeats)])
+    frames = []
+    for replica, models in enumerate(zip(*ends, strict=True)):
+        status = Status.TARGET_NOT_REACHED if None in models else Status.OK
+        split = workload.replica_data(data, replica)
+        rows = pd.DataFrame([{}]) if None in models else line(workload, split, *models)
+        frames.append(rows.assign(seed=replica, status=status.value))
     return pd.concat(frames, ignore_index=True)
+
+
+def fitted(annealing: Annealing, rate: float, replica: int) -> nn.Module | None:
+    """The model of the shortest annealed training of `replica` that fits the training examples; None where none
+    does."""
+    *_, (model, end) = annealing.models(rate, replica)
+    return model if annealing.protocol.budget.reached(end["train_loss"]) else None
 
 
 def line(workload: Workload, data: Data, first: nn.Module, second: nn.Module) -> pd.DataFrame:
@@ -48,4 +58,4 @@ def line(workload: Workload, data: Data, first: nn.Module, second: nn.Module) ->
         return losses_along_line(first, second, on_both_splits, data.train_inputs)
 
 
-LINE = Measurement("line", version=2, measure=measure)
+LINE = Measurement("line", version=3, measure=measure, trains=True)

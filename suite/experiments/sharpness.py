@@ -1,39 +1,52 @@
-"""The sharpness of the points at which trainings reach a target loss."""
+"""The sharpness at the ends of annealed trainings."""
 
 import pandas as pd
 import torch
+from torch import nn
 
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.training import engine_of
 from suite.instruments.sharpness import LossSurface, invariant_sharpness, keskar_sharpness, largest_eigenvalue, trace
-from suite.training.plain import trained
+from suite.training.annealing import Annealing
+from suite.training.tuning import best_rate
 from suite.workloads import Data, Workload
 
 EXAMPLES = 2000
 """The loss surface is that of the first training examples, at most this many."""
 PROBES = 20
 """Random vectors for the trace."""
+MAX_LOSS = 1.6
+"""The sharpness is measured where the training loss is at most so many times the one at which the rate is tuned."""
 
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
-    """Return a row per replica, trained to the protocol's target: `updates` and `train_loss` there, and four measures
-    of the loss surface of at most EXAMPLES training examples, in float32."""
-    backend, rows = BACKENDS[cell.backend], []
-    data = data.to(backend.device.torch_device)
+    """Return a row per replica and length of its annealed trainings, from the tuned peak rate: `updates` and
+    `train_loss` at the end, and four measures of the loss surface of at most EXAMPLES training examples, in
+    float32."""
+    data = data.to(BACKENDS[cell.backend].device.torch_device)
+    annealing = Annealing.of(workload, data, cell.protocol, cell.batch_size, engine_of(cell))
+    rate, rows = best_rate(annealing.trials()), []
     for replica in range(cell.repeats):
         split = workload.replica_data(data, replica)
-        model, table = trained(workload, split, cell.protocol, cell.batch_size, replica, backend)
-        last = table.iloc[-1]
-        row = {"seed": replica, **last[["updates", "train_loss", "status"]]}
-        if last["status"] == "ok":
-            examples = (split.train_inputs[:EXAMPLES], split.train_targets[:EXAMPLES])
-            surface = LossSurface(model, workload.loss, *examples, torch.float32)
-            row["largest_eigenvalue"] = largest_eigenvalue(surface)
-            row["trace"] = trace(surface, PROBES, workload.generator("hutchinson", replica)).estimate
-            row["keskar"] = keskar_sharpness(surface)
-            row["invariant"] = invariant_sharpness(surface)
-        rows.append(row)
+        for model, end in annealing.models(rate, replica):
+            row = {"seed": replica, "learning_rate": rate, **end[["updates", "train_loss", "status"]]}
+            if end["train_loss"] <= MAX_LOSS * cell.protocol.budget.tuning_loss:
+                row |= measures(workload, model, split, replica)
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
-SHARPNESS = Measurement("sharpness", version=2, measure=measure)
+def measures(workload: Workload, model: nn.Module, data: Data, replica: int) -> dict[str, float]:
+    """The four measures of sharpness of `model`, on at most EXAMPLES training examples of `data`."""
+    examples = (data.train_inputs[:EXAMPLES], data.train_targets[:EXAMPLES])
+    surface = LossSurface(model, workload.loss, *examples, torch.float32)
+    return {
+        "largest_eigenvalue": largest_eigenvalue(surface),
+        "trace": trace(surface, PROBES, workload.generator("hutchinson", replica)).estimate,
+        "keskar": keskar_sharpness(surface),
+        "invariant": invariant_sharpness(surface),
+    }
+
+
+SHARPNESS = Measurement("sharpness", version=3, measure=measure, trains=True)

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite.claims.sharpness import target_protocol
 from suite.evidence import Evidence, Facts, Problem
 from suite.evidence.trainings import left_out_sentence, problems_in_words, seeds_without_value
 from suite.experiments.cell import Cell, Scope
@@ -20,6 +19,7 @@ from suite.instruments.minima_line import STATISTICS_EXAMPLES
 from suite.statistics import Interval, mean_interval
 from suite.status import Status
 from suite.studies.study import Study
+from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 MAX_SEEDS = 3
@@ -35,7 +35,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     """From Small to Large, trained as for their sharpness; none where one of them is not trained."""
     if not {workload.small, workload.large} <= set(scope.training_batch_sizes):
         return []
-    protocol, seeds = target_protocol(workload), min(MAX_SEEDS, scope.seeds)
+    protocol, seeds = Protocol.annealed_to_fit(workload), min(MAX_SEEDS, scope.seeds)
     return [
         Cell(
             LINE, workload.name, scope.training_backend, workload.large, seeds, protocol, compared_with=workload.small

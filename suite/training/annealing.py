@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
+from torch import nn
 
-from suite.training import evaluations
+from suite.training import evaluations, plain
 from suite.training.budgets import FixedUpdates
 from suite.training.compile_policy import CALLS_TO_REPAY, CompilePolicy
 from suite.training.engine import Engine
@@ -82,21 +83,37 @@ class Annealing:
     def final_trainings(self, rate: float, replicas: Sequence[int]) -> pd.DataFrame:
         """Train `replicas` from the peak `rate`, at each length those that have not fitted the training examples at a
         shorter one. Return the last evaluation of each training: a row per length and replica (`seed`)."""
-        ends, left, further = [], list(replicas), 0
+        ends, losses, left, further = [], [], list(replicas), 0
         for length in self.lengths():
             ends.append(self._ends(self.at(rate, length), left))
+            losses.append(ends[-1]["train_loss"].mean())
             fitted = ends[-1].loc[ends[-1]["train_loss"] <= self.protocol.budget.loss, "seed"]
             left = [replica for replica in left if replica not in set(fitted)]
-            further += 2 * len(left) <= len(replicas) or self._stalled(ends)
+            further += 2 * len(left) <= len(replicas) or self._stalled(losses)
             if not left or further > MAX_FURTHER_LENGTHS:
                 break
         return pd.concat(ends, ignore_index=True)
 
-    def _stalled(self, ends: Sequence[pd.DataFrame]) -> bool:
-        """Whether the loss, once below the tuning loss, is no lower at the last length than at the one before."""
-        if len(ends) < 2:
+    def models(self, rate: float, replica: int) -> Iterator[tuple[nn.Module, pd.Series]]:
+        """Train `replica` plainly from the peak `rate` at each length until it has fitted the training examples, and
+        yield its model with the last evaluation."""
+        losses, further = [], 0
+        split = self.workload.replica_data(self.data, replica)
+        for length in self.lengths():
+            protocol, backend = self.at(rate, length), self.engine.backend
+            model, table = plain.trained(self.workload, split, protocol, self.batch_size, replica, backend)
+            yield model, table.iloc[-1]
+            losses.append(table["train_loss"].iloc[-1])
+            further += self._stalled(losses)
+            if self.protocol.budget.reached(losses[-1]) or further > MAX_FURTHER_LENGTHS:
+                return
+
+    def _stalled(self, losses: Sequence[float]) -> bool:
+        """Whether the last loss of `losses`, by length, is no lower than the one before, which was below the tuning
+        loss."""
+        if len(losses) < 2:
             return False
-        before, last = (of_length["train_loss"].mean() for of_length in ends[-2:])
+        before, last = losses[-2:]
         return before <= self.protocol.budget.tuning_loss and last > STALLED * before
 
     def _ends(self, protocol: Protocol, replicas: Sequence[int]) -> pd.DataFrame:

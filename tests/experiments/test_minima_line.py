@@ -4,16 +4,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from suite.backends import CPU
 from suite.experiments.cell import Cell
 from suite.experiments.minima_line import LINE, line, measure
-from suite.training.budgets import TargetLoss
+from suite.training.annealing import Annealing
+from suite.training.engine import Engine
 from suite.training.evaluate import evaluate
-from suite.training.plain import trained
-from suite.training.protocol import Protocol
+from suite.training.learning_rate import Tuned
+from suite.training.tuning import best_rate
 from tests.conftest import blobs, tiny
 from tests.instruments.test_minima_line import normed
+from tests.training.test_annealing import annealed_protocol
 
-PROTOCOL = Protocol(0.1, TargetLoss(0.5, 500))
+WORKLOAD = tiny(fitted_loss=0.3)
+PROTOCOL = annealed_protocol(WORKLOAD, Tuned(factor=2, each_way=1, growths=1, seeds=2))
 
 
 def test_of_a_linear_model_under_squared_loss_the_line_is_a_parabola():
@@ -34,19 +38,22 @@ def test_of_a_linear_model_under_squared_loss_the_line_is_a_parabola():
 
 
 def test_the_line_goes_from_the_solution_of_the_first_batch_size_to_that_of_the_second():
-    rows = measure(tiny(), blobs(), Cell(LINE, "tiny", "cpu", 16, 2, PROTOCOL, compared_with=1))
+    rows = measure(WORKLOAD, blobs(), Cell(LINE, "tiny", "cpu", 16, 2, PROTOCOL, compared_with=1))
     assert set(rows["status"]) == {"ok"}
-    for replica in (0, 1):
-        of_replica = rows[rows["seed"] == replica].set_index("place")
-        for place, batch_size in ((0.0, 1), (1.0, 16)):
-            _, evaluations = trained(tiny(), blobs().resplit(replica), PROTOCOL, batch_size, replica)
+    for batch_size, place in ((1, 0.0), (16, 1.0)):
+        annealing = Annealing.of(WORKLOAD, blobs(), PROTOCOL, batch_size, Engine(CPU))
+        rate = best_rate(annealing.trials())
+        for replica in (0, 1):
+            *_, (_, end) = annealing.models(rate, replica)
+            of_replica = rows[rows["seed"] == replica].set_index("place")
+            assert end["train_loss"] <= 0.3
             for column in ("train_loss", "test_loss", "train_score", "test_score"):
-                assert math.isclose(of_replica[column][place], evaluations[column].iloc[-1], rel_tol=1e-4)
+                assert math.isclose(of_replica[column][place], end[column], rel_tol=1e-4)
 
 
-def test_a_replica_that_misses_the_target_has_no_line():
-    short = Protocol(0.1, TargetLoss(0.5, 5))
-    rows = measure(tiny(), blobs(), Cell(LINE, "tiny", "cpu", 16, 2, short, compared_with=1))
+def test_a_replica_that_never_fits_has_no_line():
+    short = annealed_protocol(WORKLOAD, PROTOCOL.rate_rule, max_updates=20)
+    rows = measure(WORKLOAD, blobs(), Cell(LINE, "tiny", "cpu", 16, 2, short, compared_with=1))
     assert rows["status"].tolist() == ["target_not_reached"] * 2
     assert "train_loss" not in rows
 

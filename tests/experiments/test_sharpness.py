@@ -1,31 +1,36 @@
 import math
 
+import pytest
+
 from suite.experiments.cell import Cell
-from suite.experiments.sharpness import SHARPNESS, measure
+from suite.experiments.sharpness import MAX_LOSS, SHARPNESS, measure
 from suite.instruments import LossSurface, keskar_sharpness, largest_eigenvalue
-from suite.training.budgets import TargetLoss
+from suite.training.budgets import FixedUpdates
+from suite.training.learning_rate import Tuned
 from suite.training.plain import trained
 from suite.training.protocol import Protocol
 from suite.workloads.workload import cross_entropy
 from tests.conftest import blobs, tiny
+from tests.training.test_annealing import annealed_protocol
+
+WORKLOAD = tiny(fitted_loss=0.3)
+MEASURES = ["largest_eigenvalue", "trace", "keskar", "invariant"]
 
 
-def test_every_replica_is_measured_where_it_reached_the_target():
-    protocol = Protocol(0.1, TargetLoss(0.5, 500, growth=1.02))
-    rows = measure(tiny(), blobs(), Cell(SHARPNESS, "tiny", "cpu", 4, 3, protocol))
-    assert rows["seed"].tolist() == [0, 1, 2]
+def test_every_replica_is_measured_at_the_ends_of_its_annealed_trainings():
+    protocol = annealed_protocol(WORKLOAD, Tuned(factor=2, each_way=1, growths=1, seeds=2))
+    rows = measure(WORKLOAD, blobs(), Cell(SHARPNESS, "tiny", "cpu", 4, 3, protocol))
     assert set(rows["status"]) == {"ok"}
-    assert (rows["train_loss"] <= 0.5).all()
-    assert (rows[["largest_eigenvalue", "trace", "keskar", "invariant"]] > 0).all(axis=None)
-    model, evaluations = trained(tiny(), blobs().resplit(1), protocol, 4, 1)
-    assert evaluations["updates"].iloc[-1] == rows["updates"][1]
-    split = blobs().resplit(1)
+    close = rows["train_loss"] <= MAX_LOSS * WORKLOAD.target_loss
+    assert (rows.loc[close, MEASURES] > 0).all(axis=None)
+    assert rows.loc[~close, MEASURES].isna().all(axis=None)
+    last = rows.groupby("seed").tail(1)
+    assert last["seed"].tolist() == [0, 1, 2]
+    assert (last["train_loss"] <= 0.3).all()
+    row, split = last.iloc[1], blobs().resplit(1)
+    training = Protocol(row["learning_rate"], FixedUpdates(int(row["updates"])), annealed=True)
+    model, table = trained(WORKLOAD, split, training, 4, 1)
+    assert table["train_loss"].iloc[-1] == pytest.approx(row["train_loss"], rel=1e-6)
     surface = LossSurface(model, cross_entropy, split.train_inputs, split.train_targets)
-    assert math.isclose(rows["largest_eigenvalue"][1], largest_eigenvalue(surface), rel_tol=1e-4)
-    assert math.isclose(rows["keskar"][1], keskar_sharpness(surface), rel_tol=1e-2)
-
-
-def test_a_replica_that_misses_the_target_is_a_row_without_measures():
-    rows = measure(tiny(), blobs(), Cell(SHARPNESS, "tiny", "cpu", 4, 2, Protocol(0.1, TargetLoss(1e-6, 10))))
-    assert set(rows["status"]) == {"target_not_reached"}
-    assert "largest_eigenvalue" not in rows
+    assert math.isclose(row["largest_eigenvalue"], largest_eigenvalue(surface), rel_tol=1e-4)
+    assert math.isclose(row["keskar"], keskar_sharpness(surface), rel_tol=1e-2)

@@ -12,7 +12,7 @@ from suite.experiments.training import engine_of
 from suite.experiments.tuned_training import FINAL, TRIAL
 from suite.training import plain
 from suite.training.annealing import MAX_FURTHER_LENGTHS, Annealing
-from suite.training.budgets import FixedUpdates, GrowingLengths
+from suite.training.budgets import FixedUpdates
 from suite.training.learning_rate import Tuned
 from suite.training.protocol import Protocol
 from suite.workloads import Workload
@@ -22,9 +22,14 @@ from tests.training.constructed import quadratic
 TUNED = Tuned(factor=2, each_way=2, growths=2, seeds=2, fine_seeds=3)
 
 
+def annealed_protocol(workload: Workload, rule: Tuned = TUNED, **budget) -> Protocol:
+    """As `Protocol.annealed_to_fit`, with a short search for the peak rate and changes to the budget."""
+    protocol = Protocol.annealed_to_fit(workload)
+    return replace(protocol, rate_rule=rule, budget=replace(protocol.budget, **budget))
+
+
 def cell(workload: Workload, batch_size: int, seeds: int, replicas_per_call: int = 1, **budget) -> Cell:
-    lengths = GrowingLengths(workload.fitted_loss, workload.target_loss, workload.max_updates)
-    protocol = Protocol.of(workload, replace(lengths, **budget), TUNED, annealed=True)
+    protocol = annealed_protocol(workload, **budget)
     return Cell(
         ANNEALED_TRAINING, workload.name, "cpu", batch_size, seeds, protocol, replicas_per_call=replicas_per_call
     )
