@@ -112,7 +112,7 @@ def test_each_measure_has_its_own_ratio_and_verdict():
     (row,) = sharpness.judge(analysed)
     assert row.flags == (OtherMeasures({"trace": "holds", "keskar": "fails", "invariant": "undecided"}),)
     assert str(row.flags[0]).endswith(f"{NAMES['invariant']} undecided")
-    assert "By 2 of 4 measures" in sharpness.answer(analysed)
+    assert "by 2 of 4 measures" in sharpness.answer(analysed)
     assert "no single meaning" in sharpness.explain(analysed)
 
 
