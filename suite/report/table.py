@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
 from suite.claims import Row
 from suite.evidence import Problem
-from suite.formatting import bounds, listed, minus, ratio, seconds, thousands, three_digits
+from suite.formatting import bounds, listed, ratio, seconds, signed, thousands, three_digits, with_bounds
 from suite.report.sections import Section
+from suite.statistics import Interval
 from suite.status import Status
 
 
@@ -71,13 +73,16 @@ def effect_text(row: Row) -> str:
 def interval_text(row: Row) -> str:
     """The effect with its interval."""
     if row.kind == "difference":
-        return f"{_difference(row.effect.estimate)} ({bounds(row.effect, _difference)})"
+        return with_bounds(row.effect, signed(_decimal_places(row.effect)))
     estimate = ratio(row.effect.estimate) if row.kind == "ratio" else three_digits(row.effect.estimate)
     return f"{estimate} ({bounds(row.effect, three_digits)})"
 
 
-def _difference(number: float) -> str:
-    return minus(f"{number:+.2g}")
+def _decimal_places(difference: Interval) -> int:
+    """Places that show two digits of the largest of the estimate and its bounds."""
+    values = (difference.estimate, difference.low, difference.high)
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0)
+    return max(0, 1 - math.floor(math.log10(largest))) if largest else 1
 
 
 def verdict_text(row: Row) -> str:
