@@ -21,15 +21,22 @@ from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
 from suite.figures import GREY, batch_size_colours, draw_intervals, loss_axis, new_figure
 from suite.formatting import bounds, decimals, listed, percent, sentences, thousands, three_digits
-from suite.statistics import Interval, Verdict, holm, mean_interval, mean_p_value, probability_above_zero, verdict
+from suite.statistics import (
+    HOLM_LEVEL,
+    Interval,
+    Verdict,
+    holm,
+    mean_interval,
+    mean_p_value,
+    probability_above_zero,
+    verdict,
+)
 from suite.status import Status
 from suite.training.budgets import EqualEpochs
 from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 MEASURE = "training loss, Large / Small"
-LEVEL = 0.05
-"""Of Holm's correction."""
 
 
 # What it reads
@@ -141,7 +148,7 @@ def _corrected(rates: list[AtRate]) -> tuple[AtRate, ...]:
 
 
 def _with_correction(at_rate: AtRate, p_holm: float) -> AtRate:
-    return replace(at_rate, p_holm=p_holm, holds=at_rate.verdict is Verdict.HOLDS and p_holm < LEVEL)
+    return replace(at_rate, p_holm=p_holm, holds=at_rate.verdict is Verdict.HOLDS and p_holm < HOLM_LEVEL)
 
 
 def _courses(rows: pd.DataFrame) -> dict[int, LossCourse]:

@@ -11,15 +11,13 @@ from suite.evidence.facts import Facts
 from suite.evidence.problem import Problem, why_none
 from suite.evidence.trainings import at_loss
 from suite.formatting import thousands
-from suite.statistics import Interval, Verdict, holm, mean_interval, mean_p_value, verdict
+from suite.statistics import HOLM_LEVEL, Interval, Verdict, holm, mean_interval, mean_p_value, verdict
 from suite.status import Status
 
 MAX_LEFT_OUT = 0.1
 """The share of seeds of a batch size that a comparison may leave out."""
 LOSSES = 4
 """Number of training losses at which annealed trainings are compared, from the target loss to the fitted loss."""
-LEVEL = 0.05
-"""Of Holm's correction over these losses."""
 
 
 @dataclass(frozen=True)
@@ -114,5 +112,5 @@ def _at_loss(
         gap=interval,
         loss_gap=mean_interval(test_losses[facts.small] - test_losses[facts.large]),
         p_holm=p_holm,
-        verdict=verdict(interval, 0) if p_holm < LEVEL else Verdict.UNDECIDED,
+        verdict=verdict(interval, 0) if p_holm < HOLM_LEVEL else Verdict.UNDECIDED,
     )

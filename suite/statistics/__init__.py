@@ -18,6 +18,7 @@ from suite.statistics.curves import (
 )
 from suite.statistics.inference import (
     CONFIDENCE,
+    HOLM_LEVEL,
     MAX_SEEDS,
     Interval,
     Verdict,
@@ -35,6 +36,7 @@ from suite.statistics.inference import (
 
 __all__ = [
     "CONFIDENCE",
+    "HOLM_LEVEL",
     "MAX_SEEDS",
     "Interval",
     "Verdict",

@@ -14,6 +14,8 @@ import numpy as np
 import scipy
 
 CONFIDENCE = 0.95
+HOLM_LEVEL = 0.05
+"""The probability of any false rejection among hypotheses whose p-values `holm` has adjusted."""
 MAX_SEEDS = 10_000
 """The largest sample size that `seeds_to_decide` considers."""
 
@@ -141,7 +143,8 @@ def equivalence(interval: Interval, null: float, factor: float) -> Verdict:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust `p_values` [n] so that the probability of any false rejection stays below the level (Holm 1979).
+    """Adjust `p_values` [n] so that the probability of any false rejection stays below the level, HOLM_LEVEL
+    throughout the suite (Holm 1979).
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

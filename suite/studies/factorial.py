@@ -23,7 +23,7 @@ from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
 from suite.experiments.tuned_training import TRIAL, TUNED_TRAINING
 from suite.formatting import thousands
-from suite.statistics import Verdict, holm, mean_interval, mean_p_value, seeds_to_decide, verdict
+from suite.statistics import HOLM_LEVEL, Verdict, holm, mean_interval, mean_p_value, seeds_to_decide, verdict
 from suite.training.budgets import EqualEpochs, EqualUpdates
 from suite.training.learning_rate import (
     FINE_SEARCH,
@@ -40,8 +40,6 @@ from suite.workloads import Workload
 
 GOYAL_WARM_UP = 5 / 90
 """The share of the epochs over which Goyal et al. (2017) let the rate rise."""
-LEVEL = 0.05
-"""Of Holm's correction."""
 TUNED = "tuned"
 BUDGETS = EPOCHS, UPDATES, TO_TARGET = ("equal epochs", "equal updates", "equal training loss")
 
@@ -231,7 +229,7 @@ def corrected(combinations: list[Combination]) -> tuple[Combination, ...]:
 
 
 def _with_correction(combination: Combination, p_holm: float) -> Combination:
-    stands = combination.verdict if p_holm < LEVEL else Verdict.UNDECIDED
+    stands = combination.verdict if p_holm < HOLM_LEVEL else Verdict.UNDECIDED
     return replace(combination, p_holm=p_holm, corrected_verdict=stands)
 
 

@@ -27,7 +27,7 @@ from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
 from suite.figures import LARGE_COLOUR, SMALL_COLOUR, draw_ratios, loss_axis, new_figure
 from suite.formatting import decimals, listed, ratio, sentences, thousands, with_bounds
-from suite.statistics import CONFIDENCE, Interval, Verdict, holm, mean_interval, mean_p_value
+from suite.statistics import HOLM_LEVEL, Interval, Verdict, holm, mean_interval, mean_p_value
 from suite.studies import decay_or_grow
 from suite.studies.decay_or_grow import CONSTANT, DECAY, start_batch_sizes
 from suite.studies.study import Study
@@ -128,7 +128,7 @@ def _planned_trainings(evidence: Evidence) -> dict[tuple[int, str], dict[str, pd
 
 def _pair(size: int, rate: str, trainings: dict[str, pd.DataFrame], logs: pd.Series, p_value: float) -> Pair:
     verdict = Verdict.UNDECIDED
-    if p_value < 1 - CONFIDENCE:
+    if p_value < HOLM_LEVEL:
         verdict = Verdict.HOLDS if logs.mean() > 0 else Verdict.FAILS
     return Pair(
         batch_size=size,
