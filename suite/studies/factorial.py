@@ -1,9 +1,9 @@
 """Small against Large with every learning-rate rule and every budget, for the studies of both training claims.
 
 The lecture compares Small with Large at one learning rate and equal epochs, which gives a large batch fewer updates.
-These studies ask what remains when the rate follows the batch size, or is tuned for each, and when both make as many
-updates or reach the same training loss. Published evidence disagrees (Hoffer 2017; Shallue 2019; Smith, Elsen, De
-2020).
+These studies ask what remains when the rate follows the batch size, is tuned for each, or falls to 0 from a tuned
+peak, and when both make as many updates or reach the same training loss. Published evidence disagrees (Hoffer 2017;
+Shallue 2019; Smith, Elsen, De 2020).
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ import pandas as pd
 
 from suite.claims.claim import Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, backend_of
+from suite.evidence.annealed import annealing_problem, not_fitted
 from suite.evidence.trainings import comparison_problem
-from suite.experiments.cell import Cell, Scope
+from suite.experiments.annealed_training import ANNEALED_TRAINING, LOWER_RATE
+from suite.experiments.cell import Cell, Measurement, Scope
 from suite.experiments.training import TRAINING
 from suite.experiments.tuned_training import TRIAL, TUNED_TRAINING
 from suite.formatting import thousands
 from suite.statistics import HOLM_LEVEL, Verdict, holm, mean_interval, mean_p_value, seeds_to_decide, verdict
-from suite.training.budgets import EqualEpochs, EqualUpdates
+from suite.status import Status
+from suite.training.budgets import EqualEpochs, EqualUpdates, GrowingLengths
 from suite.training.learning_rate import (
     FINE_SEARCH,
     FIXED,
@@ -40,7 +43,7 @@ from suite.workloads import Workload
 
 GOYAL_WARM_UP = 5 / 90
 """The share of the epochs over which Goyal et al. (2017) let the rate rise."""
-TUNED = "tuned"
+TUNED, ANNEALED = "tuned", "annealed"
 BUDGETS = EPOCHS, UPDATES, TO_TARGET = ("equal epochs", "equal updates", "equal training loss")
 
 
@@ -51,8 +54,10 @@ class Outcome:
     of_seeds: Callable[[pd.DataFrame, Facts, str], pd.DataFrame]
     """From the evaluations of all trainings by a protocol, the facts and the budget: a row per seed, a column per
     batch size; logs where the effect is a ratio."""
-    names: dict[str, str]
-    """By budget; of every budget that is not listed under the empty name."""
+    quantity: Callable[[Facts, str], str]
+    """From the facts and the budget: the quantity, with the training loss at which it is read where that is equal."""
+    unit: Callable[[Facts, str], str]
+    """From the same: the unit of the quantity."""
     is_ratio: bool
     """Whether the effect is Large / Small; else it is Small − Large."""
 
@@ -61,11 +66,8 @@ class Outcome:
         """The effect where the batch sizes do not differ."""
         return 1 if self.is_ratio else 0
 
-    def name(self, budget: str) -> str:
-        return self.names.get(budget, self.names[""])
-
-    def measure(self, budget: str) -> str:
-        return f"{self.name(budget)}, {'Large / Small' if self.is_ratio else 'Small − Large'}"
+    def measure(self, facts: Facts, budget: str) -> str:
+        return f"{self.quantity(facts, budget)}, {'Large / Small' if self.is_ratio else 'Small − Large'}"
 
 
 # What the studies read
@@ -77,7 +79,8 @@ def for_adam(workload: Facts | Workload) -> bool:
 
 
 def rate_rules(workload: Facts | Workload) -> dict[str, RateRule]:
-    """By name; two more for Adam and AdamW, whose betas these rules let follow the batch size too."""
+    """Of rates that are not annealed, by name; two more for Adam and AdamW, whose betas these rules let follow the
+    batch size too."""
     middle = workload.middle
     rules = {
         "fixed": FIXED,
@@ -90,14 +93,19 @@ def rate_rules(workload: Facts | Workload) -> dict[str, RateRule]:
 
 
 def protocols(workload: Facts | Workload) -> dict[tuple[str, str], Protocol]:
-    """The protocol of each combination of `rate_rules` and BUDGETS."""
-    rules = rate_rules(workload)
-    by_budget = {
-        EPOCHS: lambda rule: Protocol.of(workload, EqualEpochs(workload.epochs), rule),
-        UPDATES: lambda rule: Protocol.of(workload, EqualUpdates(workload.epochs, workload.middle), rule),
-        TO_TARGET: lambda rule: Protocol.to_target(workload, rule),
+    """The protocol of each combination of a learning rate and a budget: `rate_rules`, then a tuned peak rate that
+    falls linearly to 0."""
+    lengths = {
+        EPOCHS: EqualEpochs(workload.epochs),
+        UPDATES: EqualUpdates(workload.epochs, workload.middle),
     }
-    return {(rate, budget): by_budget[budget](rule) for rate, rule in rules.items() for budget in BUDGETS}
+    combinations = {}
+    for rate, rule in rate_rules(workload).items():
+        combinations |= {(rate, name): Protocol.of(workload, length, rule) for name, length in lengths.items()}
+        combinations[rate, TO_TARGET] = Protocol.to_target(workload, rule)
+    for name, length in lengths.items():
+        combinations[ANNEALED, name] = Protocol.of(workload, length, FINE_SEARCH, annealed=True)
+    return combinations | {(ANNEALED, TO_TARGET): Protocol.annealed_to_fit(workload)}
 
 
 def cells(workload: Workload, scope: Scope) -> list[Cell]:
@@ -106,7 +114,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         return []
     return [
         Cell(
-            TUNED_TRAINING if isinstance(protocol.rate_rule, Tuned) else TRAINING,
+            _measurement(protocol),
             workload.name,
             scope.training_backend,
             batch_size,
@@ -117,6 +125,13 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
         for batch_size in (workload.small, workload.large)
         if batch_size in scope.training_batch_sizes
     ]
+
+
+def _measurement(protocol: Protocol) -> Measurement:
+    """The measurement that trains by `protocol`."""
+    if isinstance(protocol.budget, GrowingLengths):
+        return ANNEALED_TRAINING
+    return TUNED_TRAINING if isinstance(protocol.rate_rule, Tuned) else TRAINING
 
 
 # What the studies compute
@@ -152,6 +167,8 @@ class Combination:
     """After Holm's correction over the combinations that could be compared."""
     corrected_verdict: Verdict | None = None
     """After that correction."""
+    left_out: tuple[Problem, ...] = ()
+    """Seeds that annealed trainings leave out: their loss never falls to the target loss."""
 
 
 class Decider(StrEnum):
@@ -179,9 +196,10 @@ class Findings:
 
 def analyse(evidence: Evidence, outcome: Outcome) -> Findings:
     facts = evidence.facts
+    rows = evidence.rows[~evidence.rows["stage"].isin([TRIAL, LOWER_RATE])]
     combinations = corrected(
         [
-            _combination(rate, budget, evidence.rows[evidence.rows["protocol"] == protocol.key], facts, outcome)
+            _combination(rate, budget, rows[rows["protocol"] == protocol.key], facts, outcome)
             for (rate, budget), protocol in protocols(facts).items()
         ]
     )
@@ -189,9 +207,8 @@ def analyse(evidence: Evidence, outcome: Outcome) -> Findings:
 
 
 def _combination(rate: str, budget: str, rows: pd.DataFrame, facts: Facts, outcome: Outcome) -> Combination:
-    rows = rows[rows["stage"] != TRIAL]
-    edges = _edges(rows)
-    if problem := comparison_problem(rows, facts):
+    edges, to_fit = _edges(rows), (rate, budget) == (ANNEALED, TO_TARGET)
+    if problem := annealing_problem(rows, facts, facts.target_loss) if to_fit else comparison_problem(rows, facts):
         return Combination(rate, budget, problem, edges)
     values = outcome.of_seeds(rows, facts, budget)
     differences = values[facts.large] - values[facts.small]
@@ -206,6 +223,7 @@ def _combination(rate: str, budget: str, rows: pd.DataFrame, facts: Facts, outco
         verdict(effect, outcome.null),
         mean_p_value(differences),
         seeds_to_decide(differences),
+        left_out=_left_out(rows, facts) if to_fit else (),
     )
 
 
@@ -215,6 +233,19 @@ def _edges(rows: pd.DataFrame) -> tuple[EdgeOfGrid, ...]:
         return ()
     rates = rows[rows["on_edge"].eq(True)].groupby("batch_size")["learning_rate"].first()
     return tuple(EdgeOfGrid(float(rate), int(batch_size)) for batch_size, rate in rates.items())
+
+
+def _left_out(rows: pd.DataFrame, facts: Facts) -> tuple[Problem, ...]:
+    """The seeds of each batch size that never reach the target loss."""
+    return tuple(
+        Problem(
+            Status.TARGET_NOT_REACHED,
+            replicas=missing.seeds,
+            all_replicas=missing.all_seeds,
+            where=f"at batch size {thousands(missing.batch_size)}",
+        )
+        for missing in not_fitted(rows, facts, facts.target_loss)
+    )
 
 
 def corrected(combinations: list[Combination]) -> tuple[Combination, ...]:
@@ -266,12 +297,12 @@ def judge(findings: Findings, outcome: Outcome, judged_by_claim: Collection[Prot
             protocol=protocol,
             small=facts.small,
             large=facts.large,
-            measure=outcome.measure(combination.budget),
-            unit=outcome.name(combination.budget),
+            measure=outcome.measure(facts, combination.budget),
+            unit=outcome.unit(facts, combination.budget),
             headline=False,
             kind="ratio" if outcome.is_ratio else "difference",
             null=outcome.null,
-            flags=combination.edges,
+            flags=(*combination.edges, *combination.left_out),
         )
         for combination in findings.combinations
         if (protocol := all_protocols[combination.rate, combination.budget]) not in judged_by_claim

@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 
 from suite.claims.claim import Comparison
 from suite.evidence import Facts
+from suite.evidence.trainings import problems_in_words
 from suite.figures import VERDICT_COLOURS, new_figure
-from suite.formatting import listed, ratio, sentences, signed, thousands, with_bounds
+from suite.formatting import listed, ratio, sentences, signed, thousands, three_digits, with_bounds
 from suite.statistics import MAX_SEEDS, Verdict
-from suite.studies.factorial import BUDGETS, TO_TARGET, Combination, Decider, Findings, Outcome, for_adam, rate_rules
+from suite.studies.factorial import ANNEALED, BUDGETS, TO_TARGET, Combination, Decider, Findings, Outcome, for_adam
+from suite.training.budgets import updates_per_epoch
 from suite.training.learning_rate import LEAST_BETA2
 
 TITLE = "Where it holds"
@@ -22,37 +24,55 @@ EVERYWHERE = {
     Decider.RATE: "For every budget compared, the claim ",
     Decider.BOTH: "The claim ",
 }
+"""How the answer begins where every combination is compared."""
 
 
 def answer(findings: Findings, at_target: str = f"at {TO_TARGET}") -> str:
-    """Where the claim holds, after Holm's correction over all combinations; `at_target` says what is compared at
-    equal training loss."""
-    compared = findings.compared
+    """Where the claim holds, after Holm's correction over the combinations that could be compared; `at_target` says
+    what is compared at equal training loss."""
+    compared, count = findings.compared, len(findings.combinations)
     if not compared:
         return "The claim could be compared with none of the learning-rate rules and budgets."
+    places = f"the {len(compared)} of {count} combinations of learning rate and budget that could be compared"
     if findings.decider is Decider.NOTHING:
         verb = VERBS[compared[0].corrected_verdict]
-        return f"The claim {verb} with every learning-rate rule and every budget that could be compared."
-    return f"{EVERYWHERE[findings.decider]}{_verdicts_by_place(findings, at_target)}."
+        everywhere = "with every learning-rate rule and every budget that could be compared"
+        return f"The claim {verb} {everywhere if len(compared) == count else f'in {places}'}."
+    start = EVERYWHERE[findings.decider] if len(compared) == count else f"In {places}, the claim "
+    return f"{start}{_verdicts_by_place(findings, at_target)}."
 
 
 def _verdicts_by_place(findings: Findings, at_target: str) -> str:
     """Each verdict with the budgets, the rates, or the pairs of both where it is found."""
     places: dict[Verdict, dict[str, None]] = {}
     for combination in findings.compared:
-        budget = at_target if combination.budget == TO_TARGET else f"at {combination.budget}"
-        place = {
-            Decider.BUDGET: budget,
-            Decider.RATE: f"with the {combination.rate} rate",
-            Decider.BOTH: f"with the {combination.rate} rate {budget}",
-        }[findings.decider]
-        places.setdefault(combination.corrected_verdict, {})[place] = None
+        places.setdefault(combination.corrected_verdict, {})[_place(findings, combination, at_target)] = None
     return "; it ".join(f"{VERBS[verdict]} {listed(list(names))}" for verdict, names in places.items())
+
+
+def _place(findings: Findings, combination: Combination, at_target: str) -> str:
+    """The budget, the rate, or both, whichever decides; with the share that was compared where some are missing."""
+    budget = at_target if combination.budget == TO_TARGET else f"at {combination.budget}"
+    rate = f"with the {combination.rate} rate"
+    if findings.decider is Decider.BUDGET:
+        return budget + _share(findings, lambda each: each.budget == combination.budget, "learning rates")
+    if findings.decider is Decider.RATE:
+        return rate + _share(findings, lambda each: each.rate == combination.rate, "budgets")
+    return f"{rate} {budget}"
+
+
+def _share(findings: Findings, belongs: Callable[[Combination], bool], noun: str) -> str:
+    """How many of the combinations that belong to a place were compared; empty where all were."""
+    compared, planned = (sum(map(belongs, group)) for group in (findings.compared, findings.combinations))
+    return f" ({compared} of {planned} {noun})" if compared < planned else ""
 
 
 def explain(findings: Findings) -> str:
     return sentences(
         rules_in_words(findings.facts),
+        budgets_in_words(findings.facts),
+        _missing_sentence(findings),
+        _left_out_sentence(findings),
         _correction_sentence(findings),
         _undecided_sentence(findings),
         _edges_sentence(findings),
@@ -60,16 +80,29 @@ def explain(findings: Findings) -> str:
 
 
 def rules_in_words(facts: Facts) -> str:
-    """The rate rules and the budgets."""
+    """The rate rules."""
     middle = thousands(facts.middle)
     return sentences(
         "Several rules set the learning rate: the same rate for both batch sizes; a rate in proportion to the square "
-        "root of the batch size; a rate in proportion to the batch size, after a warm-up; or a rate tuned for each "
-        f"batch size on held-out seeds. Under the two proportional rules the rate at batch size {middle} is "
-        f"{facts.learning_rate:g}.",
+        "root of the batch size; a rate in proportion to the batch size, after a warm-up; a tuned rate; or a rate "
+        "that falls linearly to 0 from a tuned peak. Under the two proportional rules the rate at batch size "
+        f"{middle} is {facts.learning_rate:g}. Tuned rates are those with the lowest training loss, or the fewest "
+        "updates to the target loss, for each batch size and budget, on held-out seeds.",
         _betas_in_words(facts),
-        "Both batch sizes are trained for the same number of epochs, for the same number of updates, or to the same "
-        "training loss.",
+    )
+
+
+def budgets_in_words(facts: Facts) -> str:
+    """The budgets, with what equal epochs and equal updates are for each batch size."""
+    per_epoch = {size: updates_per_epoch(facts.train_examples, size) for size in (facts.small, facts.large)}
+    updates = facts.epochs * updates_per_epoch(facts.train_examples, facts.middle)
+    made = [f"{thousands(facts.epochs * each)} at batch size {thousands(size)}" for size, each in per_epoch.items()]
+    seen = [f"{three_digits(updates / each)} at batch size {thousands(size)}" for size, each in per_epoch.items()]
+    return (
+        f"The equal epochs are {facts.epochs}; the updates in them are {listed(made)}. The equal updates are "
+        f"{thousands(updates)}, as many as {facts.epochs} epochs have at batch size {thousands(facts.middle)}; the "
+        f"epochs in them are {listed(seen)}. The equal training loss is {three_digits(facts.target_loss)}, of "
+        "averaged parameters at rates that are not annealed, and at the end of annealed trainings of growing length."
     )
 
 
@@ -86,14 +119,33 @@ def _betas_in_words(facts: Facts) -> str:
 
 
 def _correction_sentence(findings: Findings) -> str:
-    """The extent of Holm's correction, and how many combinations have no verdict."""
-    count, compared = len(findings.combinations), len(findings.compared)
-    return sentences(
-        f"{count - compared} of the {count} combinations could not be compared." if compared < count else "",
+    """The extent of Holm's correction."""
+    if not (compared := len(findings.compared)):
+        return ""
+    return (
         f"The verdicts in the title use Holm's correction over {compared} combinations; those in the figure do not."
-        if compared
-        else "",
     )
+
+
+def _missing_sentence(findings: Findings) -> str:
+    """The combinations that could not be compared, each with the reason; empty where there are none."""
+    missing = [
+        f"the {combination.rate} rate at {combination.budget} ({combination.comparison})"
+        for combination in findings.combinations
+        if combination.verdict is None
+    ]
+    if not missing:
+        return ""
+    count = f"{len(missing)} of the {len(findings.combinations)} combinations could not be compared"
+    return f"{count}. The answer says nothing about them: {listed(missing)}."
+
+
+def _left_out_sentence(findings: Findings) -> str:
+    """The seeds that never reach the target loss; empty where all do."""
+    left_out = tuple(problem for combination in findings.compared for problem in combination.left_out)
+    if not left_out:
+        return ""
+    return f"With the annealed rate, seeds without a value are left out ({problems_in_words(left_out)})."
 
 
 def _undecided_sentence(findings: Findings) -> str:
@@ -104,7 +156,10 @@ def _undecided_sentence(findings: Findings) -> str:
     ]
     if not seeds:
         return ""
-    return f"To decide the undecided combinations would take this many seeds: {listed(seeds)}."
+    return (
+        "If the effects are as measured, to decide the undecided combinations, each alone and with a probability of "
+        f"80%, would take this many seeds: {listed(seeds)}."
+    )
 
 
 def _count(seeds: float) -> str:
@@ -113,15 +168,17 @@ def _count(seeds: float) -> str:
 
 def _edges_sentence(findings: Findings) -> str:
     edges = [
-        f"{edge}, at {combination.budget}" for combination in findings.combinations for edge in combination.edges
+        f"{edge}, at {combination.budget}{' with the annealed rate' if combination.rate == ANNEALED else ''}"
+        for combination in findings.combinations
+        for edge in combination.edges
     ]
     return f"A better rate may lie outside the rates tried: {'; '.join(edges)}." if edges else ""
 
 
 def figure(findings: Findings, outcome: Outcome) -> Figure:
     """Rates down, budgets across: the effect with its interval, coloured by its verdict."""
-    rates = list(rate_rules(findings.facts))
-    figure = new_figure(9.6, 0.9 + 0.75 * len(rates))
+    rates = list(dict.fromkeys(combination.rate for combination in findings.combinations))
+    figure = new_figure(9.6, 1.1 + 0.75 * len(rates))
     axes = figure.subplots()
     for combination in findings.combinations:
         across, down = BUDGETS.index(combination.budget), rates.index(combination.rate)
@@ -129,7 +186,9 @@ def figure(findings: Findings, outcome: Outcome) -> Figure:
         axes.fill_between([across - 0.49, across + 0.49], down - 0.47, down + 0.47, color=colour, linewidth=0)
         text = _in_words(combination, ratio if outcome.is_ratio else signed(4))
         axes.text(across, down, text, ha="center", va="center", fontsize=9, linespacing=1.35)
-    axes.set_xticks(range(len(BUDGETS)), [f"{budget}\n{outcome.measure(budget)}" for budget in BUDGETS])
+    measures = [outcome.measure(findings.facts, budget).replace(", ", "\n") for budget in BUDGETS]
+    headings = [f"{budget}\n{measure}" for budget, measure in zip(BUDGETS, measures, strict=True)]
+    axes.set_xticks(range(len(BUDGETS)), headings)
     axes.set_yticks(range(len(rates)), [f"{rate} rate" for rate in rates])
     axes.set_xlim(-0.5, len(BUDGETS) - 0.5)
     axes.set_ylim(len(rates) - 0.5, -0.5)

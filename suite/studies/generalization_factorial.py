@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 from suite.claims import generalization
 from suite.claims.claim import Row
 from suite.evidence import Evidence, Facts
-from suite.evidence.trainings import at_target, final_values
+from suite.evidence.annealed import both_at_loss
+from suite.evidence.trainings import final_values
+from suite.formatting import sentences, three_digits
 from suite.studies import factorial, factorial_views
 from suite.studies.factorial import Findings, Outcome
 from suite.studies.study import Study
@@ -18,11 +20,16 @@ def outcome_of_seeds(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFr
     """The final test score, or that where the training loss crosses the target: a row per seed, a column per batch
     size."""
     if budget == factorial.TO_TARGET:
-        return at_target(rows, facts, "test_score")
+        return both_at_loss(rows, facts, facts.target_loss, "test_score")
     return pd.DataFrame({size: final_values(rows, size, "test_score") for size in (facts.small, facts.large)})
 
 
-OUTCOME = Outcome(of_seeds=outcome_of_seeds, names={"": "test score"}, is_ratio=False)
+def quantity(facts: Facts, budget: str) -> str:
+    at_loss = f" at training loss {three_digits(facts.target_loss)}" if budget == factorial.TO_TARGET else ""
+    return f"test {facts.score_name}{at_loss}"
+
+
+OUTCOME = Outcome(outcome_of_seeds, quantity, unit=lambda facts, budget: facts.score_name, is_ratio=False)
 
 
 def analyse(evidence: Evidence) -> Findings:
@@ -30,8 +37,23 @@ def analyse(evidence: Evidence) -> Findings:
 
 
 def judge(findings: Findings) -> list[Row]:
-    """A row for each combination but the fixed rate to the target loss, which the claim judges."""
-    return factorial.judge(findings, OUTCOME, [generalization.target_protocol(findings.facts)])
+    """A row for each combination but those that the claim judges at the same loss: the fixed rate to the target
+    loss, and the annealed rate where examples count as fitted at that loss."""
+    facts = findings.facts
+    judged_by_claim = [generalization.target_protocol(facts)]
+    if facts.fitted_loss == facts.target_loss:
+        judged_by_claim.append(generalization.annealed_protocol(facts))
+    return factorial.judge(findings, OUTCOME, judged_by_claim)
+
+
+def explain(findings: Findings) -> str:
+    facts = findings.facts
+    return sentences(
+        factorial_views.explain(findings),
+        "After equal epochs or updates the batch sizes end at different training losses, so that a difference in "
+        f"test {facts.score_name} there is not one of generalization alone.",
+        f"The row itself is judged at the training loss {three_digits(facts.fitted_loss)}, with the annealed rate.",
+    )
 
 
 def figure(findings: Findings) -> Figure:
@@ -47,6 +69,6 @@ study = Study(
     analyse=analyse,
     judge=judge,
     answer=factorial_views.answer,
-    explain=factorial_views.explain,
+    explain=explain,
     figure=figure,
 )

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from suite.claims import optimization
 from suite.claims.claim import Row
 from suite.evidence import Evidence, Facts
-from suite.evidence.trainings import at_target, final_log_loss
+from suite.evidence.annealed import both_at_loss
+from suite.evidence.trainings import final_log_loss
+from suite.formatting import three_digits
 from suite.studies import factorial, factorial_views
 from suite.studies.factorial import Findings, Outcome
 from suite.studies.study import Study
@@ -19,15 +21,21 @@ from suite.studies.study import Study
 def outcome_of_seeds(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
     """Log of the final training loss, or of the epochs to the target: a row per seed, a column per batch size."""
     if budget == factorial.TO_TARGET:
-        return np.log(at_target(rows, facts, "epoch"))
+        return np.log(both_at_loss(rows, facts, facts.target_loss, "epoch"))
     return pd.DataFrame({size: final_log_loss(rows, size) for size in (facts.small, facts.large)})
 
 
-OUTCOME = Outcome(
-    of_seeds=outcome_of_seeds,
-    names={factorial.TO_TARGET: "epochs to the target loss", "": "training loss"},
-    is_ratio=True,
-)
+def quantity(facts: Facts, budget: str) -> str:
+    if budget == factorial.TO_TARGET:
+        return f"epochs to training loss {three_digits(facts.target_loss)}"
+    return "training loss"
+
+
+def unit(facts: Facts, budget: str) -> str:
+    return "epochs" if budget == factorial.TO_TARGET else "training loss"
+
+
+OUTCOME = Outcome(outcome_of_seeds, quantity, unit, is_ratio=True)
 
 
 def analyse(evidence: Evidence) -> Findings:

@@ -3,15 +3,18 @@ workloads whose answer is known."""
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from suite.claims import Comparison
+from suite.claims import Comparison, generalization, optimization
 from suite.evidence import Problem
-from suite.experiments.tuned_training import FINAL, TRIAL
+from suite.experiments.annealed_training import ANNEALED_TRAINING
+from suite.experiments.cell import Scope
+from suite.experiments.tuned_training import FINAL, TRIAL, TUNED_TRAINING
 from suite.report.sections import sections
 from suite.report.table import write_tables
 from suite.runs.store import Results
@@ -20,6 +23,7 @@ from suite.status import Status
 from suite.studies import factorial, factorial_views, generalization_factorial, optimization_factorial
 from suite.studies.factorial import Combination, Decider, EdgeOfGrid, Findings
 from tests.command import call_here
+from tests.conftest import tiny
 from tests.evidence import FACTS, evidence
 
 HEAD = "from tests.training.constructed import noisy_quadratic, quadratic, saddle\n"
@@ -113,6 +117,8 @@ def trained(place: tuple[str, str], losses: dict[int, list[float]], **columns) -
             "updates": evaluation * 10,
             "epoch": evaluation * 4,
             "train_loss": loss if evaluation else 2.0,
+            "train_score": 0.9,
+            "test_loss": 0.8,
             "test_score": 1 - loss if evaluation else 0.0,
             "status": "ok",
         }
@@ -179,13 +185,88 @@ def test_only_combinations_that_the_claims_do_not_judge_are_rows():
     assert {row.headline for row in rows} == {False}
     assert {(row.measure, row.unit, row.null) for row in rows} == {
         ("training loss, Large / Small", "training loss", 1),
-        ("epochs to the target loss, Large / Small", "epochs to the target loss", 1),
+        ("epochs to training loss 0.500, Large / Small", "epochs", 1),
     }
     rows = generalization_factorial.judge(generalization_factorial.analyse(evidence(*all_trained())))
     assert [row.protocol for row in rows] == [
         protocols[place] for place in COMBINATIONS if place != ("fixed", factorial.TO_TARGET)
     ]
     assert {(row.kind, row.null) for row in rows} == {("difference", 0)}
+    assert {row.measure for row in rows} == {
+        "test accuracy, Small − Large",
+        "test accuracy at training loss 0.500, Small − Large",
+    }
+
+
+@pytest.mark.parametrize("facts", [FACTS, replace(FACTS, fitted_loss=FACTS.target_loss)])
+def test_no_two_rows_have_the_same_protocol_and_measure(facts):
+    """The claim and the study judge the annealed trainings at different losses, or the claim alone at the same."""
+    rows = replace(evidence(*all_trained()), facts=facts)
+    for claim, study in ((optimization, optimization_factorial), (generalization, generalization_factorial)):
+        judged = [*claim.judge(claim.analyse(rows)), *study.judge(study.analyse(rows))]
+        assert len({(row.protocol, row.measure) for row in judged}) == len(judged)
+
+
+def test_the_annealed_rate_shares_the_trainings_of_the_generalization_claim():
+    scope = Scope((1, 16), (1, 16), (1, 16), 5, 1, ("cpu",), training_backend="cpu", factorial=True)
+    cells = factorial.cells(tiny(), scope)
+    annealed = [cell for cell in cells if cell.protocol.annealed]
+    assert [cell.measurement for cell in annealed] == [TUNED_TRAINING] * 4 + [ANNEALED_TRAINING] * 2
+    assert set(annealed[4:]) < set(generalization.cells(tiny(), scope))
+
+
+ANNEALED_TO_TARGET = ("annealed", factorial.TO_TARGET)
+
+
+def growing_lengths(losses: dict[int, list[tuple[float, float]]], **columns) -> pd.DataFrame:
+    """The ends of two trainings of each seed, of 1 and of 3 epochs, at its pair of losses."""
+    lines = [
+        {
+            "batch_size": size,
+            "seed": seed,
+            "updates": 10 * epoch,
+            "epoch": epoch,
+            "train_loss": loss,
+            "test_score": 1 - loss / 10,
+            "status": "ok",
+        }
+        for size, of_size in losses.items()
+        for seed, pair in enumerate(of_size)
+        for epoch, loss in zip((1, 3), pair, strict=True)
+    ]
+    protocol = factorial.protocols(FACTS)[ANNEALED_TO_TARGET]
+    return pd.DataFrame(lines).assign(protocol=protocol.key, learning_rate=0.1, stage=FINAL, **columns)
+
+
+def test_annealed_trainings_are_compared_where_their_lengths_cross_the_target_loss():
+    """Small ends at 1.0 and 0.25 around the target of 0.5, and Large reaches it with its second length alone; one of
+    ten seeds never does."""
+    losses = {1: [(1.0, 0.25)] * 10, 16: [(1.0, 0.5)] * 9 + [(1.0, 0.9)]}
+    others = [growing_lengths({1: [(0.1, 0.1)], 16: [(0.1, 0.1)]}).assign(stage=stage) for stage in (TRIAL, "lower")]
+    rows = pd.concat([growing_lengths(losses), *others])
+    findings = analysed(annealed_equal_training_loss=rows)
+    annealed = combination(findings, *ANNEALED_TO_TARGET)
+    assert (annealed.comparison.small, annealed.comparison.large) == (pytest.approx(2), pytest.approx(3))
+    assert annealed.comparison.effect.n == 9
+    left_out = Problem(Status.TARGET_NOT_REACHED, replicas=1, all_replicas=10, where="at batch size 16")
+    assert annealed.left_out == (left_out,)
+    flagged = [row for row in optimization_factorial.judge(findings) if row.flags]
+    assert [(row.protocol, row.flags) for row in flagged] == [
+        (factorial.protocols(FACTS)[ANNEALED_TO_TARGET], (left_out,))
+    ]
+    assert (
+        "With the annealed rate, seeds without a value are left out (1 of 10 seeds at batch size 16: target not "
+        "reached)." in factorial_views.explain(findings)
+    )
+    scores = generalization_factorial.analyse(evidence(*all_trained(annealed_equal_training_loss=rows)))
+    assert combination(scores, *ANNEALED_TO_TARGET).comparison.large == pytest.approx(0.95)
+
+
+def test_annealed_trainings_of_which_many_miss_the_target_loss_are_not_compared():
+    rows = growing_lengths({1: [(1.0, 0.25)] * 10, 16: [(1.0, 0.5)] * 8 + [(1.0, 0.9)] * 2})
+    annealed = combination(analysed(annealed_equal_training_loss=rows), *ANNEALED_TO_TARGET)
+    problem = Problem(Status.TARGET_NOT_REACHED, replicas=2, all_replicas=10, where="at batch size 16")
+    assert (annealed.comparison, annealed.verdict) == (problem, None)
 
 
 def test_the_edge_of_the_grid_is_a_flag_and_trials_are_not_compared():
@@ -228,13 +309,16 @@ def test_a_combination_without_a_value_takes_no_part_in_holms_correction():
     missing = combination(findings, *place)
     problem = Problem(Status.DIVERGED, replicas=1, all_replicas=4, where="at batch size 16")
     assert (missing.comparison, missing.verdict, missing.corrected_verdict) == (problem, None, None)
-    assert len(findings.compared) == 11
+    assert len(findings.compared) == 14
     np.testing.assert_allclose(
         [each.p_holm for each in findings.compared], holm([each.p_value for each in findings.compared])
     )
     (row,) = (row for row in optimization_factorial.judge(findings) if row.status == Status.DIVERGED)
     assert row.flags == (problem,)
-    assert "1 of the 12 combinations could not be compared." in factorial_views.explain(findings)
+    assert (
+        "1 of the 15 combinations could not be compared. The answer says nothing about them: the tuned rate at equal "
+        "epochs (1 of 4 seeds at batch size 16: diverged)." in factorial_views.explain(findings)
+    )
     assert optimization_factorial.figure(findings) is not None
 
 
@@ -285,7 +369,7 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
             lambda rate, budget: Verdict.HOLDS if rate == "fixed" else Verdict.FAILS,
             Decider.RATE,
             "For every budget compared, the claim holds with the fixed rate; it fails with the square-root rate, "
-            "with the warmed-up linear rate and with the tuned rate.",
+            "with the warmed-up linear rate, with the tuned rate and with the annealed rate.",
         ),
         (
             lambda rate, budget: Verdict.FAILS if budget == factorial.UPDATES else Verdict.HOLDS,
@@ -296,7 +380,30 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
         (
             lambda rate, budget: None if rate == "tuned" else Verdict.UNDECIDED,
             Decider.NOTHING,
-            "The claim is undecided with every learning-rate rule and every budget that could be compared.",
+            "The claim is undecided in the 12 of 15 combinations of learning rate and budget that could be compared.",
+        ),
+        (
+            lambda rate, budget: {
+                factorial.EPOCHS: Verdict.HOLDS,
+                factorial.UPDATES: Verdict.FAILS,
+                factorial.TO_TARGET: Verdict.FAILS if rate in ("fixed", "square-root") else None,
+            }[budget],
+            Decider.BUDGET,
+            "In the 12 of 15 combinations of learning rate and budget that could be compared, the claim holds at "
+            "equal epochs; it fails at equal updates and at equal training loss (2 of 5 learning rates).",
+        ),
+        (
+            lambda rate, budget: (
+                None
+                if (rate, budget) == ("tuned", factorial.EPOCHS)
+                else Verdict.HOLDS
+                if rate == "tuned"
+                else Verdict.FAILS
+            ),
+            Decider.RATE,
+            "In the 14 of 15 combinations of learning rate and budget that could be compared, the claim fails with "
+            "the fixed rate, with the square-root rate, with the warmed-up linear rate and with the annealed rate; "
+            "it holds with the tuned rate (2 of 3 budgets).",
         ),
         (
             lambda rate, budget: None,
@@ -314,8 +421,8 @@ def test_the_answer_states_what_decides(choose, decider, answer):
 def test_the_text_counts_the_combinations_that_could_not_be_compared():
     findings = with_verdicts(lambda rate, budget: None if rate == "tuned" else Verdict.UNDECIDED)
     text = factorial_views.explain(findings)
-    assert "3 of the 12 combinations could not be compared." in text
-    assert text.count("40 for the") == 9
+    assert "3 of the 15 combinations could not be compared." in text
+    assert text.count("40 for the") == 12
     assert factorial_views.explain(with_verdicts(lambda rate, budget: Verdict.HOLDS)).count("could not be") == 0
 
 
@@ -326,7 +433,15 @@ def test_the_answer_lists_every_combination_where_neither_rate_nor_budget_decide
     answer = factorial_views.answer(findings)
     assert findings.decider is Decider.BOTH
     assert "holds with the tuned rate at equal updates" in answer
-    assert answer.count("rate at") == 12
+    assert answer.count("rate at") == 15
+
+
+def test_the_page_says_how_long_both_train_in_equal_epochs_and_in_equal_updates():
+    """40 examples; 30 updates are three epochs at batch size 4, and ten at 16, whose last batch has eight."""
+    text = factorial_views.budgets_in_words(FACTS)
+    assert "The equal epochs are 3; the updates in them are 120 at batch size 1 and 9 at batch size 16." in text
+    assert "The equal updates are 30, as many as 3 epochs have at batch size 4" in text
+    assert "the epochs in them are 0.750 at batch size 1 and 10.0 at batch size 16." in text
 
 
 def test_a_false_holds_among_all_combinations_is_as_rare_as_among_one():
