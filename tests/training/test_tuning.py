@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from suite.experiments.cell import Cell
-from suite.experiments.training import engine_of
+from suite.experiments.training import TRAINING, engine_of
 from suite.experiments.tuned_training import FINAL, TRIAL, TUNED_TRAINING, measure
 from suite.optimizers import adamw, sgd
 from suite.training.budgets import EqualEpochs, EqualUpdates, TargetLoss
@@ -149,3 +149,17 @@ def test_the_finer_grid_ends_where_no_rate_reaches_the_target():
     to_target = cell(TargetLoss(1e-9, 30), tuned=replace(TUNED, fine_seeds=2))
     trials = Tuning.of(tiny(), blobs(), to_target.protocol, 4, engine_of(to_target)).trials()
     assert np.isinf(trials["cost_updates"]).all()
+
+
+@pytest.mark.parametrize("budget", [EqualEpochs(2), EqualUpdates(2, batch_size=4)], ids=str)
+def test_a_tuned_rate_is_annealed_to_zero_over_a_fixed_length(budget):
+    """The trials are judged by their final loss, and the final trainings are those from the best peak rate."""
+    tuned = cell(budget)
+    tuned = replace(tuned, protocol=replace(tuned.protocol, annealed=True))
+    rows = measure(tiny(), blobs(), tuned)
+    trials, finals = (rows[rows["stage"] == stage] for stage in (TRIAL, FINAL))
+    losses = trials.groupby("learning_rate")["train_loss"].mean()
+    assert finals["learning_rate"].unique().tolist() == [losses.idxmin()]
+    alone = Protocol(losses.idxmin(), budget, annealed=True)
+    expected = TRAINING.measure(tiny(), blobs(), replace(tuned, measurement=TRAINING, protocol=alone))
+    np.testing.assert_allclose(finals["train_loss"], expected["train_loss"])
