@@ -75,8 +75,13 @@ class AtRate:
     p_value: float = np.nan
     p_holm: float = np.nan
     """After Holm's correction over the rates that could be compared."""
-    holds: bool = False
-    """Whether the claim holds after that correction."""
+    corrected_verdict: Verdict | None = None
+    """After that correction; None where the two could not be compared."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim holds after that correction."""
+        return self.corrected_verdict is Verdict.HOLDS
 
 
 @dataclass(frozen=True)
@@ -144,11 +149,15 @@ def _corrected(rates: list[AtRate]) -> tuple[AtRate, ...]:
     """`rates` with Holm's correction."""
     p_values = {at_rate.learning_rate: at_rate.p_value for at_rate in rates if at_rate.verdict is not None}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    return tuple(_with_correction(at_rate, adjusted.get(at_rate.learning_rate, np.nan)) for at_rate in rates)
+    return tuple(
+        _with_correction(at_rate, adjusted[at_rate.learning_rate]) if at_rate.learning_rate in adjusted else at_rate
+        for at_rate in rates
+    )
 
 
 def _with_correction(at_rate: AtRate, p_holm: float) -> AtRate:
-    return replace(at_rate, p_holm=p_holm, holds=at_rate.verdict is Verdict.HOLDS and p_holm < HOLM_LEVEL)
+    corrected = at_rate.verdict if p_holm < HOLM_LEVEL else Verdict.UNDECIDED
+    return replace(at_rate, p_holm=p_holm, corrected_verdict=corrected)
 
 
 def _courses(rows: pd.DataFrame) -> dict[int, LossCourse]:
@@ -184,11 +193,14 @@ class RatesThatHold:
     """That of the row."""
     holding: tuple[float, ...]
     tried: int
+    not_compared: int = 0
+    """Of those tried."""
 
     def __str__(self) -> str:
         holding = ", ".join(f"{rate:g}" for rate in self.holding)
         share = f"holds at {len(self.holding)} of {self.tried} rates tried"
-        return f"at learning rate {self.learning_rate:g}; {share}{': ' if holding else ''}{holding}"
+        missing = f"; {self.not_compared} could not be compared" if self.not_compared else ""
+        return f"at learning rate {self.learning_rate:g}; {share}{': ' if holding else ''}{holding}{missing}"
 
 
 def judge(findings: Findings) -> list[Row]:
@@ -212,7 +224,8 @@ def judge(findings: Findings) -> list[Row]:
 
 def _rates_that_hold(findings: Findings) -> RatesThatHold:
     holding = sorted(at_rate.learning_rate for at_rate in findings.rates if at_rate.holds)
-    return RatesThatHold(findings.facts.learning_rate, tuple(holding), len(findings.rates))
+    not_compared = sum(at_rate.verdict is None for at_rate in findings.rates)
+    return RatesThatHold(findings.facts.learning_rate, tuple(holding), len(findings.rates), not_compared)
 
 
 # How it is shown
@@ -287,16 +300,35 @@ def _at_the_workloads_rate(findings: Findings) -> str:
 
 
 def _over_the_rates(findings: Findings) -> str:
-    holding = [f"{rate:g}" for rate in _rates_that_hold(findings).holding]
-    share = f"{len(holding)} of {len(findings.rates)} learning rates tried"
     problems = [
         f"At learning rate {at_rate.learning_rate:g} there is no comparison ({at_rate.comparison})."
         for at_rate in findings.rates
         if isinstance(at_rate.comparison, Problem) and at_rate is not findings.headline
     ]
-    return sentences(
-        f"With Holm's correction the claim holds at {share}{': ' + listed(holding) if holding else ''}.", *problems
-    )
+    return sentences(_verdicts_sentence(findings), *problems)
+
+
+def _verdicts_sentence(findings: Findings) -> str:
+    """At which learning rates the claim holds, fails and is undecided; empty where it could be compared at none."""
+    ascending = sorted(findings.rates, key=lambda at_rate: at_rate.learning_rate)
+    rates = {
+        verdict: [f"{at.learning_rate:g}" for at in ascending if at.corrected_verdict is verdict]
+        for verdict in Verdict
+    }
+    if not any(rates.values()):
+        return ""
+    holding = rates[Verdict.HOLDS]
+    parts = [
+        f"With Holm's correction the claim holds at {len(holding)} of {len(findings.rates)} learning rates tried"
+        f"{': ' + listed(holding) if holding else ''}"
+    ]
+    if failing := rates[Verdict.FAILS]:
+        parts.append(f"it fails at {listed(failing)}")
+    if undecided := rates[Verdict.UNDECIDED]:
+        parts.append(f"it is undecided at {listed(undecided)}")
+    if not_compared := _rates_that_hold(findings).not_compared:
+        parts.append(f"{not_compared} could not be compared")
+    return f"{'; '.join(parts)}."
 
 
 def numbers(findings: Findings) -> pd.DataFrame:

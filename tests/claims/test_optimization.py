@@ -1,6 +1,7 @@
 """Optimization, from trainings with known losses."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from suite.statistics import Verdict
 from suite.status import Status
 from suite.training.budgets import EqualEpochs
 from suite.training.protocol import Protocol
-from tests.evidence import evidence
+from tests.evidence import FACTS, evidence
 
 SMALL_LOSSES, LARGE_LOSSES = [0.1, 0.2, 0.15], [0.9, 1.0, 1.1]
 
@@ -121,6 +122,24 @@ def test_a_rate_that_diverged_takes_no_part_in_holms_correction():
         "At learning rate 0.03 there is no comparison (3 of 3 seeds at batch size 16: diverged)."
         in optimization.explain(findings)
     )
+
+
+def test_rates_that_diverged_are_not_counted_as_rates_where_the_claim_does_not_hold():
+    """Of three rates the claim holds at one and fails at one, and one diverged."""
+    diverged = {(1, 0): "diverged"}
+    rows = evidence(
+        after_equal_epochs(BOTH),
+        after_equal_epochs(SWAPPED, learning_rate=0.03),
+        after_equal_epochs(BOTH, learning_rate=0.3, statuses=diverged),
+    )
+    findings = optimization.analyse(replace(rows, facts=replace(FACTS, learning_rates=(0.03, 0.1, 0.3))))
+    assert [at_rate.corrected_verdict for at_rate in findings.rates] == [Verdict.FAILS, Verdict.HOLDS, None]
+    (flag,) = next(row.flags for row in optimization.judge(findings) if row.headline)
+    assert str(flag) == "at learning rate 0.1; holds at 1 of 3 rates tried: 0.1; 1 could not be compared"
+    assert (
+        "With Holm's correction the claim holds at 1 of 3 learning rates tried: 0.1; it fails at 0.03; 1 could not "
+        "be compared. At learning rate 0.3 there is no comparison (1 of 3 seeds at batch size 1: diverged)."
+    ) in optimization.explain(findings)
 
 
 def test_every_rate_may_have_diverged():
