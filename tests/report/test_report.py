@@ -20,7 +20,7 @@ COLUMNS = (
 )
 
 
-FIGURES = 12 + 6
+FIGURES = 12 + 7
 """One for each claim, and those of the studies in a quick run."""
 
 
