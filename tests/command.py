@@ -44,6 +44,7 @@ workload = Workload(
     learning_rates=(0.03, 0.1),
     epochs={epochs},
     target_loss=0.5,
+    fitted_loss=0.3,
     max_updates=500,
     resplit=True,
 )

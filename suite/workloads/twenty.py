@@ -50,5 +50,6 @@ workload = Workload(
     learning_rates=(0.01, 0.03, 0.1, 0.3),
     epochs=5,
     target_loss=0.2,
+    fitted_loss=0.2,
     max_updates=2_000,
 )

@@ -13,6 +13,7 @@ import torch
 
 from suite.backends import BACKENDS
 from suite.claims import all_claims, find
+from suite.experiments.annealed_training import ANNEALED_TRAINING
 from suite.experiments.cell import NO_BATCH_SIZE, Cell, Measurement, Scope
 from suite.experiments.gradient_noise import GRADIENT_VARIANCE
 from suite.experiments.minima_line import LINE
@@ -27,7 +28,9 @@ from suite.training.budgets import (
     EqualEpochs,
     EqualUpdates,
     ExpectedTarget,
+    FixedUpdates,
     GrowingBatch,
+    GrowingLengths,
     TargetLoss,
     TenthOfTraining,
 )
@@ -53,6 +56,8 @@ BUDGETS = (
     ExpectedTarget(0.1, max_updates=2000, first=100),
     TenthOfTraining(5, batch_size=32),
     CappedUpdates(5, batch_size=32, max_updates=2000),
+    FixedUpdates(500),
+    GrowingLengths(0.0125, tuning_loss=0.1, max_updates=2000),
 )
 RATE_RULES = (
     FIXED,
@@ -105,6 +110,8 @@ CELLS = {
     "target loss": with_budget(BUDGETS[3]),
     "expected target": with_budget(BUDGETS[4]),
     "tenth of training": with_budget(BUDGETS[5]),
+    "fixed updates": with_budget(BUDGETS[7]),
+    "growing lengths": training(Protocol(0.1, BUDGETS[8], Tuned(), annealed=True), ANNEALED_TRAINING),
     "square root": with_rule(RATE_RULES[1]),
     "linear with warm-up": with_rule(RATE_RULES[2]),
     "Adam SDE": with_rule(RATE_RULES[3], adam()),
@@ -127,6 +134,8 @@ KEYS = {
     "target loss": "f1f08b2c5964227d8ea3",
     "expected target": "a42e142ffeaba0c444e5",
     "tenth of training": "e28618687f26403e527c",
+    "fixed updates": "0fceac45906dc0b3ce00",
+    "growing lengths": "608689c8297bd3449b74",
     "square root": "bb1b9696e129b2c8d279",
     "linear with warm-up": "69abffd971fb4a40e69f",
     "Adam SDE": "8690a5531876a08eee27",
@@ -160,6 +169,7 @@ def test_the_names_of_measurements_stay_as_they_are():
     """A key holds the name."""
     planned = (cell for part in (*all_claims(), *all_studies()) for cell in part.cells(tiny(), SCOPE))
     assert {THREADS.name, *(cell.measurement.name for cell in planned)} == {
+        "annealed_training",
         "ball_ends",
         "ball_phases",
         "ball_rolling",

@@ -20,7 +20,7 @@ COLUMNS = (
 )
 
 
-FIGURES = 12 + 7
+FIGURES = 12 + 9
 """One for each claim, and those of the studies in a quick run."""
 
 
