@@ -286,12 +286,15 @@ def _course_sentence(findings: Findings) -> str:
     if first == last:
         return ""
     changes = [
-        f"that of {NAMES[name]} goes from {with_bounds(course[first], ratio)} to {with_bounds(course[last], ratio)}"
-        for name, course in ((name, findings.measures[name].course) for name in (EIGENVALUE, "keskar"))
+        f"from {with_bounds(course[first], ratio)} to {with_bounds(course[last], ratio)} for {name}"
+        for name, course in (
+            ("the largest eigenvalue", findings.measures[EIGENVALUE].course),
+            ("Keskar's sharpness", findings.measures["keskar"].course),
+        )
     ]
     return (
         f"As the training loss falls from {three_digits(first)} to {three_digits(last)}, the ratio Large / Small "
-        f"changes: {' and '.join(changes)}."
+        f"goes {' and '.join(changes)}."
     )
 
 
