@@ -239,7 +239,9 @@ import torch
 from suite.optimizers import Optimizer, adamw
 from tests.conftest import tiny
 
-workload = tiny(name="{name}", optimizer={optimizer}, learning_rate=0.01, learning_rates=(0.003, 0.01), fitted_loss=0.3)
+workload = tiny(
+    name="{name}", optimizer={optimizer}, learning_rate=0.01, learning_rates=(0.003, 0.01), fitted_loss=0.3
+)
 """
 
 
