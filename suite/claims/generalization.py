@@ -240,18 +240,15 @@ def judge(findings: Findings) -> list[Row]:
 
 
 def _flags(findings: Findings) -> tuple[NotFitted | OtherReading, ...]:
-    at_target = f"at training loss {findings.facts.target_loss:g} and a constant rate, of"
-    others = {
+    readings = {
         "from tuned peak rates": findings.tuned_rate,
         "from peak rates 1/√2 as high": findings.lower_rate,
-        f"{at_target} averaged parameters": findings.averaged,
-        f"{at_target} the last iterate": findings.last_iterate,
     }
     return (
         *findings.left_out,
         *(
             OtherReading(name, reading.comparison.effect)
-            for name, reading in others.items()
+            for name, reading in readings.items()
             if isinstance(reading.comparison, Comparison)
         ),
     )

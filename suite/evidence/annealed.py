@@ -30,7 +30,7 @@ class NotFitted:
 
     def __str__(self) -> str:
         where = f"at batch size {thousands(self.batch_size)}"
-        return f"{self.seeds} of {self.all_seeds} seeds {where} never fitted the training examples and are left out"
+        return f"without {self.seeds} of {self.all_seeds} seeds {where}, which never fitted the training examples"
 
 
 def not_fitted(rows: pd.DataFrame, facts: Facts, loss: float) -> tuple[NotFitted, ...]:

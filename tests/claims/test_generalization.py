@@ -148,10 +148,7 @@ def test_the_other_readings_stand_beside_the_headline():
     rows = generalization.judge(findings)
     effects = [row.effect.estimate for row in rows]
     np.testing.assert_allclose(effects, [np.subtract(SMALL, LARGE).mean(), 0.01, -0.1])
-    assert [str(flag) for flag in rows[0].flags][2:] == [
-        "at training loss 0.5 and a constant rate, of averaged parameters +0.0100 (+0.0100 to +0.0100)",
-        "at training loss 0.5 and a constant rate, of the last iterate −0.1000 (−0.1000 to −0.1000)",
-    ]
+    assert len(rows[0].flags) == 2
     text = generalization.explain(findings)
     assert "+0.0100 (+0.0100 to +0.0100) where averaged parameters reach it and −0.1000" in text
     assert "Both say the same." in text
@@ -191,7 +188,7 @@ def test_one_seed_of_twenty_that_never_fits_is_left_out_and_stated():
     rows = rows[~((rows["batch_size"] == 16) & (rows["seed"] == 3) & (rows["train_loss"] < 0.1))]
     row = headline(rows)
     assert (row.effect.n, row.flags[0]) == (19, NotFitted(1, 20, 16))
-    assert "1 of 20 seeds at batch size 16 never fitted the training examples" in str(row.flags[0])
+    assert str(row.flags[0]) == "without 1 of 20 seeds at batch size 16, which never fitted the training examples"
 
 
 def test_many_seeds_that_never_fit_leave_no_verdict():
