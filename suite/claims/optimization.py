@@ -312,8 +312,8 @@ def _verdicts_sentence(findings: Findings) -> str:
     """At which learning rates the claim holds, fails and is undecided; empty where it could be compared at none."""
     ascending = sorted(findings.rates, key=lambda at_rate: at_rate.learning_rate)
     rates = {
-        verdict: [f"{at.learning_rate:g}" for at in ascending if at.corrected_verdict is verdict]
-        for verdict in Verdict
+        outcome: [f"{at.learning_rate:g}" for at in ascending if at.corrected_verdict is outcome]
+        for outcome in Verdict
     }
     if not any(rates.values()):
         return ""
