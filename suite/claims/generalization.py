@@ -400,7 +400,7 @@ def _constant_sentence(findings: Findings) -> str:
     return (
         f"At a constant rate of {findings.facts.learning_rate:g} and a training loss of "
         f"{findings.facts.target_loss:g} the difference is {listed(read)}. A constant rate leaves noise in the "
-        "parameters, more so with small batches; averaging and annealing remove it."
+        "parameters, more so with small batches; averaging and annealing reduce it."
     )
 
 
