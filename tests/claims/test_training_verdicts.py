@@ -42,13 +42,13 @@ def test_a_ratio_on_the_edge_of_the_equivalence_rarely_holds(truth):
     assert result.holds <= stats.binom.ppf(0.999, 10, 0.025) / 10
 
 
-def test_the_simulated_difference_is_that_of_the_claim():
+def test_the_simulated_difference_is_that_of_the_claim_from_one_peak_rate():
     rows = annealed_rows(0.003, "equal noise", NEVER["0%"], 10, np.random.default_rng(0))
     interval = generalization_gap("equal noise", 0.003, NEVER["0%"], 10, np.random.default_rng(0))
     protocol = generalization.annealed_protocol(facts()).key
     stored = rows.assign(protocol=protocol, stage=FINAL, backend="cpu", learning_rate=0.1, train_score=1.0)
     findings = generalization.analyse(Evidence.from_frames(facts(), [stored.assign(test_loss=0.1)]))
-    assert findings.annealed.comparison.effect == interval
+    assert findings.tuned_rate.comparison.effect == interval
 
 
 def test_too_many_seeds_that_never_fit_leave_no_verdict():
