@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -144,7 +145,7 @@ def analyse(evidence: Evidence) -> Findings:
         lower_rate=readings[1],
         averaged=_constant_reading(averaged, facts),
         last_iterate=_constant_reading(last, facts),
-        left_out=not_fitted(tuned, facts, facts.fitted_loss) if compared else (),
+        left_out=_left_out((tuned, lower), facts) if compared else (),
         course=courses[0],
         lower_course=courses[1],
         peaks=pair(tuned.groupby("batch_size")["learning_rate"].first(), facts) if compared else None,
@@ -153,6 +154,12 @@ def analyse(evidence: Evidence) -> Findings:
         else None,
         course_verdicts=_agreed(*courses),
     )
+
+
+def _left_out(trainings: Sequence[pd.DataFrame], facts: Facts) -> tuple[NotFitted, ...]:
+    """Of any of these trainings, each once."""
+    left_out = (not_fitted(rows, facts, facts.fitted_loss) for rows in trainings)
+    return tuple(dict.fromkeys(chain.from_iterable(left_out)))
 
 
 def _both(tuned: Reading, lower: Reading) -> Reading:
@@ -264,12 +271,10 @@ def answer(findings: Findings) -> str:
         return f"{until}, the batch sizes cannot be compared: {comparison}."
     small, large = decimals(4)(comparison.small), decimals(4)(comparison.large)
     if findings.tuned_rate.verdict is not findings.lower_rate.verdict:
-        tuned, lower = (
-            signed(4)(reading.comparison.effect.estimate) for reading in (findings.tuned_rate, findings.lower_rate)
-        )
+        tuned, lower = _of_both_rates(findings)
         return (
-            f"{until}, which batch size tests better depends on the learning rates: Small − Large in test "
-            f"{facts.score_name} is {tuned} from tuned peak rates and {lower} from rates 1/√2 as high."
+            f"{until}, the verdict depends on the learning rates: the difference in test {facts.score_name}, Small "
+            f"− Large, is {tuned} from tuned peak rates and {lower} from rates 1/√2 as high."
         )
     if findings.annealed.verdict is Verdict.UNDECIDED:
         return (
@@ -280,6 +285,14 @@ def answer(findings: Findings) -> str:
     if findings.annealed.verdict is Verdict.FAILS:
         better, scores = ("large", f"{large} against {small}")
     return f"{until}, the {better} batch tests better{_points(findings)}: {facts.score_name} {scores}."
+
+
+def _of_both_rates(findings: Findings) -> tuple[str, str]:
+    """The effects from the tuned and from the lower peak rates."""
+    tuned, lower = (
+        with_bounds(reading.comparison.effect, signed(4)) for reading in (findings.tuned_rate, findings.lower_rate)
+    )
+    return tuned, lower
 
 
 def _points(findings: Findings) -> str:
@@ -337,8 +350,14 @@ def explain(findings: Findings) -> str:
         _gap_sentence(findings),
         _course_sentence(findings),
         _constant_sentence(findings),
-        "Each seed has its own train/test split." if findings.facts.resplit else "",
+        SPLITS_OVERLAP if findings.facts.resplit else "",
     )
+
+
+SPLITS_OVERLAP = (
+    "Each seed has its own train/test split. The splits overlap, so that the intervals are about repetitions with "
+    "these examples, not about new ones."
+)
 
 
 def _protocol_sentence(findings: Findings) -> str:
@@ -353,15 +372,13 @@ def _protocol_sentence(findings: Findings) -> str:
 def _gap_sentence(findings: Findings) -> str:
     facts = findings.facts
     small, large = map(decimals(4), findings.train_scores)
-    tuned, lower = (
-        with_bounds(reading.comparison.effect, signed(4)) for reading in (findings.tuned_rate, findings.lower_rate)
-    )
+    tuned, lower = _of_both_rates(findings)
     agree = findings.tuned_rate.verdict is findings.lower_rate.verdict
     return (
         f"At a training loss of {three_digits(facts.fitted_loss)} (training {facts.score_name} {small} and {large}) "
         f"the difference in test {facts.score_name}, batch size {thousands(facts.small)} minus "
         f"{thousands(facts.large)}, is {tuned}. From peak rates 1/√2 as high it is {lower}. "
-        + ("Both say the same." if agree else "The two differ: the answer depends on the learning rates.")
+        + ("Both say the same." if agree else "The two differ in their verdict, so the row is undecided.")
     )
 
 
@@ -431,8 +448,9 @@ claim = Claim(
     says="Trained until the training examples are fitted, a small batch tests better than a large one.",
     rule=(
         "Holds when the 95% interval of the difference (test score at Small) − (test score at Large), both annealed "
-        "to the same low training loss, lies above 0 from tuned peak rates and from rates 1/√2 as high; the "
-        "difference is the mean over seeds, paired by initial parameters and split."
+        "to the same low training loss, lies above 0 from tuned peak rates and from rates 1/√2 as high; each "
+        "difference is the mean over seeds, paired by initial parameters and split; the effect is the mean of the "
+        "two, and its interval reaches from the lower to the upper of their bounds."
     ),
     cells=cells,
     analyse=analyse,

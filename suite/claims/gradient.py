@@ -187,8 +187,8 @@ def answer(findings: Findings) -> str:
     if isinstance(findings.comparison, Problem):
         return f"The noise of the gradient was not measured: {findings.comparison}."
     return (
-        f"The noise of the gradient falls like {_power_text(findings.comparison.effect)} with the batch size B; "
-        f"random batches would give 1 / B^0.5."
+        f"The noise of the gradient falls like {_power_text(findings.comparison.effect)} with the batch size B, "
+        "corrected for the finite training set; random batches would give 1 / B^0.5."
     )
 
 

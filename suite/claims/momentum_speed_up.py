@@ -53,6 +53,7 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     last_iterate = [
         Cell(TUNED_TRAINING, workload.name, scope.training_backend, workload.large, seeds, protocol)
         for protocol in last_iterate_protocols(workload).values()
+        if workload.large in scope.training_batch_sizes
     ]
     return [*averaged_cells(workload, scope), *last_iterate]
 
@@ -217,8 +218,9 @@ def explain(findings: Findings) -> str:
 
 
 NOISE_OR_CURVATURE = (
-    "Momentum helps where curvature limits progress, not where gradient noise does (Kidambi et al. 2018; Shallue et "
-    "al. 2019)."
+    "Shallue et al. (2019) found that momentum saves updates with large batches only, and Kidambi et al. (2018) that "
+    "it need not help where gradient noise limits progress. In the model of Zhang et al. (2019) it helps where "
+    "curvature limits progress."
 )
 
 

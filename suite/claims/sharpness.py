@@ -4,7 +4,7 @@ Keskar et al. (2017): a small batch ends in a flat minimum of the training loss,
 testing loss that is shifted a little is much higher. Here both are annealed to the same low training loss, and the
 loss around the ends is measured in four ways, three of which change when a layer is multiplied by a number and the
 next divided by it, though the model stays the same (Dinh et al. 2017). At a constant rate the noise of small batches
-leaves a gradient at the end, and Keskar's sharpness measures its slope instead of the curvature.
+leaves a gradient at the end, whose slope is then most of Keskar's sharpness.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def analyse(evidence: Evidence) -> Findings:
 
 def _measure(rows: pd.DataFrame, facts: Facts, name: str) -> Measure:
     small, large = (_values(rows, size, name, facts.fitted_loss) for size in (facts.small, facts.large))
-    course = {loss: _ratio(rows, facts, name, loss) for loss in losses(facts)}
-    interval = course[losses(facts)[-1]]
+    course = {float(loss): _ratio(rows, facts, name, loss) for loss in losses(facts)}
+    interval = course[facts.fitted_loss]
     return Measure(
         small=small.to_dict(),
         large=large.to_dict(),
@@ -122,7 +122,7 @@ def _measure(rows: pd.DataFrame, facts: Facts, name: str) -> Measure:
         large_median=float(large.median()),
         large_over_small=interval,
         verdict=verdict(interval, 1),
-        course={float(loss): ratio_there for loss, ratio_there in course.items()},
+        course=course,
     )
 
 
@@ -275,7 +275,8 @@ def explain(findings: Findings) -> str:
 
 
 def _disagreement_sentence(findings: Findings) -> str:
-    if len({measure.verdict for measure in findings.measures.values()}) == 1:
+    verdicts = {measure.verdict for measure in findings.measures.values()}
+    if not {Verdict.HOLDS, Verdict.FAILS} <= verdicts:
         return ""
     return "The measures disagree: “sharp” has no single meaning here."
 

@@ -87,30 +87,36 @@ def pair(by_batch_size: pd.Series, facts: Facts) -> tuple[float, float]:
 
 
 def losses(facts: Facts) -> list[float]:
-    """The training losses of the course, from the target loss to the fitted loss in equal ratios."""
-    return sorted(set(np.geomspace(facts.target_loss, facts.fitted_loss, LOSSES)), reverse=True)
+    """The training losses of the course, from the target loss to the fitted loss in equal ratios; one where they are
+    the same."""
+    count = LOSSES if facts.fitted_loss < facts.target_loss else 1
+    return np.geomspace(facts.target_loss, facts.fitted_loss, count).tolist()
 
 
 def course(rows: pd.DataFrame, facts: Facts) -> tuple[AtLoss, ...]:
     """At each of `losses` that Small and Large reach."""
     compared = [loss for loss in losses(facts) if annealing_problem(rows, facts, loss) is None]
-    scores = [both_at_loss(rows, facts, loss, "test_score") for loss in compared]
-    gaps = [at_loss[facts.small] - at_loss[facts.large] for at_loss in scores]
+    gaps = [_difference(both_at_loss(rows, facts, loss, "test_score"), facts) for loss in compared]
     corrected = holm([mean_p_value(gap) for gap in gaps])
-    return tuple(map(_at_loss, [rows] * len(gaps), [facts] * len(gaps), compared, scores, gaps, corrected))
+    return tuple(_at_loss(rows, facts, loss, p_holm) for loss, p_holm in zip(compared, corrected, strict=True))
 
 
-def _at_loss(
-    rows: pd.DataFrame, facts: Facts, loss: float, scores: pd.DataFrame, gap: pd.Series, p_holm: float
-) -> AtLoss:
-    test_losses = both_at_loss(rows, facts, loss, "test_loss")
-    interval = mean_interval(gap)
+def _at_loss(rows: pd.DataFrame, facts: Facts, loss: float, p_holm: float) -> AtLoss:
+    scores, updates, test_losses = (
+        both_at_loss(rows, facts, loss, column) for column in ("test_score", "updates", "test_loss")
+    )
+    gap = mean_interval(_difference(scores, facts))
     return AtLoss(
         loss=float(loss),
         scores=pair(scores.mean(), facts),
-        updates=pair(both_at_loss(rows, facts, loss, "updates").mean(), facts),
-        gap=interval,
-        loss_gap=mean_interval(test_losses[facts.small] - test_losses[facts.large]),
+        updates=pair(updates.mean(), facts),
+        gap=gap,
+        loss_gap=mean_interval(_difference(test_losses, facts)),
         p_holm=p_holm,
-        verdict=verdict(interval, 0) if p_holm < HOLM_LEVEL else Verdict.UNDECIDED,
+        verdict=verdict(gap, 0) if p_holm < HOLM_LEVEL else Verdict.UNDECIDED,
     )
+
+
+def _difference(of_seeds: pd.DataFrame, facts: Facts) -> pd.Series:
+    """Small minus Large, seed by seed."""
+    return of_seeds[facts.small] - of_seeds[facts.large]

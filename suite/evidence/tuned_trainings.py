@@ -19,7 +19,7 @@ from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 LAST_ITERATE_SEEDS = 10
-"""At most so many replicas are trained until the last iterate reaches the target."""
+"""Limit of the replicas that train until the last iterate reaches the target."""
 EVALUATION_GROWTH = 1.2
 """The training along which the noise scale is measured is evaluated after 0, 1, 2, ... updates, later whenever their
 number has grown by this factor."""

@@ -17,7 +17,7 @@ EXAMPLES = 2000
 PROBES = 20
 """Random vectors for the trace."""
 MAX_LOSS = 1.6
-"""The sharpness is measured where the training loss is at most so many times the one at which the rate is tuned."""
+"""Limit of the training loss, over the loss at which the rate is tuned, where the sharpness is measured."""
 
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:

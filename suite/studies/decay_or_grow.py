@@ -200,8 +200,9 @@ def explain(findings: Findings) -> str:
         f"After {epochs} epochs (dotted lines) the learning rate is divided by {FACTOR}, or the batch size is "
         f"multiplied by {FACTOR} instead.",
         *(_start_sentence(size, start, facts) for size, start in findings.starts.items()),
-        "In theory both schedules agree while the batch is a small part of the training set: at fixed momentum the "
-        "noise of SGD then depends on the learning rate divided by the batch size (Smith et al. 2018).",
+        "In theory both schedules agree while the rate is small and the batch is a small part of the training set: "
+        "at fixed momentum the noise of SGD then depends on the learning rate divided by the batch size (Smith et "
+        "al. 2018).",
         "" if facts.optimizer.plain_sgd else f"Here the optimizer is {facts.optimizer}.",
     )
 

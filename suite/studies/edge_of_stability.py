@@ -137,7 +137,8 @@ def explain(findings: Findings) -> str:
         return ""
     return sentences(
         "Gradient descent cannot settle where the largest eigenvalue exceeds 2 / η. Cohen et al. (2021) found "
-        "that with the full batch the eigenvalue ends close to this edge of stability, which is at 1 in the figure.",
+        "that with the full batch it rises to about this edge of stability, which is at 1 in the figure, and stays "
+        "close to it.",
         _ratio_sentence(findings),
         "Initial parameters, learning rate and number of updates are the same at every batch size, so that the "
         "batches alone make the difference.",

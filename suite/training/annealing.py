@@ -1,11 +1,11 @@
 """Trainings of growing length whose learning rate falls linearly to 0, until they fit the training examples.
 
-At a constant rate the parameters after the last update are noisy where batches are small, so that a test score read
-off them compares noise. Annealed to 0, the noise is gone at the end of each training.
+At a constant rate the parameters after the last update are noisy where batches are small, so that their test scores
+compare noise. A rate that falls to 0 leaves little of it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 from torch import nn
@@ -26,16 +26,9 @@ STALLED = 0.97
 """A training loss, over that of the length before, that counts as no lower."""
 
 
-@dataclass(frozen=True)
-class Annealing:
-    """Annealed trainings with `batch_size`, by a protocol with the budget `GrowingLengths` and the rule `Tuned`."""
-
-    workload: Workload
-    data: Data
-    protocol: Protocol
-    batch_size: int
-    engine: Engine
-    policy: CompilePolicy
+class Annealing(Tuning):
+    """The search for the peak rate of `batch_size`, and the annealed trainings from it, by a protocol whose budget is
+    `GrowingLengths` and whose rate rule is `Tuned`."""
 
     @classmethod
     def of(
@@ -47,7 +40,8 @@ class Annealing:
         engine: Engine,
         calls_to_repay: float = CALLS_TO_REPAY,
     ) -> "Annealing":
-        """With one compile policy for all lengths, which compiles once the calls so far would have repaid it."""
+        """With one compile policy for all lengths. It decides by the calls so far, since their number is not known
+        beforehand."""
         per_call = engine.replicas_per_call
         policy = CompilePolicy.for_trainings(
             workload, protocol, batch_size, len(data.train_inputs), per_call, per_call, 0, calls_to_repay
@@ -58,23 +52,20 @@ class Annealing:
         return self.protocol.budget.lengths(len(self.data.train_inputs), self.batch_size)
 
     def trials(self) -> pd.DataFrame:
-        """The trials of `Tuning` at the first length where the best rate reaches the tuning loss.
+        """As `Tuning.trials`, at the first length where the best rate reaches the tuning loss.
 
         The whole grid of rates is tried at the shortest length, and at each longer one the best rate so far with its
         neighbours.
         """
         rate, rule = self.protocol.learning_rate, self.protocol.rate_rule
         for length in self.lengths():
-            tuning = self._tuning(replace(self.protocol, learning_rate=rate, rate_rule=rule), length)
+            protocol = replace(self.protocol, learning_rate=rate, rate_rule=rule, budget=FixedUpdates(length))
+            tuning = replace(self, protocol=protocol)
             trials = tuning.coarse_trials()
             rate, rule = best_rate(trials), replace(rule, each_way=1)
             if mean_costs(trials)["cost_loss"].min() <= self.protocol.budget.tuning_loss:
                 break
         return tuning.refined(trials)
-
-    def _tuning(self, protocol: Protocol, length: int) -> Tuning:
-        protocol = replace(protocol, budget=FixedUpdates(length))
-        return Tuning(self.workload, self.data, protocol, self.batch_size, self.engine, self.policy)
 
     def at(self, rate: float, length: int) -> Protocol:
         """The protocol of a training of `length` updates from the peak `rate`."""
@@ -117,8 +108,7 @@ class Annealing:
         return before <= self.protocol.budget.tuning_loss and last > STALLED * before
 
     def _ends(self, protocol: Protocol, replicas: Sequence[int]) -> pd.DataFrame:
-        protocols = [protocol] * len(replicas)
-        histories = self.engine.train(self.workload, self.data, protocols, self.batch_size, replicas, self.policy)
-        last = evaluations.tables(histories, protocol, len(self.data.train_inputs), self.batch_size)
-        last = last.groupby("seed").tail(1)
+        histories = self.train([protocol] * len(replicas), replicas)
+        tables = evaluations.tables(histories, protocol, len(self.data.train_inputs), self.batch_size)
+        last = tables.groupby("seed").tail(1)
         return last.assign(seed=[replicas[place] for place in last["seed"]])

@@ -1,7 +1,8 @@
 """Budgets of trainings: when a training is evaluated, and when it ends.
 
 A budget gives the numbers of updates after which the model is evaluated (`checks`), the expected number of updates
-(`expected_updates`), and whether a training loss ends the training (`reached`).
+(`expected_updates`), and whether a training loss ends the training (`reached`). `GrowingLengths` and
+`TenthOfTraining` are those of several trainings and of the start of one: they give lengths in place of evaluations.
 """
 
 import itertools
@@ -234,10 +235,6 @@ class GrowingLengths:
             yield length
             length = round(length * self.growth)
         yield self.max_updates
-
-    def expected_updates(self, examples: int, batch_size: int) -> int:
-        """A guess, as that of `TargetLoss`."""
-        return TargetLoss(self.loss, self.max_updates).expected_updates(examples, batch_size)
 
     def reached(self, training_loss: float) -> bool:
         return training_loss <= self.loss

@@ -1,6 +1,7 @@
 """Generalization, from annealed trainings with known scores and losses, and from trainings at a constant rate."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,7 @@ def test_the_facts_of_these_trainings():
     """Lengths end at the losses at which they are compared, but for the first and the last."""
     assert (FACTS.target_loss, FACTS.fitted_loss) == (0.5, 0.0625)
     np.testing.assert_allclose(losses(FACTS), [0.5, 0.25, 0.125, 0.0625])
+    assert losses(replace(FACTS, target_loss=0.3, fitted_loss=0.3)) == [0.3]
 
 
 def test_scores_are_compared_in_pairs_at_the_fitted_loss():
@@ -189,6 +191,13 @@ def test_one_seed_of_twenty_that_never_fits_is_left_out_and_stated():
     row = headline(rows)
     assert (row.effect.n, row.flags[0]) == (19, NotFitted(1, 20, 16))
     assert str(row.flags[0]) == "without 1 of 20 seeds at batch size 16, which never fitted the training examples"
+
+
+def test_a_seed_that_never_fits_from_the_lower_rate_alone_is_stated_too():
+    scores = {1: [0.9, 0.8] * 10, 16: [0.8, 0.72] * 10}
+    lower = annealed(scores, stages=[LOWER])
+    lower = lower[~((lower["batch_size"] == 16) & (lower["seed"] == 3) & (lower["train_loss"] < 0.1))]
+    assert headline(annealed(scores, stages=[TUNED]), lower).flags[0] == NotFitted(1, 20, 16)
 
 
 def test_many_seeds_that_never_fit_leave_no_verdict():

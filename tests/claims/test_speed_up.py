@@ -76,6 +76,11 @@ def both_readings(
     )
 
 
+def test_where_large_is_not_trained_the_last_iterate_is_not_either():
+    scope = Scope((1, 4, 16), (1, 4, 16), (1, 4), 3, 2, backends=("cpu",), training_backend="cpu")
+    assert {cell.batch_size for cell in momentum_speed_up.cells(tiny(), scope)} == {1}
+
+
 def test_the_last_iterate_is_a_second_reading():
     findings = both_readings(([60.0] * 6, [20.0] * 6), ([40.0] * 6, [80.0] * 6))
     headline, second = judge(findings)

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.training_verdicts import (
-    NEVER,
-    RULES,
-    accuracy,
-    annealed_rows,
-    facts,
-    generalization_gap,
-)
+from benchmarks.simulated_trainings import NEVER, annealed_rows, facts
+from benchmarks.training_verdicts import RULES, accuracy, generalization_gap
 from suite.claims import generalization
 from suite.evidence import Evidence
 from suite.experiments.tuned_training import FINAL
