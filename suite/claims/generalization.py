@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,12 +21,11 @@ from suite.claims.claim import Claim, Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, backend_of
 from suite.evidence.annealed import (
     AtLoss,
-    NotFitted,
     annealing_problem,
     both_at_loss,
     course,
+    left_out,
     losses,
-    not_fitted,
     pair,
 )
 from suite.evidence.trainings import at_target, comparison_problem
@@ -111,7 +109,7 @@ class Findings:
     """At a constant rate and the target loss, of averaged parameters."""
     last_iterate: Reading
     """The same, of the parameters after the last update."""
-    left_out: tuple[NotFitted, ...]
+    left_out: tuple[Problem, ...]
     """Seeds that the headline leaves out."""
     course: tuple[AtLoss, ...]
     """From the target loss to the fitted loss; empty where they could not be compared."""
@@ -145,7 +143,7 @@ def analyse(evidence: Evidence) -> Findings:
         lower_rate=readings[1],
         averaged=_constant_reading(averaged, facts),
         last_iterate=_constant_reading(last, facts),
-        left_out=_left_out((tuned, lower), facts) if compared else (),
+        left_out=tuple(dict.fromkeys(left_out(tuned, facts) + left_out(lower, facts))) if compared else (),
         course=courses[0],
         lower_course=courses[1],
         peaks=pair(tuned.groupby("batch_size")["learning_rate"].first(), facts) if compared else None,
@@ -154,12 +152,6 @@ def analyse(evidence: Evidence) -> Findings:
         else None,
         course_verdicts=_agreed(*courses),
     )
-
-
-def _left_out(trainings: Sequence[pd.DataFrame], facts: Facts) -> tuple[NotFitted, ...]:
-    """Of any of these trainings, each once."""
-    left_out = (not_fitted(rows, facts, facts.fitted_loss) for rows in trainings)
-    return tuple(dict.fromkeys(chain.from_iterable(left_out)))
 
 
 def _both(tuned: Reading, lower: Reading) -> Reading:
@@ -246,7 +238,7 @@ def judge(findings: Findings) -> list[Row]:
     ]
 
 
-def _flags(findings: Findings) -> tuple[NotFitted | OtherReading, ...]:
+def _flags(findings: Findings) -> tuple[Problem | OtherReading, ...]:
     readings = {
         "from tuned peak rates": findings.tuned_rate,
         "from peak rates 1/√2 as high": findings.lower_rate,

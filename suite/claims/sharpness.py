@@ -19,8 +19,7 @@ from matplotlib.figure import Figure
 
 from suite.claims.claim import Claim, Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, backend_of
-from suite.evidence.annealed import NotFitted, annealing_problem, losses, not_fitted
-from suite.evidence.trainings import at_loss
+from suite.evidence.annealed import annealing_problem, at_mean_loss, left_out, losses
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.sharpness import EXAMPLES, SHARPNESS
 from suite.figures import (
@@ -35,7 +34,6 @@ from suite.figures import (
 )
 from suite.formatting import bounds, ratio, sentences, thousands, three_digits, with_bounds
 from suite.statistics import Interval, Verdict, mean_interval, verdict
-from suite.status import Status
 from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
@@ -92,7 +90,7 @@ class Findings:
     """By the names in NAMES."""
     sharper_seeds: int
     """Seeds in which the largest eigenvalue is higher at Large."""
-    left_out: tuple[NotFitted, ...]
+    left_out: tuple[Problem, ...]
     """Seeds that the comparison leaves out."""
 
 
@@ -107,7 +105,7 @@ def analyse(evidence: Evidence) -> Findings:
         comparison=problem or Comparison(measures[EIGENVALUE].large_over_small, *map(_geometric_mean, pair)),
         measures=measures,
         sharper_seeds=int((_log_ratios(*pair) > 0).sum()),
-        left_out=() if problem else not_fitted(planned, facts, facts.fitted_loss),
+        left_out=() if problem else left_out(planned, facts),
     )
 
 
@@ -133,14 +131,12 @@ def _ratio(rows: pd.DataFrame, facts: Facts, name: str, loss: float) -> Interval
 
 
 def _values(rows: pd.DataFrame, batch_size: int, name: str, loss: float) -> pd.Series:
-    """The measure of each seed (index) where its training loss falls to `loss`; its log is interpolated between
+    """The measure of each seed (index) where the mean training loss falls to `loss`; its log is interpolated between
     lengths."""
-    of_size = rows[(rows["status"] == Status.OK) & (rows["batch_size"] == batch_size)]
+    of_size = rows[(rows["batch_size"] == batch_size) & rows["seed"].notna()]
     values = of_size.reindex(columns=[name])[name].astype(float)
-    logs = at_loss(of_size.assign(log=np.log(values.where(values > 0))), loss, "log")
-    if batch_size not in logs:
-        return pd.Series(dtype=float)
-    return np.exp(logs[batch_size].dropna()).rename(index=int)
+    logs = at_mean_loss(of_size.assign(log=np.log(values.where(values > 0))), loss, "log")
+    return np.exp(logs.dropna()).rename(index=int)
 
 
 def _log_ratios(small: pd.Series, large: pd.Series) -> np.ndarray:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from suite.evidence.facts import Facts
 from suite.evidence.problem import Problem, why_none
-from suite.evidence.trainings import at_loss
 from suite.formatting import thousands
 from suite.statistics import HOLM_LEVEL, Interval, Verdict, holm, mean_interval, mean_p_value, verdict
 from suite.status import Status
@@ -20,47 +19,71 @@ LOSSES = 4
 """Number of training losses at which annealed trainings are compared, from the target loss to the fitted loss."""
 
 
-@dataclass(frozen=True)
-class NotFitted:
-    """Seeds whose training loss never fell to the one at which batch sizes are compared."""
+def at_mean_loss(rows: pd.DataFrame, loss: float, column: str) -> pd.Series:
+    """`column` of each seed (index), trained with one batch size as in `rows`, at the length where the geometric mean
+    of the training loss over seeds falls to `loss`; NaN for a seed that diverged at any length, and for all where the
+    mean never falls so far.
 
-    seeds: int
-    all_seeds: int
-    batch_size: int
+    Interpolated in the log of the loss between the lengths on either side. Then each seed is moved from its own loss
+    to `loss`, along the mean slope of the column over the log loss. This leaves the mean over seeds as it is, and
+    adds the error of the length to their variance.
+    """
+    train_losses = rows["train_loss"].where(rows["status"] == Status.OK).clip(lower=np.finfo(float).tiny)
+    rows = rows.assign(log_loss=np.log(train_losses))
+    by_length = rows.pivot(index="seed", columns="updates", values=["log_loss", column])
+    losses = by_length["log_loss"].dropna()
+    values = by_length[column].loc[losses.index]
+    reached = np.flatnonzero(losses.mean() <= np.log(loss))
+    if len(reached) == 0:
+        return pd.Series(np.nan, by_length.index)
+    around = losses.columns[[max(reached[0] - 1, 0), reached[0]]]
+    (first_loss, last_loss), (first_value, last_value) = losses.mean()[around], values.mean()[around]
+    if first_loss == last_loss:
+        return values[around[0]].reindex(by_length.index)
+    share = (first_loss - np.log(loss)) / (first_loss - last_loss)
+    slope = (first_value - last_value) / (first_loss - last_loss)
+    seed_loss, seed_value = (
+        (1 - share) * of_seed[around[0]] + share * of_seed[around[1]] for of_seed in (losses, values)
+    )
+    return (seed_value + slope * (np.log(loss) - seed_loss)).reindex(by_length.index)
 
-    def __str__(self) -> str:
-        where = f"at batch size {thousands(self.batch_size)}"
-        return f"without {self.seeds} of {self.all_seeds} seeds {where}, which never fitted the training examples"
 
-
-def not_fitted(rows: pd.DataFrame, facts: Facts, loss: float) -> tuple[NotFitted, ...]:
-    """The seeds of Small and of Large, trained as in `rows`, that never reach `loss`; empty where all do."""
-    left_out = []
-    for batch_size in (facts.small, facts.large):
-        of_size = rows[rows["batch_size"] == batch_size]
-        lowest = of_size[of_size["status"] == Status.OK].groupby("seed")["train_loss"].min()
-        everyone = of_size["seed"].nunique()
-        if missing := everyone - int((lowest <= loss).sum()):
-            left_out.append(NotFitted(missing, everyone, batch_size))
-    return tuple(left_out)
+def both_at_loss(rows: pd.DataFrame, facts: Facts, loss: float, column: str) -> pd.DataFrame:
+    """`at_mean_loss` of Small and Large (columns), of the seeds that have a value with both."""
+    return pd.DataFrame(
+        {size: at_mean_loss(_of_size(rows, size), loss, column) for size in (facts.small, facts.large)}
+    ).dropna()
 
 
 def annealing_problem(rows: pd.DataFrame, facts: Facts, loss: float) -> Problem | None:
     """Why Small cannot be compared with Large at `loss`; None where at most MAX_LEFT_OUT of the seeds are missing."""
     for batch_size in (facts.small, facts.large):
-        of_size = rows[rows["batch_size"] == batch_size]
-        if of_size["seed"].dropna().empty:
-            return why_none(of_size)
-    for left_out in not_fitted(rows, facts, loss):
-        if left_out.seeds > MAX_LEFT_OUT * left_out.all_seeds:
-            where = f"at batch size {thousands(left_out.batch_size)}"
-            return Problem(Status.TARGET_NOT_REACHED, "", left_out.seeds, left_out.all_seeds, where)
+        of_size = _of_size(rows, batch_size)
+        if of_size.empty:
+            return why_none(rows[rows["batch_size"] == batch_size])
+        if (lost := _diverged(of_size, batch_size)).replicas > MAX_LEFT_OUT * lost.all_replicas:
+            return lost
+        if at_mean_loss(of_size, loss, "train_loss").isna().all():
+            return Problem(Status.TARGET_NOT_REACHED, where=f"at batch size {thousands(batch_size)}")
     return None
 
 
-def both_at_loss(rows: pd.DataFrame, facts: Facts, loss: float, column: str) -> pd.DataFrame:
-    """`column` of Small and Large at `loss`, of each seed that reaches it with both."""
-    return at_loss(rows, loss, column)[[facts.small, facts.large]].dropna()
+def left_out(rows: pd.DataFrame, facts: Facts) -> tuple[Problem, ...]:
+    """The seeds of Small and of Large, trained as in `rows`, that diverged; empty where none did."""
+    lost = [_diverged(_of_size(rows, batch_size), batch_size) for batch_size in (facts.small, facts.large)]
+    return tuple(problem for problem in lost if problem.replicas)
+
+
+def _diverged(rows: pd.DataFrame, batch_size: int) -> Problem:
+    """The seeds that diverged at one of their lengths."""
+    lost = rows.loc[rows["status"] == Status.DIVERGED, "seed"].nunique()
+    where = f"at batch size {thousands(batch_size)}"
+    return Problem(Status.DIVERGED, replicas=lost, all_replicas=rows["seed"].nunique(), where=where)
+
+
+def _of_size(rows: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+    """The ends of trainings with `batch_size`; empty where there were none."""
+    return rows[(rows["batch_size"] == batch_size) & rows["seed"].notna()]
 
 
 @dataclass(frozen=True)

@@ -30,4 +30,4 @@ def measure(workload: Workload, data: Data, cell: Cell, calls_to_repay: float = 
     return pd.concat(frames, ignore_index=True)
 
 
-ANNEALED_TRAINING = Measurement("annealed_training", version=1, measure=measure, trains=True)
+ANNEALED_TRAINING = Measurement("annealed_training", version=2, measure=measure, trains=True)

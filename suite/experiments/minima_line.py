@@ -9,7 +9,7 @@ from suite.experiments.cell import Cell, Measurement
 from suite.experiments.training import engine_of
 from suite.instruments.minima_line import losses_along_line
 from suite.status import Status
-from suite.training.annealing import Annealing
+from suite.training.annealing import Annealing, mean_loss
 from suite.training.evaluate import evaluate
 from suite.training.tuning import best_rate
 from suite.workloads import Data, Workload
@@ -17,13 +17,11 @@ from suite.workloads import Data, Workload
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     """Return the line of each replica: from the end of its annealed training with the batch size `cell.compared_with`
-    to that with the cell's batch size, each the shortest that fits the training examples. A replica that fits them
-    with neither or with one alone is a row with a status alone."""
+    to that with the cell's batch size, each at the shortest length whose mean loss is the fitted loss. A replica that
+    has no such end with both is a row with a status alone."""
     data, ends = data.to(BACKENDS[cell.backend].device.torch_device), []
     for batch_size in (cell.compared_with, cell.batch_size):
-        annealing = Annealing.of(workload, data, cell.protocol, batch_size, engine_of(cell))
-        rate = best_rate(annealing.trials())
-        ends.append([fitted(annealing, rate, replica) for replica in range(cell.repeats)])
+        ends.append(fitted(Annealing.of(workload, data, cell.protocol, batch_size, engine_of(cell)), cell.repeats))
     frames = []
     for replica, models in enumerate(zip(*ends, strict=True)):
         status = Status.TARGET_NOT_REACHED if None in models else Status.OK
@@ -33,11 +31,15 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def fitted(annealing: Annealing, rate: float, replica: int) -> nn.Module | None:
-    """The model of the shortest annealed training of `replica` that fits the training examples; None where none
-    does."""
-    *_, (model, end) = annealing.models(rate, replica)
-    return model if annealing.protocol.budget.reached(end["train_loss"]) else None
+def fitted(annealing: Annealing, replicas: int) -> list[nn.Module | None]:
+    """The models of the first `replicas` at the shortest length whose mean loss is the fitted loss; None for those
+    that diverged, and for all where there is no such length."""
+    *_, (models, ends) = annealing.models(best_rate(annealing.trials()), range(replicas))
+    reached = annealing.protocol.budget.reached(mean_loss(ends))
+    return [
+        model if reached and status == Status.OK else None
+        for model, status in zip(models, ends["status"], strict=True)
+    ]
 
 
 def line(workload: Workload, data: Data, first: nn.Module, second: nn.Module) -> pd.DataFrame:
@@ -58,4 +60,4 @@ def line(workload: Workload, data: Data, first: nn.Module, second: nn.Module) ->
         return losses_along_line(first, second, on_both_splits, data.train_inputs)
 
 
-LINE = Measurement("line", version=3, measure=measure, trains=True)
+LINE = Measurement("line", version=4, measure=measure, trains=True)

@@ -8,7 +8,8 @@ from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
 from suite.experiments.training import engine_of
 from suite.instruments.sharpness import LossSurface, invariant_sharpness, keskar_sharpness, largest_eigenvalue, trace
-from suite.training.annealing import Annealing
+from suite.status import Status
+from suite.training.annealing import Annealing, mean_loss
 from suite.training.tuning import best_rate
 from suite.workloads import Data, Workload
 
@@ -16,8 +17,8 @@ EXAMPLES = 2000
 """The loss surface is that of the first training examples, at most this many."""
 PROBES = 20
 """Random vectors for the trace."""
-MAX_LOSS = 1.6
-"""Limit of the training loss, over the loss at which the rate is tuned, where the sharpness is measured."""
+MAX_LOSS = 2
+"""Limit of the mean training loss, over the loss at which the rate is tuned, where the sharpness is measured."""
 
 
 def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
@@ -27,12 +28,12 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     data = data.to(BACKENDS[cell.backend].device.torch_device)
     annealing = Annealing.of(workload, data, cell.protocol, cell.batch_size, engine_of(cell))
     rate, rows = best_rate(annealing.trials()), []
-    for replica in range(cell.repeats):
-        split = workload.replica_data(data, replica)
-        for model, end in annealing.models(rate, replica):
-            row = {"seed": replica, "learning_rate": rate, **end[["updates", "train_loss", "status"]]}
-            if end["train_loss"] <= MAX_LOSS * cell.protocol.budget.tuning_loss:
-                row |= measures(workload, model, split, replica)
+    for models, ends in annealing.models(rate, range(cell.repeats)):
+        is_measured = mean_loss(ends) <= MAX_LOSS * cell.protocol.budget.tuning_loss
+        for model, (_, end) in zip(models, ends.iterrows(), strict=True):
+            row = {"learning_rate": rate, **end[["seed", "updates", "train_loss", "status"]]}
+            if is_measured and end["status"] == Status.OK:
+                row |= measures(workload, model, workload.replica_data(data, end["seed"]), end["seed"])
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -49,4 +50,4 @@ def measures(workload: Workload, model: nn.Module, data: Data, replica: int) -> 
     }
 
 
-SHARPNESS = Measurement("sharpness", version=3, measure=measure, trains=True)
+SHARPNESS = Measurement("sharpness", version=4, measure=measure, trains=True)

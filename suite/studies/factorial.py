@@ -18,15 +18,14 @@ import pandas as pd
 
 from suite.claims.claim import Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, backend_of
-from suite.evidence.annealed import annealing_problem, not_fitted
-from suite.evidence.trainings import comparison_problem
+from suite.evidence.annealed import annealing_problem, both_at_loss, left_out
+from suite.evidence.trainings import at_target, comparison_problem
 from suite.experiments.annealed_training import ANNEALED_TRAINING, LOWER_RATE
 from suite.experiments.cell import Cell, Measurement, Scope
 from suite.experiments.training import TRAINING
 from suite.experiments.tuned_training import TRIAL, TUNED_TRAINING
 from suite.formatting import thousands
 from suite.statistics import HOLM_LEVEL, Verdict, holm, mean_interval, mean_p_value, seeds_to_decide, verdict
-from suite.status import Status
 from suite.training.budgets import EqualEpochs, EqualUpdates, GrowingLengths
 from suite.training.learning_rate import (
     FINE_SEARCH,
@@ -51,9 +50,9 @@ BUDGETS = EPOCHS, UPDATES, TO_TARGET = ("equal epochs", "equal updates", "equal 
 class Outcome:
     """The quantity in which a claim compares the two batch sizes at the end of their budget."""
 
-    of_seeds: Callable[[pd.DataFrame, Facts, str], pd.DataFrame]
-    """From the evaluations of all trainings by a protocol, the facts and the budget: a row per seed, a column per
-    batch size; logs where the effect is a ratio."""
+    of_seeds: Callable[[pd.DataFrame, Facts, str, str], pd.DataFrame]
+    """From the evaluations of all trainings by a protocol, the facts, the rate and the budget: a row per seed, a
+    column per batch size; logs where the effect is a ratio."""
     quantity: Callable[[Facts, str], str]
     """From the facts and the budget: the quantity, with the training loss at which it is read where that is equal."""
     unit: Callable[[Facts, str], str]
@@ -168,7 +167,7 @@ class Combination:
     corrected_verdict: Verdict | None = None
     """After that correction."""
     left_out: tuple[Problem, ...] = ()
-    """Seeds that annealed trainings leave out: their loss never falls to the target loss."""
+    """Seeds whose annealed training diverged."""
 
 
 class Decider(StrEnum):
@@ -210,7 +209,7 @@ def _combination(rate: str, budget: str, rows: pd.DataFrame, facts: Facts, outco
     edges, to_fit = _edges(rows), (rate, budget) == (ANNEALED, TO_TARGET)
     if problem := annealing_problem(rows, facts, facts.target_loss) if to_fit else comparison_problem(rows, facts):
         return Combination(rate, budget, problem, edges)
-    values = outcome.of_seeds(rows, facts, budget)
+    values = outcome.of_seeds(rows, facts, rate, budget)
     differences = values[facts.large] - values[facts.small]
     back = np.exp if outcome.is_ratio else float
     effect = mean_interval(differences if outcome.is_ratio else -differences).map(back)
@@ -223,7 +222,14 @@ def _combination(rate: str, budget: str, rows: pd.DataFrame, facts: Facts, outco
         verdict(effect, outcome.null),
         mean_p_value(differences),
         seeds_to_decide(differences),
-        left_out=_left_out(rows, facts) if to_fit else (),
+        left_out=left_out(rows, facts) if to_fit else (),
+    )
+
+
+def at_target_loss(rows: pd.DataFrame, facts: Facts, rate: str, column: str) -> pd.DataFrame:
+    """`column` of Small and Large at the target loss, a row per seed, of trainings with one of the learning rates."""
+    return (
+        both_at_loss(rows, facts, facts.target_loss, column) if rate == ANNEALED else at_target(rows, facts, column)
     )
 
 
@@ -233,19 +239,6 @@ def _edges(rows: pd.DataFrame) -> tuple[EdgeOfGrid, ...]:
         return ()
     rates = rows[rows["on_edge"].eq(True)].groupby("batch_size")["learning_rate"].first()
     return tuple(EdgeOfGrid(float(rate), int(batch_size)) for batch_size, rate in rates.items())
-
-
-def _left_out(rows: pd.DataFrame, facts: Facts) -> tuple[Problem, ...]:
-    """The seeds of each batch size that never reach the target loss."""
-    return tuple(
-        Problem(
-            Status.TARGET_NOT_REACHED,
-            replicas=missing.seeds,
-            all_replicas=missing.all_seeds,
-            where=f"at batch size {thousands(missing.batch_size)}",
-        )
-        for missing in not_fitted(rows, facts, facts.target_loss)
-    )
 
 
 def corrected(combinations: list[Combination]) -> tuple[Combination, ...]:

@@ -141,7 +141,7 @@ def _missing_sentence(findings: Findings) -> str:
 
 
 def _left_out_sentence(findings: Findings) -> str:
-    """The seeds that never reach the target loss; empty where all do."""
+    """The seeds whose annealed training diverged; empty where none did."""
     left_out = tuple(problem for combination in findings.compared for problem in combination.left_out)
     if not left_out:
         return ""

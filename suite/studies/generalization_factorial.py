@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from suite.claims import generalization
 from suite.claims.claim import Row
 from suite.evidence import Evidence, Facts
-from suite.evidence.annealed import both_at_loss
 from suite.evidence.trainings import final_values
 from suite.formatting import sentences, three_digits
 from suite.studies import factorial, factorial_views
@@ -16,11 +15,11 @@ from suite.studies.factorial import Findings, Outcome
 from suite.studies.study import Study
 
 
-def outcome_of_seeds(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
+def outcome_of_seeds(rows: pd.DataFrame, facts: Facts, rate: str, budget: str) -> pd.DataFrame:
     """The final test score, or that where the training loss crosses the target: a row per seed, a column per batch
     size."""
     if budget == factorial.TO_TARGET:
-        return both_at_loss(rows, facts, facts.target_loss, "test_score")
+        return factorial.at_target_loss(rows, facts, rate, "test_score")
     return pd.DataFrame({size: final_values(rows, size, "test_score") for size in (facts.small, facts.large)})
 
 

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from suite.claims import optimization
 from suite.claims.claim import Row
 from suite.evidence import Evidence, Facts
-from suite.evidence.annealed import both_at_loss
 from suite.evidence.trainings import final_log_loss
 from suite.formatting import three_digits
 from suite.studies import factorial, factorial_views
@@ -18,10 +17,10 @@ from suite.studies.factorial import Findings, Outcome
 from suite.studies.study import Study
 
 
-def outcome_of_seeds(rows: pd.DataFrame, facts: Facts, budget: str) -> pd.DataFrame:
+def outcome_of_seeds(rows: pd.DataFrame, facts: Facts, rate: str, budget: str) -> pd.DataFrame:
     """Log of the final training loss, or of the epochs to the target: a row per seed, a column per batch size."""
     if budget == factorial.TO_TARGET:
-        return np.log(both_at_loss(rows, facts, facts.target_loss, "epoch"))
+        return factorial.at_target_loss(rows.assign(log_epoch=np.log(rows["epoch"])), facts, rate, "log_epoch")
     return pd.DataFrame({size: final_log_loss(rows, size) for size in (facts.small, facts.large)})
 
 

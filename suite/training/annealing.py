@@ -4,12 +4,16 @@ At a constant rate the parameters after the last update are noisy where batches 
 compare noise. A rate that falls to 0 leaves little of it.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 from torch import nn
 
+from suite.status import Status
 from suite.training import evaluations, plain
 from suite.training.budgets import FixedUpdates
 from suite.training.compile_policy import CALLS_TO_REPAY, CompilePolicy
@@ -19,11 +23,17 @@ from suite.training.protocol import Protocol
 from suite.training.tuning import Tuning, best_rate, mean_costs
 from suite.workloads import Data, Workload
 
-MAX_FURTHER_LENGTHS = 3
-"""Lengths tried after the first one at which half of the replicas have fitted, or that does not end at a lower loss
-than the one before; the remaining replicas count as not fitted."""
+MAX_STALLED = 3
+"""Lengths that end at no lower mean loss than the length before, after which no longer one is tried."""
 STALLED = 0.97
 """A training loss, over that of the length before, that counts as no lower."""
+
+
+def mean_loss(ends: pd.DataFrame) -> float:
+    """Geometric mean over the replicas of the training loss at their `ends`, without those that diverged; infinite
+    where all did."""
+    losses = ends.loc[ends["status"] == Status.OK, "train_loss"].clip(lower=np.finfo(float).tiny)
+    return float(np.exp(np.log(losses).mean())) if len(losses) else math.inf
 
 
 class Annealing(Tuning):
@@ -72,40 +82,38 @@ class Annealing(Tuning):
         return replace(self.protocol, learning_rate=rate, rate_rule=FIXED, budget=FixedUpdates(length))
 
     def final_trainings(self, rate: float, replicas: Sequence[int]) -> pd.DataFrame:
-        """Train `replicas` from the peak `rate`, at each length those that have not fitted the training examples at a
-        shorter one. Return the last evaluation of each training: a row per length and replica (`seed`)."""
-        ends, losses, left, further = [], [], list(replicas), 0
+        """Train `replicas` from the peak `rate`, at each length until their mean loss is the fitted loss. Return the
+        last evaluation of each training: a row per length and replica (`seed`)."""
+        ends, losses = [], []
         for length in self.lengths():
-            ends.append(self._ends(self.at(rate, length), left))
-            losses.append(ends[-1]["train_loss"].mean())
-            fitted = ends[-1].loc[ends[-1]["train_loss"] <= self.protocol.budget.loss, "seed"]
-            left = [replica for replica in left if replica not in set(fitted)]
-            further += 2 * len(left) <= len(replicas) or self._stalled(losses)
-            if not left or further > MAX_FURTHER_LENGTHS:
+            ends.append(self._ends(self.at(rate, length), replicas))
+            losses.append(mean_loss(ends[-1]))
+            if self._ended(losses):
                 break
         return pd.concat(ends, ignore_index=True)
 
-    def models(self, rate: float, replica: int) -> Iterator[tuple[nn.Module, pd.Series]]:
-        """Train `replica` plainly from the peak `rate` at each length until it has fitted the training examples, and
-        yield its model with the last evaluation."""
-        losses, further = [], 0
-        split = self.workload.replica_data(self.data, replica)
+    def models(self, rate: float, replicas: Sequence[int]) -> Iterator[tuple[list[nn.Module], pd.DataFrame]]:
+        """The same trainings, done plainly: for each length the models of the `replicas`, with a row per replica of
+        their last evaluations."""
+        splits, losses = [self.workload.replica_data(self.data, replica) for replica in replicas], []
         for length in self.lengths():
-            protocol, backend = self.at(rate, length), self.engine.backend
-            model, table = plain.trained(self.workload, split, protocol, self.batch_size, replica, backend)
-            yield model, table.iloc[-1]
-            losses.append(table["train_loss"].iloc[-1])
-            further += self._stalled(losses)
-            if self.protocol.budget.reached(losses[-1]) or further > MAX_FURTHER_LENGTHS:
+            protocol = self.at(rate, length)
+            trained = [
+                plain.trained(self.workload, split, protocol, self.batch_size, replica, self.engine.backend)
+                for replica, split in zip(replicas, splits, strict=True)
+            ]
+            ends = pd.concat([table.tail(1) for _, table in trained], ignore_index=True).assign(seed=list(replicas))
+            yield [model for model, _ in trained], ends
+            losses.append(mean_loss(ends))
+            if self._ended(losses):
                 return
 
-    def _stalled(self, losses: Sequence[float]) -> bool:
-        """Whether the last loss of `losses`, by length, is no lower than the one before, which was below the tuning
-        loss."""
-        if len(losses) < 2:
-            return False
-        before, last = losses[-2:]
-        return before <= self.protocol.budget.tuning_loss and last > STALLED * before
+    def _ended(self, losses: Sequence[float]) -> bool:
+        """Whether the last of the mean `losses`, by length, is the fitted loss, or MAX_STALLED of them were no lower
+        than the one before, which was below the tuning loss."""
+        budget = self.protocol.budget
+        stalled = [last > STALLED * before for before, last in pairwise(losses) if before <= budget.tuning_loss]
+        return budget.reached(losses[-1]) or sum(stalled) >= MAX_STALLED
 
     def _ends(self, protocol: Protocol, replicas: Sequence[int]) -> pd.DataFrame:
         histories = self.train([protocol] * len(replicas), replicas)

@@ -1,8 +1,10 @@
 """Annealed trainings of growing length, on a quadratic with known losses and against trainings one by one."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from suite.experiments.cell import Cell
 from suite.experiments.training import engine_of
 from suite.experiments.tuned_training import FINAL, TRIAL
 from suite.training import plain
-from suite.training.annealing import MAX_FURTHER_LENGTHS, Annealing
+from suite.training.annealing import MAX_STALLED, Annealing, mean_loss
 from suite.training.budgets import FixedUpdates
 from suite.training.learning_rate import Tuned
 from suite.training.protocol import Protocol
@@ -52,13 +54,18 @@ def test_final_losses_of_a_quadratic_are_those_of_the_closed_form():
     assert ends["updates"].tolist() == list(annealing.lengths())[: len(ends)]
 
 
-def test_lengths_grow_until_every_replica_has_fitted_and_only_the_others_go_on():
+def test_every_replica_trains_for_every_length_until_the_mean_loss_is_the_fitted_loss():
     workload = tiny(fitted_loss=0.3)
     finals = measure(workload, blobs(), cell(workload, 4, seeds=6)).query("stage == @FINAL")
-    fitted = finals[finals["train_loss"] <= workload.fitted_loss].groupby("seed")["updates"].min()
-    assert len(fitted) == 6
-    assert finals.groupby("seed")["updates"].max().to_dict() == fitted.to_dict()
-    assert finals["updates"].max() == fitted.max()
+    assert (finals.groupby("updates")["seed"].unique().map(sorted).map(tuple) == tuple(range(6))).all()
+    means = np.exp(np.log(finals["train_loss"]).groupby(finals["updates"]).mean())
+    assert means.iloc[-1] <= workload.fitted_loss < means.iloc[-2]
+
+
+def test_the_mean_loss_leaves_out_replicas_that_diverged():
+    ends = pd.DataFrame({"train_loss": [0.1, 0.4, math.nan, 9.0], "status": ["ok", "ok", "diverged", "diverged"]})
+    assert mean_loss(ends) == pytest.approx(0.2)
+    assert mean_loss(ends.tail(2)) == math.inf
 
 
 def test_the_lower_peak_rate_is_a_second_set_of_trainings():
@@ -88,6 +95,16 @@ def test_an_ensemble_trains_as_replicas_one_by_one():
     np.testing.assert_allclose(alone["train_loss"], together["train_loss"], rtol=1e-3)
 
 
+def test_plain_models_end_as_the_final_trainings():
+    workload = tiny()
+    annealing = annealing_of(workload, cell(workload, 4, seeds=2))
+    finals, plainly = annealing.final_trainings(0.1, range(2)), list(annealing.models(0.1, range(2)))
+    ends = pd.concat([of_length for _, of_length in plainly], ignore_index=True)
+    assert ends[["seed", "updates"]].equals(finals[["seed", "updates"]])
+    np.testing.assert_allclose(ends["train_loss"], finals["train_loss"], rtol=1e-5)
+    assert {len(models) for models, _ in plainly} == {2}
+
+
 def test_a_final_training_is_the_plain_training_of_its_length():
     workload = tiny()
     finals = measure(workload, blobs(), cell(workload, 4, seeds=2)).query("stage == @FINAL")
@@ -107,4 +124,4 @@ def test_trainings_whose_loss_no_longer_falls_end_before_the_limit():
     ends = annealing_of(above, cell(above, 64, seeds=1)).final_trainings(0.4, [0])
     assert ends["train_loss"].min() == pytest.approx(1e-4, rel=0.1)
     assert ends["updates"].max() < 1000
-    assert (ends["train_loss"] < 1.03e-4).sum() >= MAX_FURTHER_LENGTHS
+    assert (ends["train_loss"] < 1.03e-4).sum() >= MAX_STALLED
