@@ -30,7 +30,6 @@ class Never:
 
 NEVER = {
     "0%": Never(0, 0),
-    "5%": Never(0.05, 0.05),
     "10%": Never(0.1, 0.1),
     "30%": Never(0.3, 0.3),
     "10%, no trials": Never(0.1, 0),

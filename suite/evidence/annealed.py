@@ -14,20 +14,23 @@ from suite.statistics import HOLM_LEVEL, Interval, Verdict, holm, mean_interval,
 from suite.status import Status
 
 MAX_LEFT_OUT = 0.1
-"""The share of seeds of a batch size that a comparison may leave out."""
+"""The share of seeds that a comparison may leave out since they diverged; a length with more does not count."""
 LOSSES = 4
 """Number of training losses at which annealed trainings are compared, from the target loss to the fitted loss."""
 
 
 def at_mean_loss(rows: pd.DataFrame, loss: float, column: str) -> pd.Series:
     """`column` of each seed (index), trained with one batch size as in `rows`, at the length where the geometric mean
-    of the training loss over seeds falls to `loss`; NaN for a seed that diverged at any length, and for all where the
-    mean never falls so far.
+    of the training loss over seeds falls to `loss`; NaN for a seed that diverged, and for all where the mean never
+    falls so far.
 
     Interpolated in the log of the loss between the lengths on either side. Then each seed is moved from its own loss
     to `loss`, along the mean slope of the column over the log loss. This leaves the mean over seeds as it is, and
     adds the error of the length to their variance.
     """
+    rows = _that_count(rows)
+    if rows.empty:
+        return pd.Series(dtype=float)
     train_losses = rows["train_loss"].where(rows["status"] == Status.OK).clip(lower=np.finfo(float).tiny)
     rows = rows.assign(log_loss=np.log(train_losses))
     by_length = rows.pivot(index="seed", columns="updates", values=["log_loss", column])
@@ -56,29 +59,37 @@ def both_at_loss(rows: pd.DataFrame, facts: Facts, loss: float, column: str) -> 
 
 
 def annealing_problem(rows: pd.DataFrame, facts: Facts, loss: float) -> Problem | None:
-    """Why Small cannot be compared with Large at `loss`; None where at most MAX_LEFT_OUT of the seeds are missing."""
+    """Why Small cannot be compared with Large at `loss`; None where it can."""
     for batch_size in (facts.small, facts.large):
-        of_size = _of_size(rows, batch_size)
+        of_size, where = _of_size(rows, batch_size), f"at batch size {thousands(batch_size)}"
         if of_size.empty:
             return why_none(rows[rows["batch_size"] == batch_size])
-        if (lost := _diverged(of_size, batch_size)).replicas > MAX_LEFT_OUT * lost.all_replicas:
-            return lost
+        if _that_count(of_size).empty:
+            return _diverged(of_size, where)
         if at_mean_loss(of_size, loss, "train_loss").isna().all():
-            return Problem(Status.TARGET_NOT_REACHED, where=f"at batch size {thousands(batch_size)}")
+            return Problem(Status.TARGET_NOT_REACHED, where=where)
     return None
 
 
 def left_out(rows: pd.DataFrame, facts: Facts) -> tuple[Problem, ...]:
     """The seeds of Small and of Large, trained as in `rows`, that diverged; empty where none did."""
-    lost = [_diverged(_of_size(rows, batch_size), batch_size) for batch_size in (facts.small, facts.large)]
+    lost = [
+        _diverged(_that_count(_of_size(rows, batch_size)), f"at batch size {thousands(batch_size)}")
+        for batch_size in (facts.small, facts.large)
+    ]
     return tuple(problem for problem in lost if problem.replicas)
 
 
-def _diverged(rows: pd.DataFrame, batch_size: int) -> Problem:
-    """The seeds that diverged at one of their lengths."""
-    lost = rows.loc[rows["status"] == Status.DIVERGED, "seed"].nunique()
-    where = f"at batch size {thousands(batch_size)}"
-    return Problem(Status.DIVERGED, replicas=lost, all_replicas=rows["seed"].nunique(), where=where)
+def _that_count(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the lengths at which at most MAX_LEFT_OUT of the seeds diverged."""
+    diverged = (rows["status"] == Status.DIVERGED).groupby(rows["updates"]).transform("mean")
+    return rows[diverged <= MAX_LEFT_OUT]
+
+
+def _diverged(rows: pd.DataFrame, where: str) -> Problem:
+    """The seeds that diverged at some length."""
+    seeds = rows.loc[rows["status"] == Status.DIVERGED, "seed"].nunique()
+    return Problem(Status.DIVERGED, replicas=seeds, all_replicas=rows["seed"].nunique(), where=where)
 
 
 def _of_size(rows: pd.DataFrame, batch_size: int) -> pd.DataFrame:

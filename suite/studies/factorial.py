@@ -18,8 +18,8 @@ import pandas as pd
 
 from suite.claims.claim import Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, backend_of
-from suite.evidence.annealed import annealing_problem, both_at_loss, left_out
-from suite.evidence.trainings import at_target, comparison_problem
+from suite.evidence.annealed import annealing_problem, left_out
+from suite.evidence.trainings import comparison_problem
 from suite.experiments.annealed_training import ANNEALED_TRAINING, LOWER_RATE
 from suite.experiments.cell import Cell, Measurement, Scope
 from suite.experiments.training import TRAINING
@@ -223,13 +223,6 @@ def _combination(rate: str, budget: str, rows: pd.DataFrame, facts: Facts, outco
         mean_p_value(differences),
         seeds_to_decide(differences),
         left_out=left_out(rows, facts) if to_fit else (),
-    )
-
-
-def at_target_loss(rows: pd.DataFrame, facts: Facts, rate: str, column: str) -> pd.DataFrame:
-    """`column` of Small and Large at the target loss, a row per seed, of trainings with one of the learning rates."""
-    return (
-        both_at_loss(rows, facts, facts.target_loss, column) if rate == ANNEALED else at_target(rows, facts, column)
     )
 
 

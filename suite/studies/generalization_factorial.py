@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from suite.claims import generalization
 from suite.claims.claim import Row
 from suite.evidence import Evidence, Facts
-from suite.evidence.trainings import final_values
+from suite.evidence.annealed import both_at_loss
+from suite.evidence.trainings import at_target, final_values
 from suite.formatting import sentences, three_digits
 from suite.studies import factorial, factorial_views
 from suite.studies.factorial import Findings, Outcome
@@ -19,7 +20,9 @@ def outcome_of_seeds(rows: pd.DataFrame, facts: Facts, rate: str, budget: str) -
     """The final test score, or that where the training loss crosses the target: a row per seed, a column per batch
     size."""
     if budget == factorial.TO_TARGET:
-        return factorial.at_target_loss(rows, facts, rate, "test_score")
+        if rate == factorial.ANNEALED:
+            return both_at_loss(rows, facts, facts.target_loss, "test_score")
+        return at_target(rows, facts, "test_score")
     return pd.DataFrame({size: final_values(rows, size, "test_score") for size in (facts.small, facts.large)})
 
 

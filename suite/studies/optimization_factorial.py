@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from suite.claims import optimization
 from suite.claims.claim import Row
 from suite.evidence import Evidence, Facts
-from suite.evidence.trainings import final_log_loss
+from suite.evidence.annealed import both_at_loss
+from suite.evidence.trainings import at_target, final_log_loss
 from suite.formatting import three_digits
 from suite.studies import factorial, factorial_views
 from suite.studies.factorial import Findings, Outcome
@@ -20,7 +21,10 @@ from suite.studies.study import Study
 def outcome_of_seeds(rows: pd.DataFrame, facts: Facts, rate: str, budget: str) -> pd.DataFrame:
     """Log of the final training loss, or of the epochs to the target: a row per seed, a column per batch size."""
     if budget == factorial.TO_TARGET:
-        return factorial.at_target_loss(rows.assign(log_epoch=np.log(rows["epoch"])), facts, rate, "log_epoch")
+        if rate == factorial.ANNEALED:
+            logs = rows.assign(log_epoch=np.log(rows["epoch"]))
+            return both_at_loss(logs, facts, facts.target_loss, "log_epoch")
+        return np.log(at_target(rows, facts, "epoch"))
     return pd.DataFrame({size: final_log_loss(rows, size) for size in (facts.small, facts.large)})
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from suite.backends import CPU
 from suite.experiments.cell import Cell
 from suite.experiments.minima_line import LINE, line, measure
-from suite.training.annealing import Annealing
+from suite.training.annealing import Annealing, mean_loss
 from suite.training.engine import Engine
 from suite.training.evaluate import evaluate
 from suite.training.learning_rate import Tuned
@@ -43,15 +43,15 @@ def test_the_line_goes_from_the_solution_of_the_first_batch_size_to_that_of_the_
     for batch_size, place in ((1, 0.0), (16, 1.0)):
         annealing = Annealing.of(WORKLOAD, blobs(), PROTOCOL, batch_size, Engine(CPU))
         rate = best_rate(annealing.trials())
-        for replica in (0, 1):
-            *_, (_, end) = annealing.models(rate, replica)
+        *_, (_, ends) = annealing.models(rate, range(2))
+        assert mean_loss(ends) <= 0.3
+        for replica, end in ends.iterrows():
             of_replica = rows[rows["seed"] == replica].set_index("place")
-            assert end["train_loss"] <= 0.3
             for column in ("train_loss", "test_loss", "train_score", "test_score"):
                 assert math.isclose(of_replica[column][place], end[column], rel_tol=1e-4)
 
 
-def test_a_replica_that_never_fits_has_no_line():
+def test_where_no_length_fits_there_is_no_line():
     short = annealed_protocol(WORKLOAD, PROTOCOL.rate_rule, max_updates=20)
     rows = measure(WORKLOAD, blobs(), Cell(LINE, "tiny", "cpu", 16, 2, short, compared_with=1))
     assert rows["status"].tolist() == ["target_not_reached"] * 2
