@@ -41,6 +41,19 @@ class Check(StrEnum):
     FAILED = "check failed"
 
 
+FEW_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class RestsOnNormality:
+    """Fewer than FEW_SEEDS seeds: too few to see whether their values are normally distributed."""
+
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"the interval of {self.seeds} seeds assumes normally distributed values"
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table: what was measured, and the verdict."""
@@ -71,6 +84,12 @@ class Row:
     """Whether the row stands in the table on the page; table.csv has every row."""
     effect_text: str = ""
     """The effect as a lecturer would say it, where a bare ratio says little."""
+
+    @property
+    def notes(self) -> tuple[Any, ...]:
+        """The flags, and whether the interval rests on normality: other intervals of so few values have no bounds."""
+        few = self.effect.n < FEW_SEEDS and math.isfinite(self.effect.low)
+        return (*self.flags, RestsOnNormality(self.effect.n)) if few else self.flags
 
     @classmethod
     def of(

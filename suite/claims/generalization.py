@@ -28,6 +28,7 @@ from suite.evidence.annealed import (
     losses,
     pair,
 )
+from suite.evidence.test_set import has_shared_error, shared_variance
 from suite.evidence.trainings import at_target, comparison_problem
 from suite.experiments.annealed_training import ANNEALED_TRAINING, LOWER_RATE
 from suite.experiments.cell import Cell, Scope
@@ -194,8 +195,9 @@ def _reading(loss: float, problem: Problem | None, scores: pd.DataFrame | None, 
     """From the test `scores` of Small and Large, a row per seed, or the `problem` that stands against them."""
     if problem:
         return Reading(loss, problem, None)
-    effect = mean_interval(scores[facts.small] - scores[facts.large])
-    return Reading(loss, Comparison(effect, *pair(scores.mean(), facts)), verdict(effect, 0))
+    means = pair(scores.mean(), facts)
+    effect = mean_interval(scores[facts.small] - scores[facts.large], shared_variance(means, facts))
+    return Reading(loss, Comparison(effect, *means), verdict(effect, 0))
 
 
 # How it is judged
@@ -342,7 +344,7 @@ def explain(findings: Findings) -> str:
         _gap_sentence(findings),
         _course_sentence(findings),
         _constant_sentence(findings),
-        SPLITS_OVERLAP if findings.facts.resplit else "",
+        _splits_sentence(findings.facts),
     )
 
 
@@ -350,6 +352,18 @@ SPLITS_OVERLAP = (
     "Each seed has its own train/test split. The splits overlap, so that the intervals are about repetitions with "
     "these examples, not about new ones."
 )
+
+
+def _splits_sentence(facts: Facts) -> str:
+    """What the intervals say about other test examples."""
+    if facts.resplit:
+        return SPLITS_OVERLAP
+    if has_shared_error(facts):
+        return (
+            f"All seeds share the {thousands(facts.test_examples)} test examples. The intervals contain the largest "
+            "error that their draw can give to a difference of accuracies."
+        )
+    return f"All seeds share the {thousands(facts.test_examples)} test examples, and the intervals are about these."
 
 
 def _protocol_sentence(findings: Findings) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from suite.evidence.facts import Facts
 from suite.evidence.problem import Problem, why_none
+from suite.evidence.test_set import shared_variance
 from suite.formatting import thousands
 from suite.statistics import HOLM_LEVEL, Interval, Verdict, holm, mean_interval, mean_p_value, verdict
 from suite.status import Status
@@ -130,8 +131,9 @@ def losses(facts: Facts) -> list[float]:
 def course(rows: pd.DataFrame, facts: Facts) -> tuple[AtLoss, ...]:
     """At each of `losses` that Small and Large reach."""
     compared = [loss for loss in losses(facts) if annealing_problem(rows, facts, loss) is None]
-    gaps = [_difference(both_at_loss(rows, facts, loss, "test_score"), facts) for loss in compared]
-    corrected = holm([mean_p_value(gap) for gap in gaps])
+    scores = [both_at_loss(rows, facts, loss, "test_score") for loss in compared]
+    p_values = [mean_p_value(_difference(of_loss, facts), _shared_variance(of_loss, facts)) for of_loss in scores]
+    corrected = holm(p_values)
     return tuple(_at_loss(rows, facts, loss, p_holm) for loss, p_holm in zip(compared, corrected, strict=True))
 
 
@@ -139,7 +141,7 @@ def _at_loss(rows: pd.DataFrame, facts: Facts, loss: float, p_holm: float) -> At
     scores, updates, test_losses = (
         both_at_loss(rows, facts, loss, column) for column in ("test_score", "updates", "test_loss")
     )
-    gap = mean_interval(_difference(scores, facts))
+    gap = mean_interval(_difference(scores, facts), _shared_variance(scores, facts))
     return AtLoss(
         loss=float(loss),
         scores=pair(scores.mean(), facts),
@@ -154,3 +156,8 @@ def _at_loss(rows: pd.DataFrame, facts: Facts, loss: float, p_holm: float) -> At
 def _difference(of_seeds: pd.DataFrame, facts: Facts) -> pd.Series:
     """Small minus Large, seed by seed."""
     return of_seeds[facts.small] - of_seeds[facts.large]
+
+
+def _shared_variance(scores: pd.DataFrame, facts: Facts) -> float:
+    """That of the difference of the test `scores` of Small and Large."""
+    return shared_variance(pair(scores.mean(), facts), facts)

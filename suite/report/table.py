@@ -53,7 +53,7 @@ def _kind_text(row: Row) -> str:
 
 
 def flags_text(row: Row) -> str:
-    return "; ".join(map(str, row.flags))
+    return "; ".join(map(str, row.notes))
 
 
 def value_text(number: float, unit: str) -> str:

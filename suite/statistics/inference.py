@@ -42,8 +42,11 @@ class Interval:
         return Interval(function(self.estimate), function(self.low), function(self.high), self.n)
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Sequence[float], shared_variance: float = 0.0) -> Interval:
     """Mean of independent `values` [n] with Student's t interval; its bounds are NaN where n < 2.
+
+    `shared_variance` is the known variance of an error that all values have in common. The degrees of freedom are
+    then those of Welch and Satterthwaite (Satterthwaite 1946).
 
     >>> mean_interval([1, 2, 3])
     Interval(estimate=2.0, low=-0.48413771175033027, high=4.48413771175033, n=3)
@@ -52,8 +55,16 @@ def mean_interval(values: Sequence[float]) -> Interval:
     n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
     if n < 2:
         return Interval(mean, math.nan, math.nan, n)
-    half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    error, freedom = _error_of_mean(values, shared_variance)
+    half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error
     return Interval(mean, float(mean - half), float(mean + half), n)
+
+
+def _error_of_mean(values: np.ndarray, shared_variance: float) -> tuple[float, float]:
+    """Standard error of the mean of `values` [n], n > 1, and its degrees of freedom."""
+    variance = float(values.var(ddof=1)) / len(values)
+    share = variance / (variance + shared_variance) if shared_variance else 1.0
+    return math.sqrt(variance + shared_variance), (len(values) - 1) / share**2 if share else math.inf
 
 
 def median_interval(values: Sequence[float]) -> Interval:
@@ -157,8 +168,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def mean_p_value(values: Sequence[float]) -> float:
-    """Two-sided p-value of Student's t test that the mean of `values` [n] is zero; 1 where n < 2.
+def mean_p_value(values: Sequence[float], shared_variance: float = 0.0) -> float:
+    """Two-sided p-value of Student's t test that the mean of `values` [n] is zero, with the `shared_variance` of
+    `mean_interval`; 1 where n < 2.
 
     >>> round(mean_p_value([1, 2, 3]), 3)
     0.074
@@ -166,9 +178,10 @@ def mean_p_value(values: Sequence[float]) -> float:
     values = np.asarray(values, float)
     if len(values) < 2:
         return 1.0
-    if np.ptp(values) == 0:
+    error, freedom = _error_of_mean(values, shared_variance)
+    if error == 0:
         return 0.0 if values[0] else 1.0
-    return float(scipy.stats.ttest_1samp(values, 0).pvalue)
+    return float(2 * scipy.stats.t.sf(abs(values.mean()) / error, freedom))
 
 
 def seeds_to_decide(values: Sequence[float], power: float = 0.8) -> float:

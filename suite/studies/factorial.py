@@ -59,6 +59,8 @@ class Outcome:
     """From the same: the unit of the quantity."""
     is_ratio: bool
     """Whether the effect is Large / Small; else it is Small − Large."""
+    shared_variance: Callable[[tuple[float, float], Facts], float] = lambda values, facts: 0.0
+    """From the two values and the facts: the variance of an error that all seeds have in common."""
 
     @property
     def null(self) -> float:
@@ -212,15 +214,16 @@ def _combination(rate: str, budget: str, rows: pd.DataFrame, facts: Facts, outco
     values = outcome.of_seeds(rows, facts, rate, budget)
     differences = values[facts.large] - values[facts.small]
     back = np.exp if outcome.is_ratio else float
-    effect = mean_interval(differences if outcome.is_ratio else -differences).map(back)
     small, large = (float(back(values[size].mean())) for size in (facts.small, facts.large))
+    shared = outcome.shared_variance((small, large), facts)
+    effect = mean_interval(differences if outcome.is_ratio else -differences, shared).map(back)
     return Combination(
         rate,
         budget,
         Comparison(effect, small, large),
         edges,
         verdict(effect, outcome.null),
-        mean_p_value(differences),
+        mean_p_value(differences, shared),
         seeds_to_decide(differences),
         left_out=left_out(rows, facts) if to_fit else (),
     )

@@ -9,6 +9,7 @@ from suite.claims import generalization
 from suite.claims.claim import Row
 from suite.evidence import Evidence, Facts
 from suite.evidence.annealed import both_at_loss
+from suite.evidence.test_set import shared_variance
 from suite.evidence.trainings import at_target, final_values
 from suite.formatting import sentences, three_digits
 from suite.studies import factorial, factorial_views
@@ -31,7 +32,13 @@ def quantity(facts: Facts, budget: str) -> str:
     return f"test {facts.score_name}{at_loss}"
 
 
-OUTCOME = Outcome(outcome_of_seeds, quantity, unit=lambda facts, budget: facts.score_name, is_ratio=False)
+OUTCOME = Outcome(
+    outcome_of_seeds,
+    quantity,
+    unit=lambda facts, budget: facts.score_name,
+    is_ratio=False,
+    shared_variance=shared_variance,
+)
 
 
 def analyse(evidence: Evidence) -> Findings:
