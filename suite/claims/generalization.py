@@ -384,7 +384,7 @@ def _gap_sentence(findings: Findings) -> str:
         f"At a training loss of {three_digits(facts.fitted_loss)} (training {facts.score_name} {small} and {large}) "
         f"the difference in test {facts.score_name}, batch size {thousands(facts.small)} minus "
         f"{thousands(facts.large)}, is {tuned}. From peak rates 1/√2 as high it is {lower}. "
-        + ("Both say the same." if agree else "The two differ in their verdict, so the row is undecided.")
+        + ("" if agree else "The two differ in their verdict, so the row is undecided.")
     )
 
 
@@ -396,33 +396,34 @@ def _course_sentence(findings: Findings) -> str:
     for loss, outcome in findings.course_verdicts.items():
         places.setdefault(outcome, []).append(three_digits(loss))
     texts = {
-        Verdict.HOLDS: "the small batch tests better at a training loss of {}",
-        Verdict.FAILS: "the large batch tests better at a training loss of {}",
-        Verdict.UNDECIDED: "neither does for certain at {}",
+        Verdict.HOLDS: "the small batch tests better at {}",
+        Verdict.FAILS: "the large batch tests better at {}",
+        Verdict.UNDECIDED: "the difference is not significant at {}",
     }
     verdicts = "; ".join(texts[outcome].format(listed(places[outcome])) for outcome in texts if outcome in places)
     return (
-        f"From both peak rates, and with Holm's correction over {len(findings.course_verdicts)} training losses, "
-        f"{verdicts}."
+        f"The row is judged at this loss alone. With Holm's correction over {len(findings.course_verdicts)} training "
+        f"losses, and from both peak rates, {verdicts}."
     )
 
 
 def _constant_sentence(findings: Findings) -> str:
     """What constant rates say, at a higher training loss."""
     effects = {
-        "where averaged parameters reach it": findings.averaged.comparison,
-        "where those after the last update first reach it": findings.last_iterate.comparison,
+        "by averaged parameters": findings.averaged.comparison,
+        "by the parameters after the last update": findings.last_iterate.comparison,
     }
     read = [
-        f"{with_bounds(comparison.effect, signed(4))} {where}"
-        for where, comparison in effects.items()
+        f"{with_bounds(comparison.effect, signed(4))} {parameters}"
+        for parameters, comparison in effects.items()
         if isinstance(comparison, Comparison)
     ]
     if not read:
         return ""
+    facts = findings.facts
     return (
-        f"At a constant rate of {findings.facts.learning_rate:g} and a training loss of "
-        f"{findings.facts.target_loss:g} the difference is {listed(read)}. A constant rate leaves noise in the "
+        f"At a constant rate of {facts.learning_rate:g} the trainings stop at a training loss of "
+        f"{facts.target_loss:g}, and the difference is {listed(read)}. A constant rate leaves noise in the "
         "parameters, more so with small batches; averaging and annealing reduce it."
     )
 

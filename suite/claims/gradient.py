@@ -228,8 +228,8 @@ def explain(findings: Findings) -> str:
         f"that of the whole training set by {three_digits(comparison.small)} times the norm of the latter; for a "
         f"batch of {thousands(facts.large)} it is {three_digits(comparison.large)} times.",
         _ratio_sentence(facts, comparison),
-        "The power is fitted to batches drawn as the training draws them, over B (N − 1) / (N − B), which accounts "
-        f"for a training set of N = {thousands(facts.train_examples)}.",
+        "Batches are drawn as in training. Since the training set is finite (N = "
+        f"{thousands(facts.train_examples)} examples), the power is fitted over B (N − 1) / (N − B) in place of B.",
         _theory_sentence(findings),
         _noise_scale_sentence(findings),
     )

@@ -232,8 +232,8 @@ def explain(findings: Findings) -> str:
         return _published_sentence(facts)
     return sentences(
         "The updates to the target should follow S (1 + B_crit / B), where S is their number for a very large batch. "
-        f"The mean noise scale of the updates with batch size {thousands(course.batch_size)} predicts B_crit if each "
-        "has the weight 1 / (1 + noise scale / batch size).",
+        f"B_crit is predicted from a training with batch size {thousands(course.batch_size)}: it is the mean of the "
+        "noise scales at its updates, each with the weight 1 / (1 + noise scale / batch size).",
         left_out_sentence(findings.course_problems),
         _measured_sentence(findings.last_iterate, facts),
         _averaged_sentence(findings.averaged),
@@ -249,7 +249,7 @@ def _measured_sentence(last_iterate: Reading, facts: Facts) -> str:
     return sentences(
         f"B_crit is fitted to the median updates to the target of {critical.interval.n} seeds, trained with "
         f"{facts.optimizer} at several batch sizes, each at its own tuned rate.",
-        "The interval of the ratio has the errors of prediction and fit.",
+        "The interval of the ratio contains the errors of both.",
         never_reached_sentence(last_iterate.never_reached),
     )
 

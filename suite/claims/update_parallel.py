@@ -209,7 +209,7 @@ def _flags(times: UpdateTimes) -> tuple[Any, ...]:
 
 
 def _effect_text(findings: Findings, times: UpdateTimes) -> str:
-    return f"flat up to {_flat_range(times.scaling)}; one at a time, up to {size_text(findings.sequential_flat)}"
+    return f"flat up to {_flat_range(times.scaling)}; one at a time, up to {thousands(int(findings.sequential_flat))}"
 
 
 # How it is shown
@@ -217,7 +217,7 @@ def _effect_text(findings: Findings, times: UpdateTimes) -> str:
 
 def _flat_range(scaling: Scaling) -> str:
     """The batch size up to which an update stays flat."""
-    return f"{'at least ' if scaling.is_lower_bound else ''}batch size {size_text(scaling.flat.estimate)}"
+    return f"{'at least ' if scaling.is_lower_bound else ''}batch size {thousands(int(scaling.flat.estimate))}"
 
 
 def answer(findings: Findings) -> str:
@@ -225,9 +225,8 @@ def answer(findings: Findings) -> str:
     ranges = [f"{_flat_range(times.scaling)} on {times.backend}" for times in resident if times.is_compared]
     if ranges:
         return (
-            f"The time of an update stays flat (within a factor of {FLAT_FACTOR}) up to {listed(ranges)}; with one "
-            "example at a time, the flat range ends at batch size "
-            f"{size_text(findings.sequential_flat)} (interpolated)."
+            f"The time of an update stays flat, within a factor of {FLAT_FACTOR}, up to {listed(ranges)}; one "
+            f"example at a time, it is flat up to batch size {thousands(int(findings.sequential_flat))} only."
         )
     problems = "; ".join(f"{times.backend}: {times.comparison}" for times in resident)
     return f"How far an update stays flat was not measured ({problems or 'no backend computes a batch at once'})."
@@ -268,7 +267,14 @@ def _draw_updates(axes: Axes, times: UpdateTimes) -> None:
 
 def explain(findings: Findings) -> str:
     compared = [times for times in findings.updates if times.is_resident and times.is_compared]
-    return sentences(*(_update_sentences(findings.facts, times) for times in compared))
+    if not compared:
+        return ""
+    return sentences(
+        *(_update_sentences(findings.facts, times) for times in compared),
+        f"A flat range ends where an update takes {FLAT_FACTOR} times as long as at the smallest batch size. This is "
+        "interpolated between batch sizes, from medians over processes; each process's time is first divided by that "
+        "of its reference update.",
+    )
 
 
 def _update_sentences(facts: Facts, times: UpdateTimes) -> str:
@@ -312,9 +318,7 @@ claim = Claim(
     says="Computed in parallel, a large batch takes no longer to update than a small one, unless it is too large.",
     rule=(
         "Holds when the 95% interval of the ratio (end of the flat range in parallel) / (end of the flat range one "
-        f"example at a time), from resampled processes, lies above {LEAST_FLAT_RATIO}; the flat range ends at the "
-        f"interpolated batch size whose update takes {FLAT_FACTOR} times as long as at the smallest one, by the "
-        "median over processes of the time divided by that of the process's reference update."
+        f"example at a time), from resampled processes, lies above {LEAST_FLAT_RATIO}."
     ),
     cells=cells,
     analyse=analyse,

@@ -43,6 +43,5 @@ def where_momentum_is_measured(facts: Facts) -> str:
     if why_no_momentum(facts):
         return ""
     return (
-        f"What momentum does on {facts.name} itself is the question of the row Momentum saves updates, and at "
-        "matched rates of the row Movement."
+        f"For momentum on {facts.name} itself, see the rows Momentum saves updates and, at matched rates, Movement."
     )

@@ -214,15 +214,22 @@ def _lag_sentence(findings: Findings) -> str:
 
 
 def _losses_in_words(findings: Findings, lags: Verdict) -> str:
-    """Both training losses at the batch sizes with this verdict."""
-    changes = [
-        f"from {three_digits(ends.train_losses[LAST].estimate)} to "
-        f"{three_digits(ends.train_losses[AVERAGED].estimate)} at batch size {thousands(batch_size)} "
-        f"({thousands(ends.updates)} updates)"
-        for batch_size, ends in findings.ends.items()
-        if ends.lags is lags
-    ]
-    return listed(changes) if changes else ""
+    """The batch sizes with this verdict, and both training losses where they differ most; empty without any."""
+    changed = {size: ends for size, ends in findings.ends.items() if ends.lags is lags}
+    if not changed:
+        return ""
+    most = max(changed, key=lambda size: _factor_of_loss(changed[size]))
+    last, averaged = (three_digits(changed[most].train_losses[reading].estimate) for reading in (LAST, AVERAGED))
+    change = f"from {last} to {averaged} ({thousands(changed[most].updates)} updates)"
+    if len(changed) == 1:
+        return f"{change} at batch size {thousands(most)}"
+    return f"at batch sizes {listed(map(thousands, changed))}, most at {thousands(most)}, {change}"
+
+
+def _factor_of_loss(ends: Ends) -> float:
+    """The factor, above 1, by which averaging raises or lowers the training loss."""
+    factor = ends.train_losses[AVERAGED].estimate / ends.train_losses[LAST].estimate
+    return max(factor, 1 / factor)
 
 
 def figure(findings: Findings) -> Figure | None:

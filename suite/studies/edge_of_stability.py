@@ -145,8 +145,8 @@ def explain(findings: Findings) -> str:
         "The training uses SGD without momentum and half the squared distance to one-hot targets, whatever optimizer "
         f"and loss the workload has. It makes {thousands(EVALUATED[-1])} updates from at most {thousands(EXAMPLES)} "
         "training examples.",
-        f"The learning rate was not tuned: it puts the initial model at {START:g}, beyond the edge, and is "
-        f"{three_digits(findings.learning_rate)} in the mean over seeds.",
+        f"The learning rate was not tuned. Each seed has the rate at which its initial model lies at {START:g} in "
+        f"the figure, beyond the edge; their mean is {three_digits(findings.learning_rate)}.",
         f"Grey dots are seeds, each the mean of {len(EVALUATED)} evaluations after {thousands(EVALUATED[0])} to "
         f"{thousands(EVALUATED[-1])} updates. Black dots are means over seeds with 95% intervals.",
         left_out_sentence(findings.problems),

@@ -19,12 +19,6 @@ from suite.training.learning_rate import LEAST_BETA2
 
 TITLE = "Where it holds"
 VERBS = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.UNDECIDED: "is undecided"}
-EVERYWHERE = {
-    Decider.BUDGET: "For every learning-rate rule compared, the claim ",
-    Decider.RATE: "For every budget compared, the claim ",
-    Decider.BOTH: "The claim ",
-}
-"""How the answer begins where every combination is compared."""
 
 
 def answer(findings: Findings, at_target: str = f"at {TO_TARGET}") -> str:
@@ -33,37 +27,48 @@ def answer(findings: Findings, at_target: str = f"at {TO_TARGET}") -> str:
     compared, count = findings.compared, len(findings.combinations)
     if not compared:
         return "The claim could be compared with none of the learning-rate rules and budgets."
-    places = f"the {len(compared)} of {count} combinations of learning rate and budget that could be compared"
+    combinations = (
+        f"the {len(compared)} of {count} combinations of learning-rate rule and budget that could be compared"
+    )
+    start = "The claim" if len(compared) == count else f"In {combinations}, the claim"
     if findings.decider is Decider.NOTHING:
-        verb = VERBS[compared[0].corrected_verdict]
-        everywhere = "with every learning-rate rule and every budget that could be compared"
-        return f"The claim {verb} {everywhere if len(compared) == count else f'in {places}'}."
-    start = EVERYWHERE[findings.decider] if len(compared) == count else f"In {places}, the claim "
-    return f"{start}{_verdicts_by_place(findings, at_target)}."
+        everywhere = " with every learning-rate rule and every budget" if len(compared) == count else ""
+        return f"{start} {VERBS[compared[0].corrected_verdict]}{everywhere}."
+    places = {
+        verdict: _rates_of(findings, verdict)
+        if findings.decider is Decider.RATE
+        else _budgets_of(findings, verdict, at_target)
+        for verdict in VERBS
+    }
+    verdicts = [f"{VERBS[verdict]} {listed(names)}" for verdict, names in places.items() if names]
+    return f"{start} {'; it '.join(verdicts)}."
 
 
-def _verdicts_by_place(findings: Findings, at_target: str) -> str:
-    """Each verdict with the budgets, the rates, or the pairs of both where it is found."""
-    places: dict[Verdict, dict[str, None]] = {}
-    for combination in findings.compared:
-        places.setdefault(combination.corrected_verdict, {})[_place(findings, combination, at_target)] = None
-    return "; it ".join(f"{VERBS[verdict]} {listed(list(names))}" for verdict, names in places.items())
+def _rates_of(findings: Findings, verdict: Verdict) -> list[str]:
+    """The rates with this verdict, which is that of every budget."""
+    rates = dict.fromkeys(each.rate for each in findings.compared if each.corrected_verdict is verdict)
+    return [f"with the {rate} rate" + _share(findings, "rate", rate, "budgets") for rate in rates]
 
 
-def _place(findings: Findings, combination: Combination, at_target: str) -> str:
-    """The budget, the rate, or both, whichever decides; with the share that was compared where some are missing."""
-    budget = at_target if combination.budget == TO_TARGET else f"at {combination.budget}"
-    rate = f"with the {combination.rate} rate"
-    if findings.decider is Decider.BUDGET:
-        return budget + _share(findings, lambda each: each.budget == combination.budget, "learning rates")
-    if findings.decider is Decider.RATE:
-        return rate + _share(findings, lambda each: each.rate == combination.rate, "budgets")
-    return f"{rate} {budget}"
+def _budgets_of(findings: Findings, verdict: Verdict, at_target: str) -> list[str]:
+    """The budgets with this verdict, each with the rates that have it unless all have."""
+    places = []
+    for budget in BUDGETS:
+        compared = [each for each in findings.compared if each.budget == budget]
+        rates = [each.rate for each in compared if each.corrected_verdict is verdict]
+        at_budget = at_target if budget == TO_TARGET else f"at {budget}"
+        if len(rates) == len(compared):
+            places += [at_budget + _share(findings, "budget", budget, "learning-rate rules")] if rates else []
+        elif rates:
+            places.append(f"{at_budget} with the {listed(rates)} rate{'s' if len(rates) > 1 else ''}")
+    return places
 
 
-def _share(findings: Findings, belongs: Callable[[Combination], bool], noun: str) -> str:
-    """How many of the combinations that belong to a place were compared; empty where all were."""
-    compared, planned = (sum(map(belongs, group)) for group in (findings.compared, findings.combinations))
+def _share(findings: Findings, part: str, place: str, noun: str) -> str:
+    """How many of the combinations whose `part`, rate or budget, is `place` were compared; empty where all were."""
+    compared, planned = (
+        sum(getattr(each, part) == place for each in group) for group in (findings.compared, findings.combinations)
+    )
     return f" ({compared} of {planned} {noun})" if compared < planned else ""
 
 
@@ -101,8 +106,9 @@ def budgets_in_words(facts: Facts) -> str:
     return (
         f"The equal epochs are {facts.epochs}; the updates in them are {listed(made)}. The equal updates are "
         f"{thousands(updates)}, as many as {facts.epochs} epochs have at batch size {thousands(facts.middle)}; the "
-        f"epochs in them are {listed(seen)}. The equal training loss is {three_digits(facts.target_loss)}, of "
-        "averaged parameters at rates that are not annealed, and at the end of annealed trainings of growing length."
+        f"epochs in them are {listed(seen)}. The equal training loss is {three_digits(facts.target_loss)}. With the "
+        "annealed rate it is the loss at the end of a training, and trainings of several lengths are compared; with "
+        "the others it is that of averaged parameters."
     )
 
 
@@ -157,8 +163,8 @@ def _undecided_sentence(findings: Findings) -> str:
     if not seeds:
         return ""
     return (
-        "If the effects are as measured, to decide the undecided combinations, each alone and with a probability of "
-        f"80%, would take this many seeds: {listed(seeds)}."
+        "More seeds would decide an undecided combination with a probability of 80%, if its effect is as measured: "
+        f"{listed(seeds)}."
     )
 
 

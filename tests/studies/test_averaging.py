@@ -79,8 +79,8 @@ def test_averaging_lifts_the_score_of_small_and_lowers_that_of_large():
         "lowers it at batch size 16 from 0.6000 to 0.5433."
     )
     text = study.explain(findings)
-    assert "lowers the training loss from 0.144 to 0.0727 at batch size 1 (120 updates)." in text
-    assert "raises the training loss from 0.997 to 1.20 at batch size 16 (9 updates)." in text
+    assert "lowers the training loss from 0.144 to 0.0727 (120 updates) at batch size 1." in text
+    assert "raises the training loss from 0.997 to 1.20 (9 updates) at batch size 16." in text
     assert "left out" not in text
 
 
