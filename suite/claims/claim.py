@@ -148,6 +148,6 @@ class Claim(Generic[Findings]):
     columns: tuple[str, str] = ("Small", "Large")
     """The headings above `small` and `large`."""
     source: str = "The lecture"
-    """Who makes the claim; the same for all claims with the same `columns`."""
+    """Who makes the claim."""
     unfit: Callable[[Workload], str | None] = lambda workload: None
     """Why the claim cannot be measured of a workload; None where it can."""

@@ -203,24 +203,17 @@ def _reading(loss: float, problem: Problem | None, scores: pd.DataFrame | None, 
 # How it is judged
 
 
-@dataclass(frozen=True)
-class OtherReading:
-    """The effect by another protocol."""
-
-    protocol: str
-    effect: Interval
-
-    def __str__(self) -> str:
-        return f"{self.protocol} {with_bounds(self.effect, signed(4))}"
-
-
 def judge(findings: Findings) -> list[Row]:
-    """A row for each reading: annealed, averaged parameters, and the last iterate."""
+    """The headline, then a row for each reading: from either peak rate, by averaged parameters, and by the last
+    iterate."""
     facts = findings.facts
+    annealed, measure = annealed_protocol(facts), f"test {facts.score_name} at training loss {{}}, Small − Large"
     readings = (
-        (findings.annealed, annealed_protocol(facts)),
-        (findings.averaged, target_protocol(facts)),
-        (findings.last_iterate, last_iterate_protocol(facts)),
+        (findings.annealed, annealed, measure),
+        (findings.tuned_rate, annealed, f"{measure}, from tuned peak rates"),
+        (findings.lower_rate, annealed, f"{measure}, from peak rates 1/√2 as high"),
+        (findings.averaged, target_protocol(facts), measure),
+        (findings.last_iterate, last_iterate_protocol(facts), measure),
     )
     return [
         Row.of(
@@ -229,30 +222,24 @@ def judge(findings: Findings) -> list[Row]:
             protocol=protocol,
             small=facts.small,
             large=facts.large,
-            measure=f"test {facts.score_name} at training loss {three_digits(reading.loss)}, Small − Large",
+            measure=quantity.format(three_digits(reading.loss)),
             unit=facts.score_name,
             kind="difference",
             null=0,
-            flags=_flags(findings) if reading is findings.annealed else (),
+            flags=findings.left_out if reading is findings.annealed else (),
             headline=reading is findings.annealed,
+            effect_text=_effect_text(findings) if reading is findings.annealed else "",
         )
-        for reading, protocol in readings
+        for reading, protocol, quantity in readings
     ]
 
 
-def _flags(findings: Findings) -> tuple[Problem | OtherReading, ...]:
-    readings = {
-        "from tuned peak rates": findings.tuned_rate,
-        "from peak rates 1/√2 as high": findings.lower_rate,
-    }
-    return (
-        *findings.left_out,
-        *(
-            OtherReading(name, reading.comparison.effect)
-            for name, reading in readings.items()
-            if isinstance(reading.comparison, Comparison)
-        ),
-    )
+def _effect_text(findings: Findings) -> str:
+    """Both effects that the headline combines; empty where one is missing."""
+    if isinstance(findings.annealed.comparison, Problem):
+        return ""
+    tuned, lower = _of_both_rates(findings)
+    return f"{tuned}; from lower rates {lower}"
 
 
 # How it is shown

@@ -284,5 +284,6 @@ claim = Claim(
     explain=explain,
     numbers=numbers,
     columns=("Without momentum", "With"),
+    source="Shallue et al. (2019)",
     unfit=why_no_momentum,
 )

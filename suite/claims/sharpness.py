@@ -321,8 +321,8 @@ claim = Claim(
     says="Annealed to the same low training loss, a small batch ends at a flatter point than a large one.",
     rule=(
         "Holds when the 95% interval of the ratio (largest Hessian eigenvalue at Large) / (largest Hessian "
-        "eigenvalue at Small), both annealed to the same low training loss, lies above 1; the ratio is the geometric "
-        "mean over seeds."
+        "eigenvalue at Small), both annealed from tuned peak rates to the same low training loss, lies above 1; the "
+        "ratio is the geometric mean over seeds."
     ),
     cells=cells,
     analyse=analyse,

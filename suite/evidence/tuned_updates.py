@@ -50,12 +50,14 @@ class TunedUpdates:
         seeds = last.pivot(index="seed", columns="batch_size", values="updates")
         updates = at_target(finals, evidence.facts, "updates").reindex(index=seeds.index, columns=seeds.columns)
         updates = updates.fillna(np.inf).where(seeds.notna())
-        draws = pd.DataFrame(
-            {
-                size: paired_medians(updates[[size]].dropna())[:, 0] / _choice(trials[trials["batch_size"] == size])
-                for size in updates
-            }
-        )
+        with np.errstate(invalid="ignore"):  # infinite medians at rates of infinite cost: draws that say nothing
+            draws = pd.DataFrame(
+                {
+                    size: paired_medians(updates[[size]].dropna())[:, 0]
+                    / _choice(trials[trials["batch_size"] == size])
+                    for size in updates
+                }
+            )
         return cls(updates, draws, last.groupby("batch_size")["learning_rate"].first().to_dict(), finals)
 
     @property

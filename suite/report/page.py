@@ -70,7 +70,7 @@ def _workload(sections: list[Section], figures: Path) -> dict:
         "tables": [
             {
                 "columns": columns,
-                "source": next(section.claim.source for section in sections if section.claim.columns == columns),
+                "source": _source({section.claim.source for section in sections if section.claim.columns == columns}),
                 "heads": _heads(columns, facts),
                 "rows": [
                     _row(section, row)
@@ -84,6 +84,11 @@ def _workload(sections: list[Section], figures: Path) -> dict:
         "unavailable": unavailable_text(sections),
         "sections": [_section(section, figures) for section in sections],
     }
+
+
+def _source(sources: set[str]) -> str:
+    """Who makes the claims of a table; "The claim" where several do."""
+    return next(iter(sources)) if len(sources) == 1 else "The claim"
 
 
 def _heads(columns: tuple[str, str], facts: Facts) -> list[str]:

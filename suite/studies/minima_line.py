@@ -16,7 +16,7 @@ from suite.experiments.minima_line import LINE
 from suite.figures import GREY, new_figure
 from suite.formatting import ratio, sentences, thousands, three_digits, with_bounds
 from suite.instruments.minima_line import STATISTICS_EXAMPLES
-from suite.statistics import Interval, mean_interval
+from suite.statistics import Interval, Verdict, mean_interval, verdict
 from suite.status import Status
 from suite.studies.study import Study
 from suite.training.protocol import Protocol
@@ -64,6 +64,8 @@ class Findings:
     small_rise: Interval | None
     """Training loss outside Small's end over that at the end, geometric mean over seeds."""
     large_rise: Interval | None
+    steeper: Verdict
+    """Whether the loss rises more beyond Large than beyond Small: holds, fails or undecided."""
     problems: tuple[Problem, ...]
 
 
@@ -71,16 +73,18 @@ def analyse(evidence: Evidence) -> Findings:
     planned = evidence.of(LINE.name)
     rows, problems = planned[planned["status"] == Status.OK], seeds_without_value(planned)
     if rows.empty:
-        return Findings(evidence.facts, (), {}, {}, None, None, problems)
+        return Findings(evidence.facts, (), {}, {}, None, None, Verdict.UNDECIDED, problems)
     logs = {split: np.log(_lines(rows, f"{split}_loss").clip(lower=MIN_LOSS)) for split in SPLITS}
     scores = {split: _lines(rows, f"{split}_score") for split in SPLITS}
+    small, large = _rises(logs["train"], 0, -EXTENSION), _rises(logs["train"], 1, 1 + EXTENSION)
     return Findings(
         evidence.facts,
         places=tuple(logs["train"].index),
         losses={split: _profile(np.exp(lines), np.exp(lines.mean(axis=1))) for split, lines in logs.items()},
         scores={split: _profile(lines, lines.mean(axis=1)) for split, lines in scores.items()},
-        small_rise=_rise(logs["train"], 0, -EXTENSION),
-        large_rise=_rise(logs["train"], 1, 1 + EXTENSION),
+        small_rise=mean_interval(small).map(np.exp),
+        large_rise=mean_interval(large).map(np.exp),
+        steeper=verdict(mean_interval(large - small), 0),
         problems=problems,
     )
 
@@ -94,8 +98,9 @@ def _profile(lines: pd.DataFrame, mean: pd.Series) -> Profile:
     return Profile(tuple(tuple(lines[seed]) for seed in lines), tuple(mean))
 
 
-def _rise(log_losses: pd.DataFrame, end: float, outside: float) -> Interval:
-    return mean_interval(log_losses.loc[outside] - log_losses.loc[end]).map(np.exp)
+def _rises(log_losses: pd.DataFrame, end: float, outside: float) -> pd.Series:
+    """By how much the log of the loss rises from `end` to `outside`, by seed."""
+    return log_losses.loc[outside] - log_losses.loc[end]
 
 
 def answer(findings: Findings) -> str:
@@ -104,7 +109,8 @@ def answer(findings: Findings) -> str:
     return (
         "Going past the small batch's solution by half the distance between the two solutions multiplies the "
         f"training loss by {three_digits(findings.small_rise.estimate)}; going as far past the large batch's "
-        f"solution multiplies it by {three_digits(findings.large_rise.estimate)}."
+        f"solution multiplies it by {three_digits(findings.large_rise.estimate)}"
+        + (", a difference that is not significant." if findings.steeper is Verdict.UNDECIDED else ".")
     )
 
 

@@ -12,7 +12,7 @@ from suite.claims.claim import Row
 from suite.evidence import Evidence, Facts
 from suite.evidence.annealed import both_at_loss
 from suite.evidence.trainings import at_target, final_log_loss
-from suite.formatting import three_digits
+from suite.formatting import sentences, three_digits
 from suite.studies import factorial, factorial_views
 from suite.studies.factorial import Findings, Outcome
 from suite.studies.study import Study
@@ -55,6 +55,14 @@ def answer(findings: Findings) -> str:
     return factorial_views.answer(findings, at_target="when the epochs to a target loss are counted")
 
 
+def explain(findings: Findings) -> str:
+    return sentences(
+        "The lecture's claim is about equal epochs. Equal updates ask whether an update of a large batch is worth "
+        "more, and equal training loss asks which batch size needs fewer epochs.",
+        factorial_views.explain(findings),
+    )
+
+
 def figure(findings: Findings) -> Figure:
     return factorial_views.figure(findings, OUTCOME)
 
@@ -68,6 +76,6 @@ study = Study(
     analyse=analyse,
     judge=judge,
     answer=answer,
-    explain=factorial_views.explain,
+    explain=explain,
     figure=figure,
 )

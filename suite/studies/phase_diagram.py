@@ -56,7 +56,9 @@ class Phase:
     share_from_below: float
     """Mean of `shares` over the starts below the top of the bump."""
     share_from_above: float
-    """Mean over the starts above it, with momentum LAMBDA; interpolated between two momenta."""
+    """Mean over the starts above it, with the `momentum`."""
+    momentum: float
+    """The smallest in the grid from LAMBDA on."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def _phase(rows: pd.DataFrame, batch_size: int, learning_rate: float) -> Phase:
     grid = rows.pivot(index="momentum", columns="start", values="crossed").astype(float)
     is_below = loss_at(grid.columns.to_numpy(dtype=float)) < top_of_the_bump()
     momenta = grid.index[(grid > 0).any(axis=1)]
+    momentum = float(grid.index[grid.index >= LAMBDA].min())
     return Phase(
         batch_size,
         learning_rate,
@@ -90,7 +93,8 @@ def _phase(rows: pd.DataFrame, batch_size: int, learning_rate: float) -> Phase:
         shares=tuple(map(tuple, grid.to_numpy().tolist())),
         least_momentum=float(momenta.min()) if len(momenta) else math.nan,
         share_from_below=float(grid.loc[:, is_below].to_numpy().mean()) if is_below.any() else math.nan,
-        share_from_above=float(np.interp(LAMBDA, grid.index, grid.loc[:, ~is_below].mean(axis=1))),
+        share_from_above=float(grid.loc[momentum, ~is_below].mean()),
+        momentum=momentum,
     )
 
 
@@ -133,10 +137,10 @@ def _rates_sentence(phases: list[Phase]) -> str:
     """How many balls end in the better minimum at each learning rate."""
     if not phases:
         return ""
-    shares = [f"about {percent(phase.share_from_above)} at η {phase.learning_rate:g}" for phase in phases]
+    shares = [f"{percent(phase.share_from_above)} at η {phase.learning_rate:g}" for phase in phases]
     return (
-        f"With full-batch updates and a momentum of {LAMBDA:g}, of the balls that start higher than the bump "
-        f"{listed(shares)} end in the better minimum."
+        f"With full-batch updates and a momentum of {phases[0].momentum:.2f}, of the balls that start higher than "
+        f"the bump {listed(shares)} end in the better minimum."
     )
 
 

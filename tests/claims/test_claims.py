@@ -33,7 +33,7 @@ def test_the_rows_stand_in_the_order_of_the_lecture():
         ("Generalization", "Better", "Worse"),
         ("Flat and sharp minima", "Flat", "Sharp"),
         ("Movement", "The gradient", "All gradients"),
-        ("Plateaus (toy)", "Stops", "Rolls on"),
+        ("Plateaus (toy)", "Stops (here: leaves later)", "Rolls on"),
         ("Local minima (toy)", "Stops", "Rolls over the bump"),
         ("Momentum saves updates", "More updates", "Fewer updates"),
         ("The noise scale predicts the critical batch size", "Critical batch size", "The same"),
