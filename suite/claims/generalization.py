@@ -226,11 +226,11 @@ def judge(findings: Findings) -> list[Row]:
             unit=facts.score_name,
             kind="difference",
             null=0,
-            flags=findings.left_out if reading is findings.annealed else (),
-            headline=reading is findings.annealed,
-            effect_text=_effect_text(findings) if reading is findings.annealed else "",
+            flags=() if place else findings.left_out,
+            headline=place == 0,
+            effect_text="" if place else _effect_text(findings),
         )
-        for reading, protocol, quantity in readings
+        for place, (reading, protocol, quantity) in enumerate(readings)
     ]
 
 
