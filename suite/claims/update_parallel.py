@@ -217,7 +217,7 @@ def _effect_text(findings: Findings, times: UpdateTimes) -> str:
 
 def _flat_range(scaling: Scaling) -> str:
     """The batch size up to which an update stays flat."""
-    return f"{'at least ' if scaling.is_lower_bound else ''}batch size {thousands(int(scaling.flat.estimate))}"
+    return f"{'at least ' if scaling.is_lower_bound else ''}batch size {size_text(scaling.flat.estimate)}"
 
 
 def answer(findings: Findings) -> str:

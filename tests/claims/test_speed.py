@@ -245,7 +245,7 @@ def test_the_answer_of_parallel_names_every_backend_that_was_compared():
         without_rows("update_time", "mps", "unavailable", "no MPS device on this machine"),
     )
     for part in (
-        "batch size 5 on cpu",
+        "batch size 5.5 on cpu",
         "at least batch size 16 on cuda",
         "it is flat up to batch size 1 only",
     ):
