@@ -367,11 +367,13 @@ def _gap_sentence(findings: Findings) -> str:
     small, large = map(decimals(4), findings.train_scores)
     tuned, lower = _of_both_rates(findings)
     agree = findings.tuned_rate.verdict is findings.lower_rate.verdict
-    return (
-        f"At a training loss of {three_digits(facts.fitted_loss)} (training {facts.score_name} {small} and {large}) "
-        f"the difference in test {facts.score_name}, batch size {thousands(facts.small)} minus "
-        f"{thousands(facts.large)}, is {tuned}. From peak rates 1/√2 as high it is {lower}. "
-        + ("" if agree else "The two differ in their verdict, so the row is undecided.")
+    return sentences(
+        f"At a training loss of {three_digits(facts.fitted_loss)} the training {facts.score_name} is {small} at "
+        f"batch size {thousands(facts.small)} and {large} at {thousands(facts.large)}.",
+        f"The difference in test {facts.score_name}, Small − Large, is {tuned} from these peak rates. From peak "
+        f"rates 1/√2 as high it is {lower}.",
+        f"The mean of both is {signed(4)(findings.annealed.comparison.effect.estimate)}.",
+        "" if agree else "The two differ in their verdict, so the row is undecided.",
     )
 
 
@@ -389,8 +391,9 @@ def _course_sentence(findings: Findings) -> str:
     }
     verdicts = "; ".join(texts[outcome].format(listed(places[outcome])) for outcome in texts if outcome in places)
     return (
-        f"The row is judged at this loss alone. With Holm's correction over {len(findings.course_verdicts)} training "
-        f"losses, and from both peak rates, {verdicts}."
+        "The row is judged at this loss alone, without a correction. If all "
+        f"{len(findings.course_verdicts)} training losses are tested, with Holm's correction and from both peak "
+        f"rates, {verdicts}."
     )
 
 
@@ -441,10 +444,9 @@ claim = Claim(
     large="Worse",
     says="Trained until the training examples are fitted, a small batch tests better than a large one.",
     rule=(
-        "Holds when the 95% interval of the difference (test score at Small) − (test score at Large), both annealed "
-        "to the same low training loss, lies above 0 from tuned peak rates and from rates 1/√2 as high; each "
-        "difference is the mean over seeds, paired by initial parameters and split; the effect is the mean of the "
-        "two, and its interval reaches from the lower to the upper of their bounds."
+        "Holds when the difference (test score at Small) − (test score at Large), both annealed to the same low "
+        "training loss, has a 95% interval above 0 with the tuned peak rates, and also with peak rates 1/√2 as high; "
+        "it is the mean over seeds, paired by initial parameters and split."
     ),
     cells=cells,
     analyse=analyse,

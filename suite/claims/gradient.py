@@ -187,8 +187,8 @@ def answer(findings: Findings) -> str:
     if isinstance(findings.comparison, Problem):
         return f"The noise of the gradient was not measured: {findings.comparison}."
     return (
-        f"The noise of the gradient falls like {_power_text(findings.comparison.effect)} with the batch size B, "
-        "corrected for the finite training set; random batches would give 1 / B^0.5."
+        f"Corrected for the finite training set, the noise of the gradient falls like "
+        f"{_power_text(findings.comparison.effect)} with the batch size B; in theory it falls like 1 / B^0.5."
     )
 
 

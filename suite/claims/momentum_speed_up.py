@@ -229,7 +229,8 @@ def _last_iterate_sentence(last_iterate: Reading) -> str:
     if isinstance(last_iterate.comparison, Problem):
         return ""
     return (
-        f"By the parameters after the last update the ratio is {with_bounds(last_iterate.comparison.effect, ratio)}."
+        "Where the parameters after the last update must reach the target, instead of averaged ones, training "
+        f"without momentum takes {with_bounds(last_iterate.comparison.effect)} times as many updates as with it."
     )
 
 

@@ -245,8 +245,8 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"The movements of the first {distances.updates} updates were recorded in a training with batch size "
         f"{thousands(facts.middle)} and momentum {form.momentum_symbol} = {momentum_of(facts):g}.",
-        f"The last gradient's share is that of the movement of update {distances.updates}; float32 rounding explains "
-        f"up to {three_digits(distances.rounding)} of a movement.",
+        f"What the last gradient explains is measured at update {distances.updates}. Float32 rounding can explain up "
+        f"to {three_digits(distances.rounding)} of a movement.",
         _weights_sentence(findings),
         _lecture_form_sentence(facts),
         form.in_words,

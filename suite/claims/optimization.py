@@ -301,7 +301,7 @@ def _at_the_workloads_rate(findings: Findings) -> str:
 
 def _over_the_rates(findings: Findings) -> str:
     problems = [
-        f"It is not judged at learning rate {at_rate.learning_rate:g} ({at_rate.comparison})."
+        f"Learning rate {at_rate.learning_rate:g} is not judged since trainings failed ({at_rate.comparison})."
         for at_rate in findings.rates
         if isinstance(at_rate.comparison, Problem) and at_rate is not findings.headline
     ]
@@ -326,8 +326,6 @@ def _verdicts_sentence(findings: Findings) -> str:
         parts.append(f"it fails at {listed(failing)}")
     if undecided := rates[Verdict.UNDECIDED]:
         parts.append(f"it is undecided at {listed(undecided)}")
-    if not_compared := _rates_that_hold(findings).not_compared:
-        parts.append(f"it is not judged at {not_compared}, where trainings have no value")
     return f"{'; '.join(parts)}."
 
 

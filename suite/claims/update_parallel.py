@@ -272,8 +272,7 @@ def explain(findings: Findings) -> str:
     return sentences(
         *(_update_sentences(findings.facts, times) for times in compared),
         f"A flat range ends where an update takes {FLAT_FACTOR} times as long as at the smallest batch size. This is "
-        "interpolated between batch sizes, from medians over processes; each process's time is first divided by that "
-        "of its reference update.",
+        "interpolated between the batch sizes that were timed.",
     )
 
 

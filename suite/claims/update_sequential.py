@@ -172,8 +172,7 @@ claim = Claim(
     says="Without parallel computation, an update from a small batch is faster than one from a large batch.",
     rule=(
         "Holds when the 95% interval of the ratio (median update time at Large) / (median update time at Small), "
-        "from resampled processes, lies above 1; each process's time is first divided by that of its reference "
-        "update."
+        "from resampled processes, lies above 1."
     ),
     cells=cells,
     analyse=analyse,

@@ -43,5 +43,6 @@ def where_momentum_is_measured(facts: Facts) -> str:
     if why_no_momentum(facts):
         return ""
     return (
-        f"For momentum on {facts.name} itself, see the rows Momentum saves updates and, at matched rates, Movement."
+        f"What momentum does on {facts.name} itself is in two other rows: “Momentum saves updates”, and “Movement” "
+        "for matched learning rates."
     )

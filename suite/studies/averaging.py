@@ -173,8 +173,8 @@ def explain(findings: Findings) -> str:
         "Both have the same initial parameters and the same batches. The learning rate is "
         f"{facts.learning_rate:g} at every batch size.",
         "Each seed has its own train/test split." if facts.resplit else "",
-        f"The average weights the parameters after update t by t to the power {POWER}: the last half of the updates "
-        f"has {percent(1 - 0.5 ** (POWER + 1))} of the weight.",
+        f"In the average, the parameters after update t have a weight in proportion to t to the power {POWER}: the "
+        f"last half of the updates has {percent(1 - 0.5 ** (POWER + 1))} of the weight.",
         left_out_sentence(findings.problems),
     )
 

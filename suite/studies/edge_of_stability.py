@@ -145,8 +145,8 @@ def explain(findings: Findings) -> str:
         "The training uses SGD without momentum and half the squared distance to one-hot targets, whatever optimizer "
         f"and loss the workload has. It makes {thousands(EVALUATED[-1])} updates from at most {thousands(EXAMPLES)} "
         "training examples.",
-        f"The learning rate was not tuned. Each seed has the rate at which its initial model lies at {START:g} in "
-        f"the figure, beyond the edge; their mean is {three_digits(findings.learning_rate)}.",
+        "Each seed has its own learning rate η, the same at all batch sizes: the one at which the largest eigenvalue "
+        f"of the initial model, times η / 2, is {START:g}. Its mean is {three_digits(findings.learning_rate)}.",
         f"Grey dots are seeds, each the mean of {len(EVALUATED)} evaluations after {thousands(EVALUATED[0])} to "
         f"{thousands(EVALUATED[-1])} updates. Black dots are means over seeds with 95% intervals.",
         left_out_sentence(findings.problems),

@@ -27,10 +27,10 @@ def answer(findings: Findings, at_target: str = f"at {TO_TARGET}") -> str:
     compared, count = findings.compared, len(findings.combinations)
     if not compared:
         return "The claim could be compared with none of the learning-rate rules and budgets."
-    combinations = (
-        f"the {len(compared)} of {count} combinations of learning-rate rule and budget that could be compared"
+    missing = (
+        f"Of the {count} combinations of learning-rate rule and budget, {len(compared)} could be compared: the claim"
     )
-    start = "The claim" if len(compared) == count else f"In {combinations}, the claim"
+    start = "The claim" if len(compared) == count else missing
     if findings.decider is Decider.NOTHING:
         everywhere = " with every learning-rate rule and every budget" if len(compared) == count else ""
         return f"{start} {VERBS[compared[0].corrected_verdict]}{everywhere}."
@@ -60,7 +60,7 @@ def _budgets_of(findings: Findings, verdict: Verdict, at_target: str) -> list[st
         if len(rates) == len(compared):
             places += [at_budget + _share(findings, "budget", budget, "learning-rate rules")] if rates else []
         elif rates:
-            places.append(f"{at_budget} with the {listed(rates)} rate{'s' if len(rates) > 1 else ''}")
+            places.append(f"{at_budget} (the {listed(rates)} rate{'s' if len(rates) > 1 else ''})")
     return places
 
 
@@ -69,7 +69,7 @@ def _share(findings: Findings, part: str, place: str, noun: str) -> str:
     compared, planned = (
         sum(getattr(each, part) == place for each in group) for group in (findings.compared, findings.combinations)
     )
-    return f" ({compared} of {planned} {noun})" if compared < planned else ""
+    return f" ({compared} of {planned} {noun} compared)" if compared < planned else ""
 
 
 def explain(findings: Findings) -> str:
@@ -107,8 +107,8 @@ def budgets_in_words(facts: Facts) -> str:
         f"The equal epochs are {facts.epochs}; the updates in them are {listed(made)}. The equal updates are "
         f"{thousands(updates)}, as many as {facts.epochs} epochs have at batch size {thousands(facts.middle)}; the "
         f"epochs in them are {listed(seen)}. The equal training loss is {three_digits(facts.target_loss)}. With the "
-        "annealed rate it is the loss at the end of a training, and trainings of several lengths are compared; with "
-        "the others it is that of averaged parameters."
+        "annealed rate this is the loss at the end of a training, and the training is as long as that takes. With "
+        "the other rules it is the loss of the parameters, averaged over the updates so far."
     )
 
 
@@ -163,8 +163,8 @@ def _undecided_sentence(findings: Findings) -> str:
     if not seeds:
         return ""
     return (
-        "More seeds would decide an undecided combination with a probability of 80%, if its effect is as measured: "
-        f"{listed(seeds)}."
+        "If the true effect is the measured one, this many seeds would decide an undecided combination with a "
+        f"probability of 80%: {listed(seeds)}."
     )
 
 

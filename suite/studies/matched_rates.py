@@ -86,10 +86,11 @@ def answer(findings: Findings) -> str:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest, highest = min(compared), max(compared)
     rates = "equal" if findings.facts.optimizer.form.averages else "matched"
-    at_highest = f", {three_digits(compared[highest].estimate)} at {highest:g}" if highest > lowest else ""
+    at_highest = f", and {three_digits(compared[highest].estimate)} times at {highest:g}" if highest > lowest else ""
     return (
-        f"At {rates} learning rates the ratio of the final training losses, with / without momentum, is "
-        f"{three_digits(compared[lowest].estimate)} at {lowest:g}{at_highest}."
+        f"At {rates} learning rates, the final training loss with momentum is "
+        f"{three_digits(compared[lowest].estimate)} times that without it at a rate of {lowest:g} without "
+        f"momentum{at_highest}."
     )
 
 

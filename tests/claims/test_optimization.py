@@ -119,7 +119,7 @@ def test_a_rate_that_diverged_takes_no_part_in_holms_correction():
     assert not low.holds
     assert high.p_holm == high.p_value
     assert (
-        "At learning rate 0.03 there is no comparison (3 of 3 seeds at batch size 16: diverged)."
+        "Learning rate 0.03 is not judged since trainings failed (3 of 3 seeds at batch size 16: diverged)."
         in optimization.explain(findings)
     )
 
@@ -137,8 +137,8 @@ def test_rates_that_diverged_are_not_counted_as_rates_where_the_claim_does_not_h
     (flag,) = next(row.flags for row in optimization.judge(findings) if row.headline)
     assert str(flag) == "at learning rate 0.1; holds at 1 of 3 rates tried: 0.1; 1 could not be compared"
     assert (
-        "With Holm's correction the claim holds at 1 of 3 learning rates tried: 0.1; it fails at 0.03; 1 could not "
-        "be compared. At learning rate 0.3 there is no comparison (1 of 3 seeds at batch size 1: diverged)."
+        "With Holm's correction the claim holds at 1 of 3 learning rates tried: 0.1; it fails at 0.03. "
+        "Learning rate 0.3 is not judged since trainings failed (1 of 3 seeds at batch size 1: diverged)."
     ) in optimization.explain(findings)
 
 

@@ -55,7 +55,7 @@ def test_the_effect_is_the_ratio_of_updates_to_leave_the_saddle():
     assert matched.flags == (Toy("tiny", "SGD"),)
     assert "does not stop: it leaves too, and sooner at the matched rate" in str(same.flags[1])
     assert "it leaves after 120 updates, and with momentum after 40.0" in plateau.answer(findings)
-    assert "For momentum on tiny itself, see the rows Momentum saves updates" in plateau.explain(findings)
+    assert "What momentum does on tiny itself is in two other rows" in plateau.explain(findings)
     assert "larger effective learning rate" in plateau.explain(findings)
     assert len(plateau.figure(findings).axes[1].lines) == 3 * 3 + 3 + 1 + 1  # starts, closed forms, threshold, label
     assert plateau.numbers(findings)["updates, measured"].tolist() == ["120", "40.0", "20.0"]
@@ -98,6 +98,6 @@ def test_a_workload_with_another_optimizer_is_told_apart_from_the_toy():
 
 
 def test_the_toys_point_to_the_rows_about_momentum_where_the_workload_has_them():
-    assert "see the rows Momentum saves updates" in where_momentum_is_measured(FACTS)
+    assert "“Momentum saves updates”" in where_momentum_is_measured(FACTS)
     without = replace(FACTS, optimizer=Optimizer.of(torch.optim.Adadelta))
     assert where_momentum_is_measured(without) == ""

@@ -92,7 +92,7 @@ def test_the_last_iterate_is_a_second_reading():
     assert [str(flag) for flag in headline.flags] == ["of the last iterate ×0.500 (×0.500 to ×0.500)"]
     assert second.flags == ()
     text = momentum_speed_up.explain(findings)
-    assert "By the parameters after the last update the ratio is ×0.500 (×0.500 to ×0.500)." in text
+    assert "takes 0.500 (0.500 to 0.500) times as many updates" in text
 
 
 def test_without_the_last_iterate_only_the_second_reading_lacks_a_verdict():

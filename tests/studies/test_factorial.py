@@ -301,7 +301,7 @@ def test_an_undecided_combination_has_the_seeds_that_would_decide_it():
     assert undecided.seeds_to_decide == seeds
     assert math.isfinite(seeds)
     assert (
-        f"if its effect is as measured: {seeds:,.0f} for the square-root rate at equal epochs"
+        f"with a probability of 80%: {seeds:,.0f} for the square-root rate at equal epochs"
         in factorial_views.explain(findings)
     )
 
@@ -384,8 +384,7 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
         (
             lambda rate, budget: None if rate == "tuned" else Verdict.UNDECIDED,
             Decider.NOTHING,
-            "In the 12 of 15 combinations of learning-rate rule and budget that could be compared, the claim is "
-            "undecided.",
+            "Of the 15 combinations of learning-rate rule and budget, 12 could be compared: the claim is undecided.",
         ),
         (
             lambda rate, budget: {
@@ -394,8 +393,8 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
                 factorial.TO_TARGET: Verdict.FAILS if rate in ("fixed", "square-root") else None,
             }[budget],
             Decider.BUDGET,
-            "In the 12 of 15 combinations of learning-rate rule and budget that could be compared, the claim holds "
-            "at equal epochs; it fails at equal updates and at equal training loss (2 of 5 learning-rate rules).",
+            "Of the 15 combinations of learning-rate rule and budget, 12 could be compared: the claim holds at equal "
+            "epochs; it fails at equal updates and at equal training loss (2 of 5 learning-rate rules compared).",
         ),
         (
             lambda rate, budget: (
@@ -406,9 +405,9 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
                 else Verdict.FAILS
             ),
             Decider.RATE,
-            "In the 14 of 15 combinations of learning-rate rule and budget that could be compared, the claim holds "
-            "with the tuned rate (2 of 3 budgets); it fails with the fixed rate, with the square-root rate, with the "
-            "warmed-up linear rate and with the annealed rate.",
+            "Of the 15 combinations of learning-rate rule and budget, 14 could be compared: the claim holds "
+            "with the tuned rate (2 of 3 budgets compared); it fails with the fixed rate, with "
+            "the square-root rate, with the warmed-up linear rate and with the annealed rate.",
         ),
         (
             lambda rate, budget: None,
@@ -438,8 +437,8 @@ def test_the_answer_names_the_rates_of_a_budget_where_neither_rate_nor_budget_de
     answer = factorial_views.answer(findings)
     assert findings.decider is Decider.BOTH
     assert answer == (
-        "The claim holds at equal updates with the tuned rate; it fails at equal epochs, at equal updates with the "
-        "fixed, square-root, warmed-up linear and annealed rates and at equal training loss."
+        "The claim holds at equal updates (the tuned rate); it fails at equal epochs, at equal updates (the "
+        "fixed, square-root, warmed-up linear and annealed rates) and at equal training loss."
     )
 
 
