@@ -229,8 +229,8 @@ def explain(findings: Findings) -> str:
         f"full-batch updates at learning rate {ball.learning_rate:g}, without momentum and with a momentum of "
         f"{LAMBDA:g}.",
         _height_sentences(below),
-        "A fast ball may cross the bump and roll back, which is why not every ball ends in the better minimum.",
-        "How many do depends on the toy's learning rate: see the study on starts and momenta.",
+        "Balls that start only a little higher than the bump lose too much speed to cross it, even with momentum.",
+        "How many do cross depends on the toy's learning rate: see the study on starts and momenta.",
         _noise_sentence(findings.ends[NOISY][BELOW]),
         where_momentum_is_measured(findings.facts),
     )

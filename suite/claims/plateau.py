@@ -239,8 +239,8 @@ def explain(findings: Findings) -> str:
     return sentences(
         Toy.of(findings.facts).sentence,
         "The loss (1 − w1 w2)² has a saddle at zero: its gradient vanishes there, though no minimum is near.",
-        f"{comparison.effect.n} trainings start at a distance of about 10⁻⁶ from the saddle, at learning rate "
-        f"{saddle.learning_rate:g}; they have left it when the distance exceeds {DISTANCE:g}. The closed form "
+        f"{comparison.effect.n} trainings start at random distances from the saddle, typically 10⁻⁶, at learning "
+        f"rate {saddle.learning_rate:g}; they have left it when the distance exceeds {DISTANCE:g}. The closed form "
         f"predicts {closed_forms[0]} updates without momentum and {closed_forms[1]} with a momentum of {LAMBDA:g}.",
         _matched_sentences(findings.matched_rate),
         where_momentum_is_measured(findings.facts),
@@ -253,7 +253,7 @@ def _matched_sentences(comparison: Comparison | Problem) -> str:
     return (
         f"SGD without momentum at {1 / (1 - LAMBDA):.0f} times the learning rate leaves the saddle after "
         f"{three_digits(comparison.small)} updates, {with_bounds(comparison.effect)} times as many as with momentum. "
-        "Momentum helps here by a larger effective learning rate, η / (1 − λ)."
+        "Momentum helps here as a higher learning rate would."
     )
 
 

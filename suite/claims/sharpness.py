@@ -33,7 +33,7 @@ from suite.figures import (
     training_loss_axis,
 )
 from suite.formatting import bounds, ratio, sentences, thousands, three_digits, with_bounds
-from suite.statistics import Interval, Verdict, mean_interval, verdict
+from suite.statistics import HOLM_LEVEL, Interval, Verdict, holm, mean_interval, mean_p_value, verdict
 from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
@@ -76,6 +76,8 @@ class Measure:
     large_over_small: Interval
     """Geometric mean over the seeds in which both are positive."""
     verdict: Verdict
+    """Of the largest eigenvalue, which the row judges, by its interval; of the others after Holm's correction over
+    all measures."""
     course: dict[float, Interval]
     """Large over Small by training loss, from the target loss to the fitted loss."""
 
@@ -96,9 +98,13 @@ class Findings:
 
 def analyse(evidence: Evidence) -> Findings:
     facts, planned = evidence.facts, evidence.of(SHARPNESS.name)
-    measures = {name: _measure(planned, facts, name) for name in NAMES}
+    p_values = holm([mean_p_value(_log_ratios(*_pair(planned, facts, name, facts.fitted_loss))) for name in NAMES])
+    measures = {
+        name: _measure(planned, facts, name, is_judged=name == EIGENVALUE or p_holm < HOLM_LEVEL)
+        for name, p_holm in zip(NAMES, p_values, strict=True)
+    }
     problem = annealing_problem(planned, facts, facts.fitted_loss)
-    pair = [_values(planned, size, EIGENVALUE, facts.fitted_loss) for size in (facts.small, facts.large)]
+    pair = _pair(planned, facts, EIGENVALUE, facts.fitted_loss)
     return Findings(
         facts,
         backend_of(planned),
@@ -109,8 +115,9 @@ def analyse(evidence: Evidence) -> Findings:
     )
 
 
-def _measure(rows: pd.DataFrame, facts: Facts, name: str) -> Measure:
-    small, large = (_values(rows, size, name, facts.fitted_loss) for size in (facts.small, facts.large))
+def _measure(rows: pd.DataFrame, facts: Facts, name: str, is_judged: bool) -> Measure:
+    """Undecided where it is not to be judged, after the correction."""
+    small, large = _pair(rows, facts, name, facts.fitted_loss)
     course = {float(loss): _ratio(rows, facts, name, loss) for loss in losses(facts)}
     interval = course[facts.fitted_loss]
     return Measure(
@@ -119,15 +126,20 @@ def _measure(rows: pd.DataFrame, facts: Facts, name: str) -> Measure:
         small_median=float(small.median()),
         large_median=float(large.median()),
         large_over_small=interval,
-        verdict=verdict(interval, 1),
+        verdict=verdict(interval, 1) if is_judged else Verdict.UNDECIDED,
         course=course,
     )
 
 
 def _ratio(rows: pd.DataFrame, facts: Facts, name: str, loss: float) -> Interval:
     """Large over Small where the training loss is `loss`, geometric mean over seeds."""
+    return mean_interval(_log_ratios(*_pair(rows, facts, name, loss))).map(np.exp)
+
+
+def _pair(rows: pd.DataFrame, facts: Facts, name: str, loss: float) -> tuple[pd.Series, pd.Series]:
+    """`_values` of Small and of Large."""
     small, large = (_values(rows, size, name, loss) for size in (facts.small, facts.large))
-    return mean_interval(_log_ratios(small, large)).map(np.exp)
+    return small, large
 
 
 def _values(rows: pd.DataFrame, batch_size: int, name: str, loss: float) -> pd.Series:
@@ -198,11 +210,11 @@ def answer(findings: Findings) -> str:
             f"the large batch is {with_bounds(eigenvalue.large_over_small)} times that of the small one."
         )
     shape = "sharper" if eigenvalue.verdict == Verdict.HOLDS else "flatter"
-    agreeing = sum(measure.verdict == eigenvalue.verdict for measure in findings.measures.values())
+    agreeing = sum(measure.verdict == eigenvalue.verdict for measure in _other_measures(findings).values())
     return (
-        f"{until}, the large batch ends at the {shape} point by {agreeing} of {len(findings.measures)} measures: its "
-        f"largest Hessian eigenvalue is {three_digits(eigenvalue.large_over_small.estimate)} times that of the small "
-        "batch."
+        f"{until}, the large batch ends at the {shape} point: its largest Hessian eigenvalue is "
+        f"{three_digits(eigenvalue.large_over_small.estimate)} times that of the small batch, and {agreeing} of "
+        f"{len(findings.measures) - 1} other measures agree."
     )
 
 

@@ -188,7 +188,7 @@ def _row(findings: Findings, times: UpdateTimes) -> Row:
         protocol=PIPELINES[times.input_pipeline],
         small=findings.facts.small,
         large=times.large,
-        measure="flat range in parallel / flat range one example at a time",
+        measure="flat range of whole batches / flat range one example at a time",
         unit="s",
         null=LEAST_FLAT_RATIO,
         headline=times.is_resident,
@@ -209,7 +209,8 @@ def _flags(times: UpdateTimes) -> tuple[Any, ...]:
 
 
 def _effect_text(findings: Findings, times: UpdateTimes) -> str:
-    return f"flat up to {_flat_range(times.scaling)}; one at a time, up to {thousands(int(findings.sequential_flat))}"
+    first_not_flat = thousands(int(findings.sequential_flat) + 1)
+    return f"flat up to {_flat_range(times.scaling)}; one at a time, no longer at {first_not_flat}"
 
 
 # How it is shown
@@ -226,7 +227,7 @@ def answer(findings: Findings) -> str:
     if ranges:
         return (
             f"The time of an update stays flat, within a factor of {FLAT_FACTOR}, up to {listed(ranges)}; one "
-            f"example at a time, it is flat up to batch size {thousands(int(findings.sequential_flat))} only."
+            f"example at a time, it is no longer flat at batch size {thousands(int(findings.sequential_flat) + 1)}."
         )
     problems = "; ".join(f"{times.backend}: {times.comparison}" for times in resident)
     return f"How far an update stays flat was not measured ({problems or 'no backend computes a batch at once'})."
@@ -316,8 +317,8 @@ claim = Claim(
     large="Same (not too large)",
     says="Computed in parallel, a large batch takes no longer to update than a small one, unless it is too large.",
     rule=(
-        "Holds when the 95% interval of the ratio (end of the flat range in parallel) / (end of the flat range one "
-        f"example at a time), from resampled processes, lies above {LEAST_FLAT_RATIO}."
+        "Holds when the 95% interval of the ratio (end of the flat range of whole batches) / (end of the flat range "
+        f"one example at a time), from resampled processes, lies above {LEAST_FLAT_RATIO}."
     ),
     cells=cells,
     analyse=analyse,

@@ -214,7 +214,7 @@ def _lag_sentence(findings: Findings) -> str:
 
 
 def _losses_in_words(findings: Findings, lags: Verdict) -> str:
-    """The batch sizes with this verdict, and both training losses where they differ most; empty without any."""
+    """The batch sizes with this verdict, and both training losses where their ratio is largest; empty without any."""
     changed = {size: ends for size, ends in findings.ends.items() if ends.lags is lags}
     if not changed:
         return ""
@@ -223,7 +223,7 @@ def _losses_in_words(findings: Findings, lags: Verdict) -> str:
     change = f"from {last} to {averaged} ({thousands(changed[most].updates)} updates)"
     if len(changed) == 1:
         return f"{change} at batch size {thousands(most)}"
-    return f"at batch sizes {listed(map(thousands, changed))}, most at {thousands(most)}, {change}"
+    return f"at batch sizes {listed(map(thousands, changed))}, by the largest factor at {thousands(most)}, {change}"
 
 
 def _factor_of_loss(ends: Ends) -> float:

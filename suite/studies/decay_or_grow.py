@@ -83,8 +83,6 @@ class Agreement:
 
     loss_ratio: Interval
     """Training loss of the growing batch over that of the decaying rate, geometric mean over seeds."""
-    largest_disagreement: float
-    """The largest distance of a bound of that interval from 1."""
     score_difference: Interval
     """Test score of the growing batch minus that of the decaying rate."""
     decayed_over_constant: float
@@ -143,7 +141,6 @@ def _agreement(size: int, trainings: dict[str, pd.DataFrame]) -> Agreement:
     loss_ratio = mean_interval(losses[GROW] - losses[DECAY]).map(np.exp)
     return Agreement(
         loss_ratio=loss_ratio,
-        largest_disagreement=float(max(abs(loss_ratio.low - 1), abs(loss_ratio.high - 1))),
         score_difference=mean_interval(scores[GROW] - scores[DECAY]),
         decayed_over_constant=float(np.exp((losses[DECAY] - losses[CONSTANT]).mean())),
     )
@@ -158,10 +155,11 @@ def answer(findings: Findings) -> str:
             f"{'; '.join(reasons) or 'their trainings were not measured'}."
         )
     places = [
-        f"by at most {start.agreement.largest_disagreement:.1%} when both start at batch size {thousands(size)}"
+        f"{with_bounds(start.agreement.loss_ratio, decimals(3))} times that of a decaying learning rate when both "
+        f"start at batch size {thousands(size)}"
         for size, start in compared.items()
     ]
-    return f"The training losses of a growing batch and of a decaying learning rate differ {listed(places)}."
+    return f"The final training loss of a growing batch is {listed(places)}."
 
 
 def _why_not_compared(start: Start) -> str:

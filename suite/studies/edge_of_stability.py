@@ -33,8 +33,8 @@ BESIDE = 1.12
 TOP = 1.2
 """The least upper end of the figure."""
 ENDS = {
-    Verdict.HOLDS: "the smaller batch ends at the sharper point",
-    Verdict.FAILS: "the smaller batch ends at the flatter point",
+    Verdict.HOLDS: "the smaller batch ends at the sharper point after as many updates",
+    Verdict.FAILS: "the smaller batch ends at the flatter point after as many updates",
     Verdict.UNDECIDED: "which of them ends at the flatter point is undecided",
 }
 
@@ -140,8 +140,8 @@ def explain(findings: Findings) -> str:
         "that with the full batch it rises to about this edge of stability, which is at 1 in the figure, and stays "
         "close to it.",
         _ratio_sentence(findings),
-        "Initial parameters, learning rate and number of updates are the same at every batch size, so that the "
-        "batches alone make the difference.",
+        "Initial parameters, learning rate and number of updates are the same at every batch size. In these updates "
+        "a smaller batch sees fewer epochs, and the training losses at the end are not matched.",
         "The training uses SGD without momentum and half the squared distance to one-hot targets, whatever optimizer "
         f"and loss the workload has. It makes {thousands(EVALUATED[-1])} updates from at most {thousands(EXAMPLES)} "
         "training examples.",

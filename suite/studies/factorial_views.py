@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from matplotlib.figure import Figure
 
@@ -18,30 +18,37 @@ from suite.training.budgets import updates_per_epoch
 from suite.training.learning_rate import LEAST_BETA2
 
 TITLE = "Where it holds"
-VERBS = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.UNDECIDED: "is undecided"}
+CLAIM = {
+    Verdict.HOLDS: "the claim holds",
+    Verdict.FAILS: "the claim fails",
+    Verdict.UNDECIDED: "the claim is undecided",
+}
+"""What each verdict says."""
 
 
-def answer(findings: Findings, at_target: str = f"at {TO_TARGET}") -> str:
-    """Where the claim holds, after Holm's correction over the combinations that could be compared; `at_target` says
-    what is compared at equal training loss."""
+def answer(findings: Findings, at_target: str = f"at {TO_TARGET}", says: dict[Verdict, str] = CLAIM) -> str:
+    """What holds where, after Holm's correction over the combinations that could be compared; `at_target` says what
+    is compared at equal training loss, and `says` what each verdict says."""
     compared, count = findings.compared, len(findings.combinations)
     if not compared:
         return "The claim could be compared with none of the learning-rate rules and budgets."
-    missing = (
-        f"Of the {count} combinations of learning-rate rule and budget, {len(compared)} could be compared: the claim"
-    )
-    start = "The claim" if len(compared) == count else missing
+    verdicts = "; ".join(_places(findings, at_target, says))
+    if len(compared) < count:
+        combinations = f"Of the {count} combinations of learning-rate rule and budget, {len(compared)}"
+        return f"{combinations} could be compared: {verdicts}."
+    return f"{verdicts[0].upper()}{verdicts[1:]}."
+
+
+def _places(findings: Findings, at_target: str, says: dict[Verdict, str]) -> Iterator[str]:
+    """Each verdict that was found, with the rates or the budgets that it is found with."""
     if findings.decider is Decider.NOTHING:
-        everywhere = " with every learning-rate rule and every budget" if len(compared) == count else ""
-        return f"{start} {VERBS[compared[0].corrected_verdict]}{everywhere}."
-    places = {
-        verdict: _rates_of(findings, verdict)
-        if findings.decider is Decider.RATE
-        else _budgets_of(findings, verdict, at_target)
-        for verdict in VERBS
-    }
-    verdicts = [f"{VERBS[verdict]} {listed(names)}" for verdict, names in places.items() if names]
-    return f"{start} {'; it '.join(verdicts)}."
+        yield f"{says[findings.compared[0].corrected_verdict]} with every learning-rate rule and every budget"
+        return
+    for verdict, text in says.items():
+        by_rate = findings.decider is Decider.RATE
+        places = _rates_of(findings, verdict) if by_rate else _budgets_of(findings, verdict, at_target)
+        if places:
+            yield f"{text} {listed(places)}"
 
 
 def _rates_of(findings: Findings, verdict: Verdict) -> list[str]:

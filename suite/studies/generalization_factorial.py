@@ -12,6 +12,7 @@ from suite.evidence.annealed import both_at_loss
 from suite.evidence.test_set import shared_variance
 from suite.evidence.trainings import at_target, final_values
 from suite.formatting import sentences, three_digits
+from suite.statistics import Verdict
 from suite.studies import factorial, factorial_views
 from suite.studies.factorial import Findings, Outcome
 from suite.studies.study import Study
@@ -55,6 +56,18 @@ def judge(findings: Findings) -> list[Row]:
     return factorial.judge(findings, OUTCOME, judged_by_claim)
 
 
+SAYS = {
+    Verdict.HOLDS: "the small batch tests better",
+    Verdict.FAILS: "the large batch tests better",
+    Verdict.UNDECIDED: "neither tests better for certain",
+}
+
+
+def answer(findings: Findings) -> str:
+    place = f"at an equal training loss of {three_digits(findings.facts.target_loss)}"
+    return factorial_views.answer(findings, place, SAYS)
+
+
 def explain(findings: Findings) -> str:
     facts = findings.facts
     return sentences(
@@ -77,7 +90,7 @@ study = Study(
     cells=factorial.cells,
     analyse=analyse,
     judge=judge,
-    answer=factorial_views.answer,
+    answer=answer,
     explain=explain,
     figure=figure,
 )

@@ -18,7 +18,7 @@ from suite.evidence.trainings import by_protocol, final_log_loss, training_probl
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
 from suite.figures import GREY, draw_intervals, new_figure
-from suite.formatting import bounds, ratio, thousands, three_digits
+from suite.formatting import bounds, listed, ratio, thousands, three_digits
 from suite.statistics import Interval, mean_interval
 from suite.studies.study import Study
 from suite.training.momentum_pair import WITH, WITHOUT
@@ -84,13 +84,14 @@ def answer(findings: Findings) -> str:
     compared = findings.compared
     if not compared:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
-    lowest, highest = min(compared), max(compared)
+    lowest, highest = (choose(compared, key=lambda rate: compared[rate].estimate) for choose in (min, max))
     rates = "equal" if findings.facts.optimizer.form.averages else "matched"
-    at_highest = f", and {three_digits(compared[highest].estimate)} times at {highest:g}" if highest > lowest else ""
+    ratios = [
+        f"{three_digits(compared[rate].estimate)} times, at {rate:g}" for rate in dict.fromkeys((lowest, highest))
+    ]
     return (
-        f"At {rates} learning rates, the final training loss with momentum is "
-        f"{three_digits(compared[lowest].estimate)} times that without it at a rate of {lowest:g} without "
-        f"momentum{at_highest}."
+        f"At {rates} learning rates, the final training loss with momentum is {' to '.join(ratios)}, that without "
+        "it; the rates are those without momentum."
     )
 
 
@@ -120,8 +121,8 @@ def explain(findings: Findings) -> str:
         f"{facts.optimizer.label}'s weights of all past gradients add up to 1, so without momentum it should take "
         "nearly the same path at the same rate, if the rate is small."
         if facts.optimizer.form.averages
-        else "The weights of all past gradients add up to 1 / (1 − λ). So SGD with momentum at rate η should take "
-        "nearly the same path as SGD without momentum at rate η / (1 − λ), if both rates are small."
+        else "The weights of all past gradients add up to 1 / (1 − λ). So SGD with momentum at rate η (1 − λ) should "
+        "take nearly the same path as SGD without momentum at rate η, if both rates are small."
     )
     return (
         f"{matching} The figure shows the training loss after {facts.epochs} epochs with batch size "

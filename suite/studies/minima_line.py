@@ -122,8 +122,8 @@ def explain(findings: Findings) -> str:
         "et al. (2017). Around a flat minimum the loss rises slowly, around a sharp one steeply.",
         f"Over {findings.small_rise.n} seeds the rise is {with_bounds(findings.small_rise, ratio)} beyond Small and "
         f"{with_bounds(findings.large_rise, ratio)} beyond Large.",
-        "Both were trained from the same initial parameters, at annealed rates, until their training loss was at "
-        f"most {three_digits(findings.facts.fitted_loss)}.",
+        "Both were trained from the same initial parameters, at annealed rates, until the mean training loss over "
+        f"seeds was at most {three_digits(findings.facts.fitted_loss)}.",
         "Thin lines are seeds; thick lines are means over seeds (geometric means for the loss).",
         "In a model with batch norm, its statistics are recomputed at each position from at most "
         f"{thousands(STATISTICS_EXAMPLES)} training examples.",

@@ -102,7 +102,7 @@ def answer(findings: Findings) -> str:
         reason = problems_in_words(findings.problems) or "at every learning rate a trial diverged"
         return f"No learning rate can be called the best: {reason}."
     rates = [f"{best[size]:g} at batch size {thousands(size)}" for size in dict.fromkeys((min(best), max(best)))]
-    return f"The best learning rate is {listed(rates)}."
+    return f"Of the learning rates tried, the best is {listed(rates)}."
 
 
 def figure(findings: Findings) -> Figure | None:

@@ -34,6 +34,9 @@ def cells(workload: Workload, scope: Scope) -> list[Cell]:
     return [*averaged_cells(workload, scope), *timed]
 
 
+NEAR = 0.1
+
+
 @dataclass(frozen=True)
 class TimeToTarget:
     """Seconds to the target by batch size."""
@@ -44,6 +47,8 @@ class TimeToTarget:
     """Over seeds, where they are finite."""
     fastest: int
     """The batch size with the lowest median."""
+    near: tuple[int, ...]
+    """The other batch sizes whose median exceeds it by at most the share NEAR."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,12 @@ def _times(tuned: TunedUpdates, update_s: dict[int, float]) -> TimeToTarget | No
         return None
     medians = {size: tuned.medians[size] * update_s[size] for size in finite}
     reached = {size: tuned.updates[size][np.isfinite(tuned.updates[size])] for size in finite}
+    fastest = min(medians, key=medians.get)
     return TimeToTarget(
         seeds={size: tuple(updates * update_s[size]) for size, updates in reached.items()},
         medians=medians,
-        fastest=min(medians, key=medians.get),
+        fastest=fastest,
+        near=tuple(size for size in medians if size != fastest and medians[size] <= (1 + NEAR) * medians[fastest]),
     )
 
 
@@ -84,9 +91,10 @@ def answer(findings: Findings) -> str:
         return f"The time to the target has no value: {findings.problem}."
     fastest = [
         f"{seconds(times.medians[times.fastest])} {name} momentum at batch size {thousands(times.fastest)}"
+        + (f" (within {NEAR:.0%} at {listed(map(thousands, times.near))})" if times.near else "")
         for name, times in findings.times.items()
     ]
-    return f"The shortest time to a training loss of {findings.facts.target_loss:g} is {listed(fastest)}."
+    return f"The shortest median time to a training loss of {findings.facts.target_loss:g} is {listed(fastest)}."
 
 
 def figure(findings: Findings) -> Figure | None:

@@ -56,7 +56,7 @@ def test_the_effect_is_the_ratio_of_updates_to_leave_the_saddle():
     assert "does not stop: it leaves too, and sooner at the matched rate" in str(same.flags[1])
     assert "it leaves after 120 updates, and with momentum after 40.0" in plateau.answer(findings)
     assert "What momentum does on tiny itself is in two other rows" in plateau.explain(findings)
-    assert "larger effective learning rate" in plateau.explain(findings)
+    assert "as a higher learning rate would" in plateau.explain(findings)
     assert len(plateau.figure(findings).axes[1].lines) == 3 * 3 + 3 + 1 + 1  # starts, closed forms, threshold, label
     assert plateau.numbers(findings)["updates, measured"].tolist() == ["120", "40.0", "20.0"]
 

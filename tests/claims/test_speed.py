@@ -198,7 +198,7 @@ def test_parallel_holds_where_the_time_stays_flat_ten_times_longer():
     assert math.isclose(row.effect.estimate, 16 / 1.5)
     assert row.effect.high == math.inf
     assert row.flags == (Threads(1), StillFlat(16))
-    assert row.effect_text == "flat up to at least batch size 16; one at a time, up to 1"
+    assert row.effect_text == "flat up to at least batch size 16; one at a time, no longer at 2"
 
 
 @pytest.mark.parametrize(("half_performance", "expected"), [(2, "fails"), (8, "fails")])
@@ -247,7 +247,7 @@ def test_the_answer_of_parallel_names_every_backend_that_was_compared():
     for part in (
         "batch size 5.5 on cpu",
         "at least batch size 16 on cuda",
-        "it is flat up to batch size 1 only",
+        "it is no longer flat at batch size 2",
     ):
         assert part in text
     assert "mps" not in text

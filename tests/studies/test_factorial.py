@@ -373,18 +373,19 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
         (
             lambda rate, budget: Verdict.HOLDS if rate == "fixed" else Verdict.FAILS,
             Decider.RATE,
-            "The claim holds with the fixed rate; it fails with the square-root rate, "
+            "The claim holds with the fixed rate; the claim fails with the square-root rate, "
             "with the warmed-up linear rate, with the tuned rate and with the annealed rate.",
         ),
         (
             lambda rate, budget: Verdict.FAILS if budget == factorial.UPDATES else Verdict.HOLDS,
             Decider.BUDGET,
-            "The claim holds at equal epochs and at equal training loss; it fails at equal updates.",
+            "The claim holds at equal epochs and at equal training loss; the claim fails at equal updates.",
         ),
         (
             lambda rate, budget: None if rate == "tuned" else Verdict.UNDECIDED,
             Decider.NOTHING,
-            "Of the 15 combinations of learning-rate rule and budget, 12 could be compared: the claim is undecided.",
+            "Of the 15 combinations of learning-rate rule and budget, 12 could be compared: the claim is undecided "
+            "with every learning-rate rule and every budget.",
         ),
         (
             lambda rate, budget: {
@@ -394,7 +395,8 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
             }[budget],
             Decider.BUDGET,
             "Of the 15 combinations of learning-rate rule and budget, 12 could be compared: the claim holds at equal "
-            "epochs; it fails at equal updates and at equal training loss (2 of 5 learning-rate rules compared).",
+            "epochs; the claim fails at equal updates and at equal training loss (2 of 5 learning-rate rules "
+            "compared).",
         ),
         (
             lambda rate, budget: (
@@ -406,7 +408,7 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
             ),
             Decider.RATE,
             "Of the 15 combinations of learning-rate rule and budget, 14 could be compared: the claim holds "
-            "with the tuned rate (2 of 3 budgets compared); it fails with the fixed rate, with "
+            "with the tuned rate (2 of 3 budgets compared); the claim fails with the fixed rate, with "
             "the square-root rate, with the warmed-up linear rate and with the annealed rate.",
         ),
         (
@@ -437,7 +439,7 @@ def test_the_answer_names_the_rates_of_a_budget_where_neither_rate_nor_budget_de
     answer = factorial_views.answer(findings)
     assert findings.decider is Decider.BOTH
     assert answer == (
-        "The claim holds at equal updates (the tuned rate); it fails at equal epochs, at equal updates (the "
+        "The claim holds at equal updates (the tuned rate); the claim fails at equal epochs, at equal updates (the "
         "fixed, square-root, warmed-up linear and annealed rates) and at equal training loss."
     )
 
