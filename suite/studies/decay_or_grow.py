@@ -155,11 +155,10 @@ def answer(findings: Findings) -> str:
             f"{'; '.join(reasons) or 'their trainings were not measured'}."
         )
     places = [
-        f"{with_bounds(start.agreement.loss_ratio, decimals(3))} times that of a decaying learning rate when both "
-        f"start at batch size {thousands(size)}"
+        f"{with_bounds(start.agreement.loss_ratio, decimals(3))} when both start at batch size {thousands(size)}"
         for size, start in compared.items()
     ]
-    return f"The final training loss of a growing batch is {listed(places)}."
+    return f"The final training loss of a growing batch, over that of a decaying learning rate, is {listed(places)}."
 
 
 def _why_not_compared(start: Start) -> str:

@@ -86,12 +86,11 @@ def answer(findings: Findings) -> str:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest, highest = (choose(compared, key=lambda rate: compared[rate].estimate) for choose in (min, max))
     rates = "equal" if findings.facts.optimizer.form.averages else "matched"
-    ratios = [
-        f"{three_digits(compared[rate].estimate)} times, at {rate:g}" for rate in dict.fromkeys((lowest, highest))
-    ]
+    ratios = [f"{three_digits(compared[rate].estimate)} times (at {rate:g})" for rate in (lowest, highest)]
+    between = ratios[0] if lowest == highest else f"between {listed(ratios)}"
     return (
-        f"At {rates} learning rates, the final training loss with momentum is {' to '.join(ratios)}, that without "
-        "it; the rates are those without momentum."
+        f"At {rates} learning rates the final training loss with momentum is {between} that without it; the rates in "
+        "brackets are those without momentum."
     )
 
 

@@ -69,9 +69,7 @@ def test_growing_is_compared_in_pairs_with_decaying_and_decaying_with_a_constant
         assert start.problems == ()
     assert findings.change_epochs == (1, 2)
     answer, text = study.answer(findings), study.explain(findings)
-    assert (
-        f"({low:.3f} to {high:.3f}) times that of a decaying learning rate when both start at batch size 1" in answer
-    )
+    assert f"({low:.3f} to {high:.3f}) when both start at batch size 1" in answer
     assert f"{np.exp(logs.mean()):.3f} ({low:.3f} to {high:.3f})" in text
     assert "0.500 times the loss of a constant rate" in text
     assert "After 1 and 2 epochs" in text
