@@ -28,7 +28,7 @@ from suite.evidence.annealed import (
     losses,
     pair,
 )
-from suite.evidence.test_set import has_shared_error, shared_variance
+from suite.evidence.test_set import ACCURACY, has_shared_error, shared_variance
 from suite.evidence.trainings import at_target, comparison_problem
 from suite.experiments.annealed_training import ANNEALED_TRAINING, LOWER_RATE
 from suite.experiments.cell import Cell, Scope
@@ -144,7 +144,11 @@ def analyse(evidence: Evidence) -> Findings:
         lower_rate=readings[1],
         averaged=_constant_reading(averaged, facts),
         last_iterate=_constant_reading(last, facts),
-        left_out=tuple(dict.fromkeys(left_out(tuned, facts) + left_out(lower, facts))) if compared else (),
+        left_out=tuple(
+            dict.fromkeys(left_out(tuned, facts, facts.fitted_loss) + left_out(lower, facts, facts.fitted_loss))
+        )
+        if compared
+        else (),
         course=courses[0],
         lower_course=courses[1],
         peaks=pair(tuned.groupby("batch_size")["learning_rate"].first(), facts) if compared else None,
@@ -209,7 +213,7 @@ def judge(findings: Findings) -> list[Row]:
     facts = findings.facts
     annealed, measure = annealed_protocol(facts), f"test {facts.score_name} at training loss {{}}, Small − Large"
     readings = (
-        (findings.annealed, annealed, measure),
+        (findings.annealed, annealed, f"{measure}, mean of both peak rates, with an interval that holds both"),
         (findings.tuned_rate, annealed, f"{measure}, from tuned peak rates"),
         (findings.lower_rate, annealed, f"{measure}, from peak rates 1/√2 as high"),
         (findings.averaged, target_protocol(facts), measure),
@@ -278,7 +282,7 @@ def _of_both_rates(findings: Findings) -> tuple[str, str]:
 
 def _points(findings: Findings) -> str:
     """How much better; empty where the score is no share."""
-    if findings.facts.score_name != "accuracy":
+    if findings.facts.score_name != ACCURACY:
         return ""
     return f" by {decimals(1)(100 * abs(findings.annealed.comparison.effect.estimate))} points"
 
@@ -347,8 +351,8 @@ def _splits_sentence(facts: Facts) -> str:
         return SPLITS_OVERLAP
     if has_shared_error(facts):
         return (
-            f"All seeds share the {thousands(facts.test_examples)} test examples. The intervals contain the largest "
-            "error that their draw can give to a difference of accuracies."
+            f"All seeds share the {thousands(facts.test_examples)} test examples. The intervals of the difference in "
+            "test accuracy contain the largest error that their draw can give; those of the test loss do not."
         )
     return f"All seeds share the {thousands(facts.test_examples)} test examples, and the intervals are about these."
 
@@ -445,8 +449,8 @@ claim = Claim(
     says="Trained until the training examples are fitted, a small batch tests better than a large one.",
     rule=(
         "Holds when the difference (test score at Small) − (test score at Large), both annealed to the same low "
-        "training loss, has a 95% interval above 0 with the tuned peak rates, and also with peak rates 1/√2 as high; "
-        "it is the mean over seeds, paired by initial parameters and split."
+        "mean training loss, has a 95% interval above 0 with the tuned peak rates, and also with peak rates 1/√2 as "
+        "high; it is the mean over seeds, paired by initial parameters and split."
     ),
     cells=cells,
     analyse=analyse,

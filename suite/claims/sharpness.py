@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from suite.claims.claim import Claim, Comparison, Row
 from suite.evidence import Evidence, Facts, Problem, backend_of
-from suite.evidence.annealed import annealing_problem, at_mean_loss, left_out, losses
+from suite.evidence.annealed import annealing_problem, at_mean_loss, left_out, losses, of_size
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.sharpness import EXAMPLES, SHARPNESS
 from suite.figures import (
@@ -111,7 +111,7 @@ def analyse(evidence: Evidence) -> Findings:
         comparison=problem or Comparison(measures[EIGENVALUE].large_over_small, *map(_geometric_mean, pair)),
         measures=measures,
         sharper_seeds=int((_log_ratios(*pair) > 0).sum()),
-        left_out=() if problem else left_out(planned, facts),
+        left_out=() if problem else left_out(planned, facts, facts.fitted_loss),
     )
 
 
@@ -145,9 +145,9 @@ def _pair(rows: pd.DataFrame, facts: Facts, name: str, loss: float) -> tuple[pd.
 def _values(rows: pd.DataFrame, batch_size: int, name: str, loss: float) -> pd.Series:
     """The measure of each seed (index) where the mean training loss falls to `loss`; its log is interpolated between
     lengths."""
-    of_size = rows[(rows["batch_size"] == batch_size) & rows["seed"].notna()]
-    values = of_size.reindex(columns=[name])[name].astype(float)
-    logs = at_mean_loss(of_size.assign(log=np.log(values.where(values > 0))), loss, "log")
+    ends = of_size(rows, batch_size)
+    values = ends.reindex(columns=[name])[name].astype(float)
+    logs = at_mean_loss(ends.assign(log=np.log(values.where(values > 0))), loss, "log")
     return np.exp(logs.dropna()).rename(index=int)
 
 
@@ -213,8 +213,8 @@ def answer(findings: Findings) -> str:
     agreeing = sum(measure.verdict == eigenvalue.verdict for measure in _other_measures(findings).values())
     return (
         f"{until}, the large batch ends at the {shape} point: its largest Hessian eigenvalue is "
-        f"{three_digits(eigenvalue.large_over_small.estimate)} times that of the small batch, and {agreeing} of "
-        f"{len(findings.measures) - 1} other measures agree."
+        f"{three_digits(eigenvalue.large_over_small.estimate)} times that of the small batch, and after Holm's "
+        f"correction {agreeing} of the {len(findings.measures) - 1} other measures agree."
     )
 
 
@@ -333,8 +333,8 @@ claim = Claim(
     says="Annealed to the same low training loss, a small batch ends at a flatter point than a large one.",
     rule=(
         "Holds when the 95% interval of the ratio (largest Hessian eigenvalue at Large) / (largest Hessian "
-        "eigenvalue at Small), both annealed from tuned peak rates to the same low training loss, lies above 1; the "
-        "ratio is the geometric mean over seeds."
+        "eigenvalue at Small), both annealed from tuned peak rates to the same low mean training loss, lies above 1; "
+        "the ratio is the geometric mean over seeds."
     ),
     cells=cells,
     analyse=analyse,

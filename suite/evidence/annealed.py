@@ -13,87 +13,86 @@ from suite.evidence.test_set import shared_variance
 from suite.formatting import thousands
 from suite.statistics import HOLM_LEVEL, Interval, Verdict, holm, mean_interval, mean_p_value, verdict
 from suite.status import Status
+from suite.training.annealing import LEAST_LOSS, mean_loss
 
-MAX_LEFT_OUT = 0.1
-"""The share of seeds that a comparison may leave out since they diverged; a length with more does not count."""
 LOSSES = 4
 """Number of training losses at which annealed trainings are compared, from the target loss to the fitted loss."""
 
 
 def at_mean_loss(rows: pd.DataFrame, loss: float, column: str) -> pd.Series:
-    """`column` of each seed (index), trained with one batch size as in `rows`, at the length where the geometric mean
-    of the training loss over seeds falls to `loss`; NaN for a seed that diverged, and for all where the mean never
-    falls so far.
+    """`column` of each seed (index), trained with one batch size as in `rows`, at the length where the `mean_loss` of
+    all seeds falls to `loss`. NaN for a seed that diverged there, and for all where the mean never falls so far.
+    Where the mean is below `loss` at the shortest length already, the value there.
 
     Interpolated in the log of the loss between the lengths on either side. Then each seed is moved from its own loss
     to `loss`, along the mean slope of the column over the log loss. This leaves the mean over seeds as it is, and
     adds the error of the length to their variance.
     """
-    rows = _that_count(rows)
-    if rows.empty:
-        return pd.Series(dtype=float)
-    train_losses = rows["train_loss"].where(rows["status"] == Status.OK).clip(lower=np.finfo(float).tiny)
-    rows = rows.assign(log_loss=np.log(train_losses))
-    by_length = rows.pivot(index="seed", columns="updates", values=["log_loss", column])
-    losses = by_length["log_loss"].dropna()
-    values = by_length[column].loc[losses.index]
-    reached = np.flatnonzero(losses.mean() <= np.log(loss))
-    if len(reached) == 0:
-        return pd.Series(np.nan, by_length.index)
-    around = losses.columns[[max(reached[0] - 1, 0), reached[0]]]
-    (first_loss, last_loss), (first_value, last_value) = losses.mean()[around], values.mean()[around]
-    if first_loss == last_loss:
-        return values[around[0]].reindex(by_length.index)
-    share = (first_loss - np.log(loss)) / (first_loss - last_loss)
-    slope = (first_value - last_value) / (first_loss - last_loss)
-    seed_loss, seed_value = (
-        (1 - share) * of_seed[around[0]] + share * of_seed[around[1]] for of_seed in (losses, values)
-    )
-    return (seed_value + slope * (np.log(loss) - seed_loss)).reindex(by_length.index)
+    around, seeds = lengths_around(rows, loss), rows["seed"].unique()
+    if not around:
+        return pd.Series(np.nan, seeds)
+    ends = rows[rows["updates"].isin(around) & (rows["status"] == Status.OK)]
+    ends = ends.assign(log_loss=np.log(ends["train_loss"].clip(lower=LEAST_LOSS)), value=ends[column])
+    of_seeds = ends.pivot(index="seed", columns="updates", values=["log_loss", "value"]).dropna()
+    if len(around) == 1:
+        return of_seeds["value", around[0]].reindex(seeds)
+    losses, values = (of_seeds[name][around] for name in ("log_loss", "value"))
+    first, last = losses.mean()
+    share, slope = (first - np.log(loss)) / (first - last), -values.mean().diff().iloc[-1] / (first - last)
+    seed_losses, seed_values = ((1 - share) * each[around[0]] + share * each[around[1]] for each in (losses, values))
+    return (seed_values + slope * (np.log(loss) - seed_losses)).reindex(seeds)
+
+
+def lengths_around(rows: pd.DataFrame, loss: float) -> list[int]:
+    """The lengths of trainings with one batch size between which their `mean_loss` falls to `loss`: two, the shortest
+    alone where it is below already, or none."""
+    means = {length: mean_loss(ends) for length, ends in rows.groupby("updates")}
+    finite = [length for length, mean in means.items() if np.isfinite(mean)]
+    reached = next((place for place, length in enumerate(finite) if means[length] <= loss), None)
+    return [] if reached is None else finite[max(reached - 1, 0) : reached + 1]
 
 
 def both_at_loss(rows: pd.DataFrame, facts: Facts, loss: float, column: str) -> pd.DataFrame:
     """`at_mean_loss` of Small and Large (columns), of the seeds that have a value with both."""
     return pd.DataFrame(
-        {size: at_mean_loss(_of_size(rows, size), loss, column) for size in (facts.small, facts.large)}
+        {size: at_mean_loss(of_size(rows, size), loss, column) for size in (facts.small, facts.large)}
     ).dropna()
 
 
 def annealing_problem(rows: pd.DataFrame, facts: Facts, loss: float) -> Problem | None:
     """Why Small cannot be compared with Large at `loss`; None where it can."""
     for batch_size in (facts.small, facts.large):
-        of_size, where = _of_size(rows, batch_size), f"at batch size {thousands(batch_size)}"
-        if of_size.empty:
+        ends, where = of_size(rows, batch_size), f"at batch size {thousands(batch_size)}"
+        if ends.empty:
             return why_none(rows[rows["batch_size"] == batch_size])
-        if _that_count(of_size).empty:
-            return _diverged(of_size, where)
-        if at_mean_loss(of_size, loss, "train_loss").isna().all():
-            return Problem(Status.TARGET_NOT_REACHED, where=where)
+        if not lengths_around(ends, loss):
+            last = ends[ends["updates"] == ends["updates"].max()]
+            return (
+                _diverged(last, where)
+                if np.isinf(mean_loss(last))
+                else Problem(Status.TARGET_NOT_REACHED, where=where)
+            )
     return None
 
 
-def left_out(rows: pd.DataFrame, facts: Facts) -> tuple[Problem, ...]:
-    """The seeds of Small and of Large, trained as in `rows`, that diverged; empty where none did."""
-    lost = [
-        _diverged(_that_count(_of_size(rows, batch_size)), f"at batch size {thousands(batch_size)}")
-        for batch_size in (facts.small, facts.large)
-    ]
+def left_out(rows: pd.DataFrame, facts: Facts, loss: float) -> tuple[Problem, ...]:
+    """The seeds of Small and of Large, trained as in `rows`, that have no value at `loss` since they diverged; empty
+    where all have one."""
+    lost = []
+    for batch_size in (facts.small, facts.large):
+        ends = of_size(rows, batch_size)
+        around = ends[ends["updates"].isin(lengths_around(ends, loss))]
+        lost.append(_diverged(around, f"at batch size {thousands(batch_size)}"))
     return tuple(problem for problem in lost if problem.replicas)
 
 
-def _that_count(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the lengths at which at most MAX_LEFT_OUT of the seeds diverged."""
-    diverged = (rows["status"] == Status.DIVERGED).groupby(rows["updates"]).transform("mean")
-    return rows[diverged <= MAX_LEFT_OUT]
+def _diverged(ends: pd.DataFrame, where: str) -> Problem:
+    """The seeds that diverged at one of the lengths in `ends`."""
+    seeds = ends.loc[ends["status"] == Status.DIVERGED, "seed"].nunique()
+    return Problem(Status.DIVERGED, replicas=seeds, all_replicas=ends["seed"].nunique(), where=where)
 
 
-def _diverged(rows: pd.DataFrame, where: str) -> Problem:
-    """The seeds that diverged at some length."""
-    seeds = rows.loc[rows["status"] == Status.DIVERGED, "seed"].nunique()
-    return Problem(Status.DIVERGED, replicas=seeds, all_replicas=rows["seed"].nunique(), where=where)
-
-
-def _of_size(rows: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+def of_size(rows: pd.DataFrame, batch_size: int) -> pd.DataFrame:
     """The ends of trainings with `batch_size`; empty where there were none."""
     return rows[(rows["batch_size"] == batch_size) & rows["seed"].notna()]
 

@@ -24,22 +24,21 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
         ends.append(fitted(Annealing.of(workload, data, cell.protocol, batch_size, engine_of(cell)), cell.repeats))
     frames = []
     for replica, models in enumerate(zip(*ends, strict=True)):
-        status = Status.TARGET_NOT_REACHED if None in models else Status.OK
+        problem = next((model for model in models if isinstance(model, Status)), None)
         split = workload.replica_data(data, replica)
-        rows = pd.DataFrame([{}]) if None in models else line(workload, split, *models)
-        frames.append(rows.assign(seed=replica, status=status.value))
+        rows = pd.DataFrame([{}]) if problem else line(workload, split, *models)
+        frames.append(rows.assign(seed=replica, status=(problem or Status.OK).value))
     return pd.concat(frames, ignore_index=True)
 
 
-def fitted(annealing: Annealing, replicas: int) -> list[nn.Module | None]:
-    """The models of the first `replicas` at the shortest length whose mean loss is the fitted loss; None for those
-    that diverged, and for all where there is no such length."""
-    *_, (models, ends) = annealing.models(best_rate(annealing.trials()), range(replicas))
-    reached = annealing.protocol.budget.reached(mean_loss(ends))
-    return [
-        model if reached and status == Status.OK else None
-        for model, status in zip(models, ends["status"], strict=True)
-    ]
+def fitted(annealing: Annealing, replicas: int) -> list[nn.Module | Status]:
+    """The models of the first `replicas` at the shortest length whose mean loss is the fitted loss; the status of
+    those that have none."""
+    for models, ends in annealing.models(best_rate(annealing.trials()), range(replicas)):
+        statuses = [Status(status) for status in ends["status"]]
+        if annealing.protocol.budget.reached(mean_loss(ends)):
+            return [model if status is Status.OK else status for model, status in zip(models, statuses, strict=True)]
+    return [Status.TARGET_NOT_REACHED if status is Status.OK else status for status in statuses]
 
 
 def line(workload: Workload, data: Data, first: nn.Module, second: nn.Module) -> pd.DataFrame:

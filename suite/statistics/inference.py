@@ -64,7 +64,8 @@ def _error_of_mean(values: np.ndarray, shared_variance: float) -> tuple[float, f
     """Standard error of the mean of `values` [n], n > 1, and its degrees of freedom."""
     variance = float(values.var(ddof=1)) / len(values)
     share = variance / (variance + shared_variance) if shared_variance else 1.0
-    return math.sqrt(variance + shared_variance), (len(values) - 1) / share**2 if share else math.inf
+    freedom = (len(values) - 1) / share**2 if share else math.inf
+    return math.sqrt(variance + shared_variance), freedom
 
 
 def median_interval(values: Sequence[float]) -> Interval:
@@ -184,9 +185,9 @@ def mean_p_value(values: Sequence[float], shared_variance: float = 0.0) -> float
     return float(2 * scipy.stats.t.sf(abs(values.mean()) / error, freedom))
 
 
-def seeds_to_decide(values: Sequence[float], power: float = 0.8) -> float:
+def seeds_to_decide(values: Sequence[float], shared_variance: float = 0.0, power: float = 0.8) -> float:
     """Sample size at which Student's t test rejects a mean of zero with probability `power`, if the true mean and
-    standard deviation are those of `values` [n].
+    standard deviation are those of `values` [n], which have the `shared_variance` of `mean_interval`.
 
     From the noncentral t distribution (Cohen, Statistical Power Analysis, 1988, chapter 2). Infinite where it exceeds
     MAX_SEEDS, or where the values have no spread or no effect.
@@ -201,7 +202,8 @@ def seeds_to_decide(values: Sequence[float], power: float = 0.8) -> float:
 
     def is_enough(n: int) -> bool:
         critical = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
-        return scipy.stats.nct.sf(critical, n - 1, abs(values.mean()) / spread * math.sqrt(n)) >= power
+        error = math.sqrt(spread**2 / n + shared_variance)
+        return scipy.stats.nct.sf(critical, n - 1, abs(values.mean()) / error) >= power
 
     if not is_enough(MAX_SEEDS):
         return math.inf

@@ -224,8 +224,8 @@ def _combination(rate: str, budget: str, rows: pd.DataFrame, facts: Facts, outco
         edges,
         verdict(effect, outcome.null),
         mean_p_value(differences, shared),
-        seeds_to_decide(differences),
-        left_out=left_out(rows, facts) if to_fit else (),
+        seeds_to_decide(differences, shared),
+        left_out=left_out(rows, facts, facts.target_loss) if to_fit else (),
     )
 
 

@@ -76,7 +76,7 @@ def _share(findings: Findings, part: str, place: str, noun: str) -> str:
     compared, planned = (
         sum(getattr(each, part) == place for each in group) for group in (findings.compared, findings.combinations)
     )
-    return f" ({compared} of {planned} {noun} compared)" if compared < planned else ""
+    return f" (with all {compared} {noun} that could be compared)" if compared < planned else ""
 
 
 def explain(findings: Findings) -> str:
@@ -115,7 +115,7 @@ def budgets_in_words(facts: Facts) -> str:
         f"{thousands(updates)}, as many as {facts.epochs} epochs have at batch size {thousands(facts.middle)}; the "
         f"epochs in them are {listed(seen)}. The equal training loss is {three_digits(facts.target_loss)}. With the "
         "annealed rate this is the loss at the end of a training, and the training is as long as that takes. With "
-        "the other rules it is the loss of the parameters, averaged over the updates so far."
+        "the other rules it is the loss of averaged parameters, over the updates so far."
     )
 
 
@@ -163,15 +163,15 @@ def _left_out_sentence(findings: Findings) -> str:
 
 def _undecided_sentence(findings: Findings) -> str:
     seeds = [
-        f"{_count(combination.seeds_to_decide)} for the {combination.rate} rate at {combination.budget}"
+        f"{_count(combination.seeds_to_decide)} seeds for the {combination.rate} rate at {combination.budget}"
         for combination in findings.compared
         if combination.verdict is Verdict.UNDECIDED
     ]
     if not seeds:
         return ""
     return (
-        "If the true effect is the measured one, this many seeds would decide an undecided combination with a "
-        f"probability of 80%: {listed(seeds)}."
+        "If the true effect is as large as the measured one, an undecided combination would be decided with a "
+        f"probability of 80% by {listed(seeds)}."
     )
 
 

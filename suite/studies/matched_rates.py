@@ -18,7 +18,7 @@ from suite.evidence.trainings import by_protocol, final_log_loss, training_probl
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
 from suite.figures import GREY, draw_intervals, new_figure
-from suite.formatting import bounds, listed, ratio, thousands, three_digits
+from suite.formatting import bounds, ratio, thousands, three_digits
 from suite.statistics import Interval, mean_interval
 from suite.studies.study import Study
 from suite.training.momentum_pair import WITH, WITHOUT
@@ -86,11 +86,13 @@ def answer(findings: Findings) -> str:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest, highest = (choose(compared, key=lambda rate: compared[rate].estimate) for choose in (min, max))
     rates = "equal" if findings.facts.optimizer.form.averages else "matched"
-    ratios = [f"{three_digits(compared[rate].estimate)} times (at {rate:g})" for rate in (lowest, highest)]
-    between = ratios[0] if lowest == highest else f"between {listed(ratios)}"
+    ratios = [
+        f"{three_digits(compared[rate].estimate)} at a rate of {rate:g}" for rate in dict.fromkeys((lowest, highest))
+    ]
+    values = "values from" if len(ratios) > 1 else "a value of"
     return (
-        f"At {rates} learning rates the final training loss with momentum is {between} that without it; the rates in "
-        "brackets are those without momentum."
+        f"The ratio of the final training losses, with momentum over without it at {rates} learning rates, has "
+        f"{values} {' to '.join(ratios)} without momentum."
     )
 
 

@@ -139,8 +139,8 @@ def _rates_sentence(phases: list[Phase]) -> str:
         return ""
     shares = [f"{percent(phase.share_from_above)} at η {phase.learning_rate:g}" for phase in phases]
     return (
-        f"With full-batch updates and a momentum of {phases[0].momentum:.2f}, of the balls that start higher than "
-        f"the bump {listed(shares)} end in the better minimum."
+        f"With full-batch updates and a momentum of {phases[0].momentum:.2f}, this share of the balls that start "
+        f"higher than the bump ends in the better minimum: {listed(shares)}."
     )
 
 

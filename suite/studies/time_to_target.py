@@ -91,7 +91,7 @@ def answer(findings: Findings) -> str:
         return f"The time to the target has no value: {findings.problem}."
     fastest = [
         f"{seconds(times.medians[times.fastest])} {name} momentum at batch size {thousands(times.fastest)}"
-        + (f" (within {NEAR:.0%} at {listed(map(thousands, times.near))})" if times.near else "")
+        + (f" (at most {NEAR:.0%} longer at {listed(map(thousands, times.near))})" if times.near else "")
         for name, times in findings.times.items()
     ]
     return f"The shortest median time to a training loss of {findings.facts.target_loss:g} is {listed(fastest)}."

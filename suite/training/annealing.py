@@ -24,16 +24,22 @@ from suite.training.tuning import Tuning, best_rate, mean_costs
 from suite.workloads import Data, Workload
 
 MAX_STALLED = 3
-"""Lengths that end at no lower mean loss than the length before, after which no longer one is tried."""
+"""Lengths whose mean loss is less than 3% below that of the length before, after which no longer one is tried."""
 STALLED = 0.97
 """A training loss, over that of the length before, that counts as no lower."""
+MAX_DIVERGED = 0.1
+"""The share of the trainings of a length that may diverge; with more it has no mean loss."""
+LEAST_LOSS = 1e-12
+"""A lower training loss counts as this in a geometric mean."""
 
 
 def mean_loss(ends: pd.DataFrame) -> float:
-    """Geometric mean over the replicas of the training loss at their `ends`, without those that diverged; infinite
-    where all did."""
-    losses = ends.loc[ends["status"] == Status.OK, "train_loss"].clip(lower=np.finfo(float).tiny)
-    return float(np.exp(np.log(losses).mean())) if len(losses) else math.inf
+    """Geometric mean of the training loss at the `ends` of trainings of one length, a row per replica, without those
+    that diverged; infinite where more than MAX_DIVERGED did."""
+    losses = ends.loc[ends["status"] == Status.OK, "train_loss"].clip(lower=LEAST_LOSS)
+    if len(losses) < (1 - MAX_DIVERGED) * len(ends) or losses.empty:
+        return math.inf
+    return float(np.exp(np.log(losses).mean()))
 
 
 class Annealing(Tuning):

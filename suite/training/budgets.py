@@ -212,8 +212,8 @@ class FixedUpdates:
 
 @dataclass(frozen=True)
 class GrowingLengths:
-    """Trainings from scratch, each `growth` times as long as the one before, until the training loss at the end is at
-    most `loss`, or the length is `max_updates`.
+    """Trainings from scratch, each `growth` times as long as the one before, until the mean training loss at the end
+    is at most `loss`, or the length is `max_updates`.
 
     Rates are tuned at the first length that reaches `tuning_loss`.
     """
@@ -249,7 +249,7 @@ class GrowingLengths:
         }
 
     def __str__(self) -> str:
-        return f"lengths {self.growth:g} times apart, training loss {self.loss:g}"
+        return f"each training {self.growth:g} times as long as the one before, to training loss {self.loss:g}"
 
 
 @dataclass(frozen=True)

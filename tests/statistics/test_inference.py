@@ -359,3 +359,14 @@ def test_the_ratio_to_an_estimate_without_bounds_has_none():
 
 def test_an_infinite_bound_of_an_estimate_makes_that_of_the_ratio_infinite():
     assert ratio_of_estimates(Interval(3.0, 2.0, math.inf, 9), Interval(2.0, 1.0, 4.0, 9)).high == math.inf
+
+
+def test_a_shared_variance_widens_the_interval_of_a_mean_as_welch_and_satterthwaite_have_it():
+    """Ten values of variance 0.1, whose mean has 0.01, and a shared variance of 0.01: twice the share, so that nine
+    degrees of freedom become 36."""
+    values = np.linspace(-1, 1, 10)
+    values *= math.sqrt(0.1 / values.var(ddof=1))
+    interval = mean_interval(values, shared_variance=0.01)
+    assert interval.high == pytest.approx(stats.t.ppf(0.975, 36) * math.sqrt(0.02))
+    assert mean_p_value(values + interval.high, shared_variance=0.01) == pytest.approx(0.05)
+    assert seeds_to_decide(values + 0.2, shared_variance=0.01) == math.inf

@@ -301,7 +301,7 @@ def test_an_undecided_combination_has_the_seeds_that_would_decide_it():
     assert undecided.seeds_to_decide == seeds
     assert math.isfinite(seeds)
     assert (
-        f"with a probability of 80%: {seeds:,.0f} for the square-root rate at equal epochs"
+        f"with a probability of 80% by {seeds:,.0f} seeds for the square-root rate at equal epochs"
         in factorial_views.explain(findings)
     )
 
@@ -395,8 +395,8 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
             }[budget],
             Decider.BUDGET,
             "Of the 15 combinations of learning-rate rule and budget, 12 could be compared: the claim holds at equal "
-            "epochs; the claim fails at equal updates and at equal training loss (2 of 5 learning-rate rules "
-            "compared).",
+            "epochs; the claim fails at equal updates and at equal training loss (with all 2 learning-rate "
+            "rules that could be compared).",
         ),
         (
             lambda rate, budget: (
@@ -408,8 +408,8 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
             ),
             Decider.RATE,
             "Of the 15 combinations of learning-rate rule and budget, 14 could be compared: the claim holds "
-            "with the tuned rate (2 of 3 budgets compared); the claim fails with the fixed rate, with "
-            "the square-root rate, with the warmed-up linear rate and with the annealed rate.",
+            "with the tuned rate (with all 2 budgets that could be compared); the claim fails with the fixed rate, "
+            "with the square-root rate, with the warmed-up linear rate and with the annealed rate.",
         ),
         (
             lambda rate, budget: None,
@@ -428,7 +428,7 @@ def test_the_text_counts_the_combinations_that_could_not_be_compared():
     findings = with_verdicts(lambda rate, budget: None if rate == "tuned" else Verdict.UNDECIDED)
     text = factorial_views.explain(findings)
     assert "3 of the 15 combinations could not be compared." in text
-    assert text.count("40 for the") == 12
+    assert text.count("40 seeds for the") == 12
     assert factorial_views.explain(with_verdicts(lambda rate, budget: Verdict.HOLDS)).count("could not be") == 0
 
 

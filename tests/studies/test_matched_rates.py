@@ -42,8 +42,8 @@ def test_the_loss_ratio_is_a_geometric_mean_over_paired_seeds():
     assert table["training loss, with / without"].tolist() == ["×2.00", "×2.00"]
     assert table["rate, with"].tolist() == ["0.003", "0.01"]
     assert matched_rates.answer(findings) == (
-        "At matched learning rates the final training loss with momentum is 2.00 times (at 0.03) that without it; "
-        "the rates in brackets are those without momentum."
+        "The ratio of the final training losses, with momentum over without it at matched learning rates, has a "
+        "value of 2.00 at a rate of 0.03 without momentum."
     )
     assert "1 / (1 − λ)" in matched_rates.explain(findings)
     (axes,) = matched_rates.figure(findings).axes
