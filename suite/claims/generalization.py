@@ -213,7 +213,11 @@ def judge(findings: Findings) -> list[Row]:
     facts = findings.facts
     annealed, measure = annealed_protocol(facts), f"test {facts.score_name} at training loss {{}}, Small − Large"
     readings = (
-        (findings.annealed, annealed, f"{measure}, mean of both peak rates, with an interval that holds both"),
+        (
+            findings.annealed,
+            annealed,
+            f"{measure}, mean of the differences from two peak rates, in a range that covers both intervals",
+        ),
         (findings.tuned_rate, annealed, f"{measure}, from tuned peak rates"),
         (findings.lower_rate, annealed, f"{measure}, from peak rates 1/√2 as high"),
         (findings.averaged, target_protocol(facts), measure),
@@ -395,9 +399,9 @@ def _course_sentence(findings: Findings) -> str:
     }
     verdicts = "; ".join(texts[outcome].format(listed(places[outcome])) for outcome in texts if outcome in places)
     return (
-        "The row is judged at this loss alone, without a correction. If all "
-        f"{len(findings.course_verdicts)} training losses are tested, with Holm's correction and from both peak "
-        f"rates, {verdicts}."
+        f"The trainings are also compared at {len(findings.course_verdicts)} training losses, from both peak rates "
+        f"and with Holm's correction: {verdicts}. The row is judged at "
+        f"{three_digits(findings.facts.fitted_loss)} alone, without a correction."
     )
 
 

@@ -250,7 +250,8 @@ def _measured_sentence(last_iterate: Reading, facts: Facts) -> str:
     return sentences(
         f"B_crit is fitted to the median updates to the target of {critical.interval.n} seeds, trained with "
         f"{facts.optimizer} at several batch sizes, each at its own tuned rate.",
-        "The interval of the ratio contains the variation of both between seeds.",
+        "Both the predicted and the measured critical batch size vary between seeds, and the interval of their ratio "
+        "allows for both.",
         never_reached_sentence(last_iterate.never_reached),
     )
 

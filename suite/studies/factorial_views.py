@@ -115,7 +115,7 @@ def budgets_in_words(facts: Facts) -> str:
         f"{thousands(updates)}, as many as {facts.epochs} epochs have at batch size {thousands(facts.middle)}; the "
         f"epochs in them are {listed(seen)}. The equal training loss is {three_digits(facts.target_loss)}. With the "
         "annealed rate this is the loss at the end of a training, and the training is as long as that takes. With "
-        "the other rules it is the loss of averaged parameters, over the updates so far."
+        "the other rules the parameters are averaged over all updates so far, and the loss is that of this average."
     )
 
 
@@ -150,7 +150,7 @@ def _missing_sentence(findings: Findings) -> str:
     if not missing:
         return ""
     count = f"{len(missing)} of the {len(findings.combinations)} combinations could not be compared"
-    return f"{count}. The answer says nothing about them: {listed(missing)}."
+    return f"{count} and do not count in the title: {listed(missing)}."
 
 
 def _left_out_sentence(findings: Findings) -> str:
@@ -162,16 +162,17 @@ def _left_out_sentence(findings: Findings) -> str:
 
 
 def _undecided_sentence(findings: Findings) -> str:
+    """The seeds that would decide what is undecided; empty where nothing is."""
     seeds = [
-        f"{_count(combination.seeds_to_decide)} seeds for the {combination.rate} rate at {combination.budget}"
+        f"{_count(combination.seeds_to_decide)} for the {combination.rate} rate at {combination.budget}"
         for combination in findings.compared
         if combination.verdict is Verdict.UNDECIDED
     ]
     if not seeds:
         return ""
     return (
-        "If the true effect is as large as the measured one, an undecided combination would be decided with a "
-        f"probability of 80% by {listed(seeds)}."
+        f"Undecided combinations in the figure: {len(seeds)}. If their true effects are as large as the measured "
+        f"ones, they need these numbers of seeds to be decided with a probability of 80%: {listed(seeds)}."
     )
 
 

@@ -18,7 +18,7 @@ from suite.evidence.trainings import by_protocol, final_log_loss, training_probl
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
 from suite.figures import GREY, draw_intervals, new_figure
-from suite.formatting import bounds, ratio, thousands, three_digits
+from suite.formatting import bounds, listed, ratio, thousands, three_digits
 from suite.statistics import Interval, mean_interval
 from suite.studies.study import Study
 from suite.training.momentum_pair import WITH, WITHOUT
@@ -86,13 +86,11 @@ def answer(findings: Findings) -> str:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest, highest = (choose(compared, key=lambda rate: compared[rate].estimate) for choose in (min, max))
     rates = "equal" if findings.facts.optimizer.form.averages else "matched"
-    ratios = [
-        f"{three_digits(compared[rate].estimate)} at a rate of {rate:g}" for rate in dict.fromkeys((lowest, highest))
-    ]
-    values = "values from" if len(ratios) > 1 else "a value of"
+    ratios = {rate: three_digits(compared[rate].estimate) for rate in (lowest, highest)}
+    where = [f"{text} where the rate without momentum is {rate:g}" for rate, text in ratios.items()]
     return (
-        f"The ratio of the final training losses, with momentum over without it at {rates} learning rates, has "
-        f"{values} {' to '.join(ratios)} without momentum."
+        f"At {rates} learning rates, training with momentum ends at {' to '.join(ratios.values())} times the "
+        f"training loss of training without it: {listed(where)}."
     )
 
 

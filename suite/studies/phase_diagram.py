@@ -137,11 +137,10 @@ def _rates_sentence(phases: list[Phase]) -> str:
     """How many balls end in the better minimum at each learning rate."""
     if not phases:
         return ""
-    shares = [f"{percent(phase.share_from_above)} at η {phase.learning_rate:g}" for phase in phases]
-    return (
-        f"With full-batch updates and a momentum of {phases[0].momentum:.2f}, this share of the balls that start "
-        f"higher than the bump ends in the better minimum: {listed(shares)}."
-    )
+    first, *others = ((percent(phase.share_from_above), f"at η {phase.learning_rate:g}") for phase in phases)
+    ends = "of the balls that start higher than the bump end in the better minimum"
+    shares = [f"{first[0]} {ends} {first[1]}", *(f"{share} {rate}" for share, rate in others)]
+    return f"With full-batch updates and a momentum of {phases[0].momentum:.2f}, {listed(shares)}."
 
 
 def _crosses_from_below(phases: list[Phase]) -> bool:

@@ -90,11 +90,18 @@ def answer(findings: Findings) -> str:
     if findings.problem:
         return f"The time to the target has no value: {findings.problem}."
     fastest = [
-        f"{seconds(times.medians[times.fastest])} {name} momentum at batch size {thousands(times.fastest)}"
-        + (f" (at most {NEAR:.0%} longer at {listed(map(thousands, times.near))})" if times.near else "")
+        f"{seconds(times.medians[times.fastest])} {name} momentum, at batch size {thousands(times.fastest)}"
         for name, times in findings.times.items()
     ]
-    return f"The shortest median time to a training loss of {findings.facts.target_loss:g} is {listed(fastest)}."
+    near = [
+        f"{listed(map(thousands, times.near))} {name} momentum"
+        for name, times in findings.times.items()
+        if times.near
+    ]
+    return sentences(
+        f"The shortest median time to a training loss of {findings.facts.target_loss:g} is {listed(fastest)}.",
+        f"Batch sizes that take no more than {NEAR:.0%} longer are {listed(near)}." if near else "",
+    )
 
 
 def figure(findings: Findings) -> Figure | None:

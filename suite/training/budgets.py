@@ -249,7 +249,7 @@ class GrowingLengths:
         }
 
     def __str__(self) -> str:
-        return f"each training {self.growth:g} times as long as the one before, to training loss {self.loss:g}"
+        return f"repeated from scratch {self.growth:g} times as long until training loss {self.loss:g}"
 
 
 @dataclass(frozen=True)

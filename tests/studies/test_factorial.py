@@ -301,7 +301,7 @@ def test_an_undecided_combination_has_the_seeds_that_would_decide_it():
     assert undecided.seeds_to_decide == seeds
     assert math.isfinite(seeds)
     assert (
-        f"with a probability of 80% by {seeds:,.0f} seeds for the square-root rate at equal epochs"
+        f"with a probability of 80%: {seeds:,.0f} for the square-root rate at equal epochs"
         in factorial_views.explain(findings)
     )
 
@@ -321,7 +321,7 @@ def test_a_combination_without_a_value_takes_no_part_in_holms_correction():
     (row,) = (row for row in optimization_factorial.judge(findings) if row.status == Status.DIVERGED)
     assert row.flags == (problem,)
     assert (
-        "1 of the 15 combinations could not be compared. The answer says nothing about them: the tuned rate at equal "
+        "1 of the 15 combinations could not be compared and do not count in the title: the tuned rate at equal "
         "epochs (1 of 4 seeds at batch size 16: diverged)." in factorial_views.explain(findings)
     )
     assert optimization_factorial.figure(findings) is not None
@@ -427,8 +427,8 @@ def test_the_answer_states_what_decides(choose, decider, answer):
 def test_the_text_counts_the_combinations_that_could_not_be_compared():
     findings = with_verdicts(lambda rate, budget: None if rate == "tuned" else Verdict.UNDECIDED)
     text = factorial_views.explain(findings)
-    assert "3 of the 15 combinations could not be compared." in text
-    assert text.count("40 seeds for the") == 12
+    assert "3 of the 15 combinations could not be compared and do not count in the title:" in text
+    assert text.count("40 for the") == 12
     assert factorial_views.explain(with_verdicts(lambda rate, budget: Verdict.HOLDS)).count("could not be") == 0
 
 

@@ -38,7 +38,9 @@ def test_each_phase_has_its_least_momentum_and_its_share_from_below():
     assert (full.least_momentum, full.share_from_below) == (0.5, 0)
     assert (noisy.least_momentum, noisy.share_from_below) == (0, 0.5)
     assert full.share_from_above == 1
-    assert "100% at η 0.005, 100% at η 0.02 and 100% at η 0.08" in phase_diagram.explain(findings)
+    assert "end in the better minimum at η 0.005, 100% at η 0.02 and 100% at η 0.08" in phase_diagram.explain(
+        findings
+    )
     assert "only from starts higher than the bump and only with a momentum of at least 0.50" in phase_diagram.answer(
         findings
     )
