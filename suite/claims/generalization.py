@@ -218,8 +218,8 @@ def judge(findings: Findings) -> list[Row]:
             annealed,
             f"{measure}, mean of the differences from two peak rates, in a range that covers both intervals",
         ),
-        (findings.tuned_rate, annealed, f"{measure}, from tuned peak rates"),
-        (findings.lower_rate, annealed, f"{measure}, from peak rates 1/√2 as high"),
+        (findings.tuned_rate, f"{annealed}, tuned peak rates only", measure),
+        (findings.lower_rate, f"{annealed}, peak rates 1/√2 as high", measure),
         (findings.averaged, target_protocol(facts), measure),
         (findings.last_iterate, last_iterate_protocol(facts), measure),
     )

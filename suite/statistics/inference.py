@@ -49,7 +49,7 @@ def mean_interval(values: Sequence[float], shared_variance: float = 0.0) -> Inte
     then those of Welch and Satterthwaite (Satterthwaite 1946).
 
     >>> mean_interval([1, 2, 3])
-    Interval(estimate=2.0, low=-0.48413771175033027, high=4.48413771175033, n=3)
+    Interval(estimate=2.0, low=-0.4841377117503298, high=4.48413771175033, n=3)
     """
     values = np.asarray(values, float)
     n, mean = len(values), float(np.mean(values)) if len(values) else math.nan

@@ -92,8 +92,8 @@ class PublishedNoise:
 class Workload:
     """Data, a model, a loss and an optimizer, with the batch sizes and learning rates to measure.
 
-    `small` and `large` are the batch sizes that the lecture's table calls Small and Large. They are fixed here,
-    before any measurement, and never chosen from results.
+    `small` and `large` are the batch sizes that the lecture's table calls Small and Large. They are fixed here
+    and never chosen from results.
     """
 
     name: str
