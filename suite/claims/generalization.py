@@ -258,7 +258,6 @@ def answer(findings: Findings) -> str:
     until = f"Annealed to a training loss of {three_digits(facts.fitted_loss)}"
     if isinstance(comparison, Problem):
         return f"{until}, the batch sizes cannot be compared: {comparison}."
-    small, large = decimals(4)(comparison.small), decimals(4)(comparison.large)
     if findings.tuned_rate.verdict is not findings.lower_rate.verdict:
         tuned, lower = _of_both_rates(findings)
         return (
@@ -266,14 +265,16 @@ def answer(findings: Findings) -> str:
             f"− Large, is {tuned} from tuned peak rates and {lower} from rates 1/√2 as high."
         )
     if findings.annealed.verdict is Verdict.UNDECIDED:
+        small, large = decimals(4)(comparison.small), decimals(4)(comparison.large)
         return (
             f"{until}, neither batch size tests better for certain: the test {facts.score_name} is {small} with the "
             f"small batch and {large} with the large one."
         )
-    better, scores = "small", f"{small} against {large}"
-    if findings.annealed.verdict is Verdict.FAILS:
-        better, scores = ("large", f"{large} against {small}")
-    return f"{until}, the {better} batch tests better{_points(findings)}: {facts.score_name} {scores}."
+    better = "small" if findings.annealed.verdict is Verdict.HOLDS else "large"
+    tuned, lower = (_amount(reading, facts) for reading in (findings.tuned_rate, findings.lower_rate))
+    return (
+        f"{until}, the {better} batch tests better, by {tuned} from tuned peak rates and by {lower} from lower ones."
+    )
 
 
 def _of_both_rates(findings: Findings) -> tuple[str, str]:
@@ -284,11 +285,12 @@ def _of_both_rates(findings: Findings) -> tuple[str, str]:
     return tuned, lower
 
 
-def _points(findings: Findings) -> str:
-    """How much better; empty where the score is no share."""
-    if findings.facts.score_name != ACCURACY:
-        return ""
-    return f" by {decimals(1)(100 * abs(findings.annealed.comparison.effect.estimate))} points"
+def _amount(reading: Reading, facts: Facts) -> str:
+    """By how much one batch size tests better."""
+    difference = abs(reading.comparison.effect.estimate)
+    if facts.score_name == ACCURACY:
+        return f"{decimals(1)(100 * difference)} points"
+    return f"{three_digits(difference)} in {facts.score_name}"
 
 
 def figure(findings: Findings) -> Figure | None:
@@ -356,7 +358,8 @@ def _splits_sentence(facts: Facts) -> str:
     if has_shared_error(facts):
         return (
             f"All seeds share the {thousands(facts.test_examples)} test examples. The intervals of the difference in "
-            "test accuracy contain the largest error that their draw can give; those of the test loss do not."
+            "test accuracy here allow for the largest standard error that their draw can have. Those of the test "
+            "loss, and of the other figures of this section, are about seeds only."
         )
     return f"All seeds share the {thousands(facts.test_examples)} test examples, and the intervals are about these."
 

@@ -258,8 +258,8 @@ def _noise_scale_sentence(findings: Findings) -> str:
         f"{with_bounds(stage.noise_scale, three_digits)} examples {name}" for name, stage in findings.stages.items()
     ]
     return (
-        f"The gradient noise scale is {' and '.join(scales)}: in a batch of this size, noise and gradient have the "
-        "same norm."
+        f"The gradient noise scale is {' and '.join(scales)}: in a batch of this size, drawn with replacement, noise "
+        "and gradient have the same norm."
     )
 
 

@@ -284,10 +284,14 @@ def _update_sentences(facts: Facts, times: UpdateTimes) -> str:
     return sentences(
         f"On {times.backend}{threads} an update takes {seconds(comparison.small)} at batch size "
         f"{thousands(facts.small)} and {seconds(comparison.large)} at {thousands(times.large)}.",
+        "With one thread, the whole batch is computed in one call, but not on several cores."
+        if times.threads == 1
+        else "",
         f"It is still flat at {thousands(largest)}, the largest batch size measured."
         if scaling.is_lower_bound
         else f"Its flat range ends at batch size {with_bounds(scaling.flat, size_text)}.",
-        f"At batch size {with_bounds(half, size_text)} it reaches half the throughput of an infinitely large batch."
+        f"By the fitted line it reaches half the throughput of an infinitely large batch at batch size "
+        f"{with_bounds(half, size_text)}."
         if half.estimate <= largest
         else "",
     )

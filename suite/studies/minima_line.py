@@ -123,7 +123,7 @@ def explain(findings: Findings) -> str:
         f"Over {findings.small_rise.n} seeds the rise is {with_bounds(findings.small_rise, ratio)} beyond Small and "
         f"{with_bounds(findings.large_rise, ratio)} beyond Large.",
         "Both were trained from the same initial parameters, at annealed rates, until the mean training loss over "
-        f"seeds was at most {three_digits(findings.facts.fitted_loss)}.",
+        f"seeds was at most {three_digits(findings.facts.fitted_loss)}; single seeds can lie above.",
         "Thin lines are seeds; thick lines are means over seeds (geometric means for the loss).",
         "In a model with batch norm, its statistics are recomputed at each position from at most "
         f"{thousands(STATISTICS_EXAMPLES)} training examples.",

@@ -167,7 +167,8 @@ def explain(findings: Findings) -> str:
         f"The colour is the training loss after {findings.facts.epochs} epochs (geometric mean over trials) at each "
         "learning rate and batch size.",
         f"The white dot is the best rate. The white line spans the rates whose loss is at most {USABLE:g} times the "
-        f"lowest: {listed(ranges)}.",
+        f"lowest: {listed(ranges)}. Where even the lowest loss is high, a wide range does not mean that many rates "
+        "train well.",
         "At hatched rates a trial diverged.",
         "Along a dotted line the ratio of learning rate to batch size is constant.",
         _problems_sentence(findings.problems),
@@ -187,7 +188,7 @@ study = Study(
     name="rate_map",
     claim="optimization",
     place=3,
-    title="The learning rates that each batch size can use",
+    title="The training loss at each learning rate and batch size",
     cells=cells,
     analyse=analyse,
     answer=answer,

@@ -106,8 +106,8 @@ def test_scores_are_compared_in_pairs_at_the_fitted_loss():
 def test_the_claim_fails_where_the_large_batch_tests_better():
     findings = analysed(annealed(WORSE))
     assert generalization.judge(findings)[0].verdict is Verdict.FAILS
-    assert "the large batch tests better by 10.0 points: accuracy 0.9133 against 0.8133." in generalization.answer(
-        findings
+    assert generalization.answer(findings).endswith(
+        "the large batch tests better, by 10.0 points from tuned peak rates and by 10.0 points from lower ones."
     )
 
 
