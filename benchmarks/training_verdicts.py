@@ -86,6 +86,7 @@ GAP = Rule(
     error=lambda estimate, truth: estimate - truth,
     truths=(0.0, 0.003, -0.003),
     never=("0%", "10%", "30%"),
+    seeds=(5, 30, 50),
 )
 RULES = {
     "updates without / with momentum": Rule(

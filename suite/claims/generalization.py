@@ -359,7 +359,7 @@ def _splits_sentence(facts: Facts) -> str:
         return (
             f"All seeds share the {thousands(facts.test_examples)} test examples. The intervals of the difference in "
             "test accuracy here allow for the largest standard error that their draw can have. Those of the test "
-            "loss, and of the other figures of this section, are about seeds only."
+            "loss, of the scores at every batch size and of averaged parameters are about seeds only."
         )
     return f"All seeds share the {thousands(facts.test_examples)} test examples, and the intervals are about these."
 

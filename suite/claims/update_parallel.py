@@ -209,8 +209,7 @@ def _flags(times: UpdateTimes) -> tuple[Any, ...]:
 
 
 def _effect_text(findings: Findings, times: UpdateTimes) -> str:
-    first_not_flat = thousands(int(findings.sequential_flat) + 1)
-    return f"flat up to {_flat_range(times.scaling)}; one at a time, no longer at {first_not_flat}"
+    return f"flat up to {_flat_range(times.scaling)}; one at a time, no longer at {_first_not_flat(findings)}"
 
 
 # How it is shown
@@ -221,13 +220,18 @@ def _flat_range(scaling: Scaling) -> str:
     return f"{'at least ' if scaling.is_lower_bound else ''}batch size {size_text(scaling.flat.estimate)}"
 
 
+def _first_not_flat(findings: Findings) -> str:
+    """The smallest batch size beyond the flat range of one example at a time."""
+    return thousands(int(findings.sequential_flat) + 1)
+
+
 def answer(findings: Findings) -> str:
     resident = [times for times in findings.updates if times.is_resident]
     ranges = [f"{_flat_range(times.scaling)} on {times.backend}" for times in resident if times.is_compared]
     if ranges:
         return (
             f"The time of an update stays flat, within a factor of {FLAT_FACTOR}, up to {listed(ranges)}; one "
-            f"example at a time, it is no longer flat at batch size {thousands(int(findings.sequential_flat) + 1)}."
+            f"example at a time, it is no longer flat at batch size {_first_not_flat(findings)}."
         )
     problems = "; ".join(f"{times.backend}: {times.comparison}" for times in resident)
     return f"How far an update stays flat was not measured ({problems or 'no backend computes a batch at once'})."

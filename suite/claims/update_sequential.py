@@ -146,8 +146,8 @@ def explain(findings: Findings) -> str:
         return ""
     return (
         f"An update takes {seconds(comparison.small)} at batch size {thousands(findings.facts.small)} and "
-        f"{seconds(comparison.large)} at {thousands(findings.large)}. A power law fitted to "
-        f"the times of all batch sizes has the exponent {with_bounds(law.exponent, decimals(2))}."
+        f"{seconds(comparison.large)} at {thousands(findings.large)}. A power law fitted to the "
+        f"times of all batch sizes has the exponent {with_bounds(law.exponent, decimals(2))}."
     )
 
 

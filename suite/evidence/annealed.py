@@ -37,8 +37,9 @@ def at_mean_loss(rows: pd.DataFrame, loss: float, column: str) -> pd.Series:
     if len(around) == 1:
         return of_seeds["value", around[0]].reindex(seeds)
     losses, values = (of_seeds[name][around] for name in ("log_loss", "value"))
-    first, last = losses.mean()
-    share, slope = (first - np.log(loss)) / (first - last), -values.mean().diff().iloc[-1] / (first - last)
+    (first_loss, last_loss), (first_value, last_value) = losses.mean(), values.mean()
+    share = (first_loss - np.log(loss)) / (first_loss - last_loss)
+    slope = (first_value - last_value) / (first_loss - last_loss)
     seed_losses, seed_values = ((1 - share) * each[around[0]] + share * each[around[1]] for each in (losses, values))
     return (seed_values + slope * (np.log(loss) - seed_losses)).reindex(seeds)
 
@@ -133,13 +134,15 @@ def course(rows: pd.DataFrame, facts: Facts) -> tuple[AtLoss, ...]:
     scores = [both_at_loss(rows, facts, loss, "test_score") for loss in compared]
     p_values = [mean_p_value(_difference(of_loss, facts), _shared_variance(of_loss, facts)) for of_loss in scores]
     corrected = holm(p_values)
-    return tuple(_at_loss(rows, facts, loss, p_holm) for loss, p_holm in zip(compared, corrected, strict=True))
-
-
-def _at_loss(rows: pd.DataFrame, facts: Facts, loss: float, p_holm: float) -> AtLoss:
-    scores, updates, test_losses = (
-        both_at_loss(rows, facts, loss, column) for column in ("test_score", "updates", "test_loss")
+    return tuple(
+        _at_loss(rows, facts, loss, of_loss, p_holm)
+        for loss, of_loss, p_holm in zip(compared, scores, corrected, strict=True)
     )
+
+
+def _at_loss(rows: pd.DataFrame, facts: Facts, loss: float, scores: pd.DataFrame, p_holm: float) -> AtLoss:
+    """With the test `scores` at the loss."""
+    updates, test_losses = (both_at_loss(rows, facts, loss, column) for column in ("updates", "test_loss"))
     gap = mean_interval(_difference(scores, facts), _shared_variance(scores, facts))
     return AtLoss(
         loss=float(loss),

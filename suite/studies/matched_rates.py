@@ -84,9 +84,9 @@ def answer(findings: Findings) -> str:
     compared = findings.compared
     if not compared:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
-    lowest, highest = (choose(compared, key=lambda rate: compared[rate].estimate) for choose in (min, max))
+    by_ratio = sorted(compared, key=lambda rate: compared[rate].estimate)
     rates = "equal" if findings.facts.optimizer.form.averages else "matched"
-    ratios = {rate: three_digits(compared[rate].estimate) for rate in (lowest, highest)}
+    ratios = {rate: three_digits(compared[rate].estimate) for rate in (by_ratio[0], by_ratio[-1])}
     where = [f"{text} where the rate without momentum is {rate:g}" for rate, text in ratios.items()]
     return (
         f"At {rates} learning rates, training with momentum ends at {' to '.join(ratios.values())} times the "
