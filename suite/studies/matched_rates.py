@@ -84,9 +84,10 @@ def answer(findings: Findings) -> str:
     compared = findings.compared
     if not compared:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
-    by_ratio = sorted(compared, key=lambda rate: compared[rate].estimate)
+    lowest = min(compared, key=lambda rate: compared[rate].estimate)
+    highest = max(compared, key=lambda rate: compared[rate].estimate)
     rates = "equal" if findings.facts.optimizer.form.averages else "matched"
-    ratios = {rate: three_digits(compared[rate].estimate) for rate in (by_ratio[0], by_ratio[-1])}
+    ratios = {rate: three_digits(compared[rate].estimate) for rate in (lowest, highest)}
     where = [f"{text} where the rate without momentum is {rate:g}" for rate, text in ratios.items()]
     return (
         f"At {rates} learning rates, training with momentum ends at {' to '.join(ratios.values())} times the "
