@@ -216,7 +216,7 @@ def judge(findings: Findings) -> list[Row]:
         (
             findings.annealed,
             annealed,
-            f"{measure}, mean of the differences from two peak rates, in a range that covers both intervals",
+            f"{measure} (mean over both peak rates, with a range that covers the intervals of both)",
         ),
         (findings.tuned_rate, f"{annealed}, tuned peak rates only", measure),
         (findings.lower_rate, f"{annealed}, peak rates 1/√2 as high", measure),
@@ -247,7 +247,8 @@ def _effect_text(findings: Findings) -> str:
     if isinstance(findings.annealed.comparison, Problem):
         return ""
     tuned, lower = _of_both_rates(findings)
-    return f"{tuned}; from lower rates {lower}"
+    mean = signed(4)(findings.annealed.comparison.effect.estimate)
+    return f"{mean} on average: {tuned} from tuned rates, {lower} from lower ones"
 
 
 # How it is shown
@@ -273,7 +274,8 @@ def answer(findings: Findings) -> str:
     better = "small" if findings.annealed.verdict is Verdict.HOLDS else "large"
     tuned, lower = (_amount(reading, facts) for reading in (findings.tuned_rate, findings.lower_rate))
     return (
-        f"{until}, the {better} batch tests better, by {tuned} from tuned peak rates and by {lower} from lower ones."
+        f"{until}, the {better} batch tests better: by {tuned} when the learning rates start from their tuned peaks, "
+        f"and by {lower} when they start from lower peaks."
     )
 
 
@@ -357,9 +359,10 @@ def _splits_sentence(facts: Facts) -> str:
         return SPLITS_OVERLAP
     if has_shared_error(facts):
         return (
-            f"All seeds share the {thousands(facts.test_examples)} test examples. The intervals of the difference in "
-            "test accuracy here allow for the largest standard error that their draw can have. Those of the test "
-            "loss, of the scores at every batch size and of averaged parameters are about seeds only."
+            f"All seeds share the {thousands(facts.test_examples)} test examples; other test examples would give "
+            "another difference. The intervals of the difference in test accuracy here include this sampling error, "
+            "at the largest value it can have. Those of the test loss, of the scores at every batch size and of "
+            "averaged parameters are about seeds only."
         )
     return f"All seeds share the {thousands(facts.test_examples)} test examples, and the intervals are about these."
 

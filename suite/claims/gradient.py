@@ -282,8 +282,8 @@ claim = Claim(
     says="The gradient of a small batch is noisy, that of a large batch is stable.",
     rule=(
         f"Holds when the 95% interval of the power p in noise ∝ 1 / B^p, mean over seeds, lies above {LEAST_POWER} "
-        "both at initialisation and after a tenth of training, where theory has 0.5; the row shows the lower of the "
-        "two powers."
+        "(theory: 0.5) both at initialisation and after a tenth of training; the row shows the lower of the two "
+        "powers."
     ),
     cells=cells,
     analyse=analyse,

@@ -219,8 +219,8 @@ def explain(findings: Findings) -> str:
 
 NOISE_OR_CURVATURE = (
     "Shallue et al. (2019) found that momentum saves updates with large batches only, and Kidambi et al. (2018) that "
-    "it need not help where gradient noise limits progress. In the model of Zhang et al. (2019) it helps where "
-    "curvature limits progress."
+    "there are stochastic problems on which no momentum beats SGD without it. In the model of Zhang et al. (2019) "
+    "momentum helps where curvature limits progress."
 )
 
 

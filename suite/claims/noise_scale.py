@@ -299,9 +299,10 @@ claim = Claim(
     says="The noise of the gradient along one training predicts how the updates to a target loss depend on the batch "
     "size (McCandlish et al. 2018).",
     rule=(
-        "Holds when the 95% interval of the ratio (measured critical batch size) / (predicted) lies within a factor "
-        f"of {FACTOR} of 1, and fails when it lies outside; the measured one is fitted to medians over seeds, in "
-        "which seeds that never reach the target count as infinite, and the predicted one is a geometric mean."
+        "Holds when the 95% interval of the ratio (measured critical batch size) / (predicted) lies between "
+        f"1/{FACTOR} and {FACTOR}, and fails when all of it lies outside; the measured one is fitted to "
+        "medians over seeds, in which seeds that never reach the target count as infinite, and the predicted one is "
+        "a geometric mean."
     ),
     cells=cells,
     analyse=analyse,

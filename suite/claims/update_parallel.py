@@ -174,7 +174,11 @@ class Threads:
     count: int
 
     def __str__(self) -> str:
-        return f"{thousands(self.count)} thread{'' if self.count == 1 else 's'}, the fastest thread count"
+        return f"{counted_threads(self.count)}, the fastest thread count"
+
+
+def counted_threads(count: int) -> str:
+    return f"{thousands(count)} thread{'' if count == 1 else 's'}"
 
 
 def judge(findings: Findings) -> list[Row]:
@@ -209,7 +213,11 @@ def _flags(times: UpdateTimes) -> tuple[Any, ...]:
 
 
 def _effect_text(findings: Findings, times: UpdateTimes) -> str:
-    return f"flat up to {_flat_range(times.scaling)}; one at a time, no longer at {_first_not_flat(findings)}"
+    alone, threads = (
+        _first_not_flat(findings),
+        "" if times.threads is None else f" with {counted_threads(times.threads)}",
+    )
+    return f"flat up to {_flat_range(times.scaling)}{threads}; one example at a time, not flat even at {alone}"
 
 
 # How it is shown
@@ -291,11 +299,11 @@ def _update_sentences(facts: Facts, times: UpdateTimes) -> str:
         "With one thread, the whole batch is computed in one call, but not on several cores."
         if times.threads == 1
         else "",
-        f"It is still flat at {thousands(largest)}, the largest batch size measured."
+        f"The time is still flat at {thousands(largest)}, the largest batch size measured."
         if scaling.is_lower_bound
-        else f"Its flat range ends at batch size {with_bounds(scaling.flat, size_text)}.",
-        f"By the fitted line it reaches half the throughput of an infinitely large batch at batch size "
-        f"{with_bounds(half, size_text)}."
+        else f"The flat range of {times.backend} ends at batch size {with_bounds(scaling.flat, size_text)}.",
+        f"A straight line fitted to update time over batch size implies that {times.backend} reaches half its "
+        f"maximum throughput, that of an infinitely large batch, at batch size {with_bounds(half, size_text)}."
         if half.estimate <= largest
         else "",
     )

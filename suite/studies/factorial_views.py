@@ -114,8 +114,8 @@ def budgets_in_words(facts: Facts) -> str:
         f"The equal epochs are {facts.epochs}; the updates in them are {listed(made)}. The equal updates are "
         f"{thousands(updates)}, as many as {facts.epochs} epochs have at batch size {thousands(facts.middle)}; the "
         f"epochs in them are {listed(seen)}. The equal training loss is {three_digits(facts.target_loss)}. With the "
-        "annealed rate this is the loss at the end of a training, and the training is as long as that takes. With "
-        "the other rules the parameters are averaged over all updates so far, and the loss is that of this average."
+        "annealed rate, the length of the training is chosen so that it ends at this loss. With the other rules the "
+        "parameters are averaged over all updates so far, and the loss is that of this average."
     )
 
 
@@ -164,15 +164,15 @@ def _left_out_sentence(findings: Findings) -> str:
 def _undecided_sentence(findings: Findings) -> str:
     """The seeds that would decide what is undecided; empty where nothing is."""
     seeds = [
-        f"{_count(combination.seeds_to_decide)} for the {combination.rate} rate at {combination.budget}"
+        f"{_count(combination.seeds_to_decide)} seeds for the {combination.rate} rate at {combination.budget}"
         for combination in findings.compared
         if combination.verdict is Verdict.UNDECIDED
     ]
     if not seeds:
         return ""
     return (
-        f"Undecided combinations in the figure: {len(seeds)}. If their true effects are as large as the measured "
-        f"ones, they need these numbers of seeds to be decided with a probability of 80%: {listed(seeds)}."
+        f"Undecided combinations in the figure: {len(seeds)}. To decide them with a probability of 80%, if the true "
+        f"effects are as large as the measured ones, takes {listed(seeds)}."
     )
 
 

@@ -90,18 +90,18 @@ def answer(findings: Findings) -> str:
     if findings.problem:
         return f"The time to the target has no value: {findings.problem}."
     fastest = [
-        f"{seconds(times.medians[times.fastest])} {name} momentum, at batch size {thousands(times.fastest)}"
+        f"at batch size {thousands(times.fastest)} {name} momentum (median "
+        f"{seconds(times.medians[times.fastest])}{_near(times)})"
         for name, times in findings.times.items()
     ]
-    near = [
-        f"{listed(map(thousands, times.near))} {name} momentum"
-        for name, times in findings.times.items()
-        if times.near
-    ]
-    return sentences(
-        f"The shortest median time to a training loss of {findings.facts.target_loss:g} is {listed(fastest)}.",
-        f"Batch sizes that take no more than {NEAR:.0%} longer are {listed(near)}." if near else "",
-    )
+    return f"A training loss of {findings.facts.target_loss:g} is reached soonest {listed(fastest)}."
+
+
+def _near(times: TimeToTarget) -> str:
+    """The batch sizes that take little longer than the fastest, to follow its time; empty where there are none."""
+    if not times.near:
+        return ""
+    return f"; at {listed(map(thousands, times.near))} it takes at most {NEAR:.0%} longer"
 
 
 def figure(findings: Findings) -> Figure | None:

@@ -249,7 +249,10 @@ class GrowingLengths:
         }
 
     def __str__(self) -> str:
-        return f"repeated from scratch {self.growth:g} times as long until training loss {self.loss:g}"
+        return (
+            f"restarted from scratch, each time {self.growth:g} times as long, until a training ends at "
+            f"training loss {self.loss:g}"
+        )
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,8 @@ def test_the_claim_fails_where_the_large_batch_tests_better():
     findings = analysed(annealed(WORSE))
     assert generalization.judge(findings)[0].verdict is Verdict.FAILS
     assert generalization.answer(findings).endswith(
-        "the large batch tests better, by 10.0 points from tuned peak rates and by 10.0 points from lower ones."
+        "the large batch tests better: by 10.0 points when the learning rates start from their tuned peaks, and by "
+        "10.0 points when they start from lower peaks."
     )
 
 
@@ -170,7 +171,10 @@ def test_the_claim_holds_only_where_both_peak_rates_say_so():
     )
     assert row.verdict is Verdict.UNDECIDED
     assert findings.tuned_rate.verdict is Verdict.HOLDS
-    assert row.effect_text == "+0.1000 (+0.0752 to +0.1248); from lower rates +0.0000 (+0.0000 to +0.0000)"
+    assert row.effect_text == (
+        "+0.0500 on average: +0.1000 (+0.0752 to +0.1248) from tuned rates, +0.0000 (+0.0000 to +0.0000) from lower "
+        "ones"
+    )
     _, tuned, lower, *_ = generalization.judge(findings)
     assert (tuned.verdict, lower.verdict) == (Verdict.HOLDS, Verdict.UNDECIDED)
     assert "depends on the learning rates" in generalization.answer(findings)

@@ -198,7 +198,10 @@ def test_parallel_holds_where_the_time_stays_flat_ten_times_longer():
     assert math.isclose(row.effect.estimate, 16 / 1.5)
     assert row.effect.high == math.inf
     assert row.flags == (Threads(1), StillFlat(16))
-    assert row.effect_text == "flat up to at least batch size 16; one at a time, no longer at 2"
+    assert (
+        row.effect_text
+        == "flat up to at least batch size 16 with 1 thread; one example at a time, not flat even at 2"
+    )
 
 
 @pytest.mark.parametrize(("half_performance", "expected"), [(2, "fails"), (8, "fails")])

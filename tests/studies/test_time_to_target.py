@@ -25,8 +25,10 @@ def test_the_time_is_the_updates_times_the_median_time_of_an_update():
     assert findings.times[WITH].medians == pytest.approx({1: 20, 16: 10})
     assert [times.fastest for times in findings.times.values()] == [16, 16]
     text = time_to_target.answer(findings)
-    assert "30.0 s without momentum, at batch size 16" in text
-    assert "10.0 s with momentum, at batch size 16" in text
+    assert (
+        "at batch size 16 without momentum (median 30.0 s) and at batch size 16 with momentum (median 10.0 s)."
+        in text
+    )
     (axes,) = time_to_target.figure(findings).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["without momentum", "with momentum"]
 
