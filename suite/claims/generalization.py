@@ -361,8 +361,8 @@ def _splits_sentence(facts: Facts) -> str:
         return (
             f"All seeds share the {thousands(facts.test_examples)} test examples; other test examples would give "
             "another difference. The intervals of the difference in test accuracy here include this sampling error, "
-            "at the largest value it can have. Those of the test loss, of the scores at every batch size and of "
-            "averaged parameters are about seeds only."
+            "by an upper bound of its variance. All other intervals of this row and its studies cover only the "
+            "variation between seeds."
         )
     return f"All seeds share the {thousands(facts.test_examples)} test examples, and the intervals are about these."
 
@@ -384,9 +384,9 @@ def _gap_sentence(findings: Findings) -> str:
     return sentences(
         f"At a training loss of {three_digits(facts.fitted_loss)} the training {facts.score_name} is {small} at "
         f"batch size {thousands(facts.small)} and {large} at {thousands(facts.large)}.",
-        f"The difference in test {facts.score_name}, Small − Large, is {tuned} from these peak rates. From peak "
-        f"rates 1/√2 as high it is {lower}.",
-        f"The mean of both is {signed(4)(findings.annealed.comparison.effect.estimate)}.",
+        f"The difference in test {facts.score_name}, Small − Large, is {tuned} from these peak rates. With "
+        f"both peak rates divided by √2 it is {lower}.",
+        f"The mean of the two differences is {signed(4)(findings.annealed.comparison.effect.estimate)}.",
         "" if agree else "The two differ in their verdict, so the row is undecided.",
     )
 
@@ -405,9 +405,9 @@ def _course_sentence(findings: Findings) -> str:
     }
     verdicts = "; ".join(texts[outcome].format(listed(places[outcome])) for outcome in texts if outcome in places)
     return (
-        f"The trainings are also compared at {len(findings.course_verdicts)} training losses, from both peak rates "
-        f"and with Holm's correction: {verdicts}. The row is judged at "
-        f"{three_digits(findings.facts.fitted_loss)} alone, without a correction."
+        f"The row is judged at {three_digits(findings.facts.fitted_loss)} alone, without a correction. With Holm's "
+        f"correction over all {len(findings.course_verdicts)} training losses in the figure, {verdicts}; here too, "
+        "the tuned and the lower peak rates must agree."
     )
 
 

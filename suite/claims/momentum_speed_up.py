@@ -218,9 +218,9 @@ def explain(findings: Findings) -> str:
 
 
 NOISE_OR_CURVATURE = (
-    "Shallue et al. (2019) found that momentum saves updates with large batches only, and Kidambi et al. (2018) that "
-    "there are stochastic problems on which no momentum beats SGD without it. In the model of Zhang et al. (2019) "
-    "momentum helps where curvature limits progress."
+    "Shallue et al. (2019) found that momentum saves updates with large batches only. Kidambi et al. (2018) found "
+    "stochastic problems on which SGD with heavy-ball momentum, however it is set, is no faster than SGD without "
+    "momentum. In the model of Zhang et al. (2019) momentum helps where curvature limits progress."
 )
 
 
@@ -229,7 +229,7 @@ def _last_iterate_sentence(last_iterate: Reading) -> str:
     if isinstance(last_iterate.comparison, Problem):
         return ""
     return (
-        "Where the parameters after the last update must reach the target, instead of averaged ones, training "
+        "If the parameters after the last update must reach the target, instead of averaged ones, training "
         f"without momentum takes {with_bounds(last_iterate.comparison.effect)} times as many updates as with it."
     )
 

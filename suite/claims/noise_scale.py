@@ -248,8 +248,9 @@ def _measured_sentence(last_iterate: Reading, facts: Facts) -> str:
     if isinstance(critical, Problem):
         return ""
     return sentences(
-        f"B_crit is fitted to the median updates to the target of {critical.interval.n} seeds, trained with "
-        f"{facts.optimizer} at several batch sizes, each at its own tuned rate.",
+        f"The measured B_crit comes from trainings with {facts.optimizer} at several batch sizes, each at the rate "
+        "tuned for it. The same formula is fitted to the median number of updates to the target at each batch "
+        f"size, over {critical.interval.n} seeds.",
         "Both the predicted and the measured critical batch size vary between seeds, and the interval of their ratio "
         "allows for both.",
         never_reached_sentence(last_iterate.never_reached),

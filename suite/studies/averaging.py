@@ -157,7 +157,7 @@ def _effect_in_words(ends: Ends, score: str, batch_size: int) -> str:
     last, averaged = (decimals(4)(ends.test_scores[name].estimate) for name in (LAST, AVERAGED))
     where = f"at batch size {thousands(batch_size)}"
     if ends.tests_better is Verdict.UNDECIDED:
-        return f"has no certain effect on {score} {where} ({last} before, {averaged} after)"
+        return f"has no significant effect on {score} {where} ({averaged} instead of {last})"
     effect = "lifts" if ends.tests_better is Verdict.HOLDS else "lowers"
     return f"{effect} {score} {where} from {last} to {averaged}"
 
@@ -170,8 +170,8 @@ def explain(findings: Findings) -> str:
         _difference_sentence(findings),
         _noise_sentence(findings),
         _lag_sentence(findings),
-        "Both have the same initial parameters and the same batches. The learning rate is "
-        f"{facts.learning_rate:g} at every batch size.",
+        "The trainings with and without averaging start from the same parameters and see the same batches. The "
+        f"learning rate is {facts.learning_rate:g} at every batch size.",
         "Each seed has its own train/test split." if facts.resplit else "",
         f"In the average, the parameters after update t have a weight in proportion to t to the power {POWER}: the "
         f"last half of the updates has {percent(1 - 0.5 ** (POWER + 1))} of the weight.",

@@ -142,9 +142,9 @@ def explain(findings: Findings) -> str:
         _ratio_sentence(findings),
         "Initial parameters, learning rate and number of updates are the same at every batch size. In these updates "
         "a smaller batch sees fewer epochs, and the training losses at the end are not matched.",
-        "The training uses SGD without momentum and half the squared distance to one-hot targets, whatever optimizer "
-        f"and loss the workload has. It makes {thousands(EVALUATED[-1])} updates from at most {thousands(EXAMPLES)} "
-        "training examples.",
+        "Whatever optimizer and loss the workload has, the optimizer here is SGD without momentum, and the loss is "
+        f"half the squared distance to one-hot targets. A training makes {thousands(EVALUATED[-1])} updates from at "
+        f"most {thousands(EXAMPLES)} training examples.",
         "Each seed has its own learning rate η, the same at all batch sizes: the one at which the largest eigenvalue "
         f"of the initial model, times η / 2, is {START:g}. Its mean is {three_digits(findings.learning_rate)}.",
         f"Grey dots are seeds, each the mean of {len(EVALUATED)} evaluations after {thousands(EVALUATED[0])} to "

@@ -163,16 +163,16 @@ def _left_out_sentence(findings: Findings) -> str:
 
 def _undecided_sentence(findings: Findings) -> str:
     """The seeds that would decide what is undecided; empty where nothing is."""
-    seeds = [
-        f"{_count(combination.seeds_to_decide)} seeds for the {combination.rate} rate at {combination.budget}"
+    undecided = [
+        f"the {combination.rate} rate at {combination.budget} ({_count(combination.seeds_to_decide)} seeds)"
         for combination in findings.compared
         if combination.verdict is Verdict.UNDECIDED
     ]
-    if not seeds:
+    if not undecided:
         return ""
     return (
-        f"Undecided combinations in the figure: {len(seeds)}. To decide them with a probability of 80%, if the true "
-        f"effects are as large as the measured ones, takes {listed(seeds)}."
+        f"Undecided in the figure: {listed(undecided)}. Each would be decided by that many seeds with a probability "
+        "of 80%, if its true effect is as large as the measured one."
     )
 
 

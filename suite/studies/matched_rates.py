@@ -18,7 +18,7 @@ from suite.evidence.trainings import by_protocol, final_log_loss, training_probl
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
 from suite.figures import GREY, draw_intervals, new_figure
-from suite.formatting import bounds, listed, ratio, thousands, three_digits
+from suite.formatting import bounds, ratio, thousands, three_digits
 from suite.statistics import Interval, mean_interval
 from suite.studies.study import Study
 from suite.training.momentum_pair import WITH, WITHOUT
@@ -86,12 +86,14 @@ def answer(findings: Findings) -> str:
         return f"Trainings at matched rates cannot be compared: {findings.pairs[0].loss_ratio}."
     lowest = min(compared, key=lambda rate: compared[rate].estimate)
     highest = max(compared, key=lambda rate: compared[rate].estimate)
-    rates = "equal" if findings.facts.optimizer.form.averages else "matched"
-    ratios = {rate: three_digits(compared[rate].estimate) for rate in (lowest, highest)}
-    where = [f"{text} where the rate without momentum is {rate:g}" for rate, text in ratios.items()]
+    optimizer = findings.facts.optimizer
+    matching_rate = "the same rate η" if optimizer.form.averages else "rate η (1 − λ)"
+    ratios = [
+        f"{three_digits(compared[rate].estimate)} times (η = {rate:g})" for rate in dict.fromkeys((lowest, highest))
+    ]
     return (
-        f"At {rates} learning rates, training with momentum ends at {' to '.join(ratios.values())} times the "
-        f"training loss of training without it: {listed(where)}."
+        f"With momentum λ at {matching_rate}, {optimizer.label} ends at {' to '.join(ratios)} the training loss that "
+        "it has without momentum at rate η."
     )
 
 

@@ -112,7 +112,7 @@ def answer(findings: Findings) -> str:
         return f"With full-batch updates no momentum is known to carry balls into the better minimum: {reason}."
     momenta = [f"{phase.least_momentum:.2f} at η {phase.learning_rate:g}" for phase in crossing]
     return sentences(
-        "Of the starts and momenta tried with full-batch updates, balls reach the better minimum",
+        "Among the starts and momenta tried with full-batch updates, balls reach the better minimum",
         "" if _crosses_from_below(crossing) else "only from starts higher than the bump and",
         f"only with a momentum of at least {listed(momenta)}.",
     )

@@ -99,7 +99,7 @@ def test_scores_are_compared_in_pairs_at_the_fitted_loss():
         [row.effect.estimate, row.effect.low, row.effect.high], [differences.mean(), low, high]
     )
     assert (row.verdict, row.kind, row.null) == (Verdict.HOLDS, "difference", 0)
-    assert row.measure.startswith("test accuracy at training loss 0.0625, Small − Large, mean of the differences")
+    assert row.measure.startswith("test accuracy at training loss 0.0625, Small − Large (mean over both peak rates")
     np.testing.assert_allclose([row.value_small, row.value_large], [np.mean(SMALL), np.mean(LARGE)])
 
 
@@ -140,9 +140,9 @@ def test_the_course_has_the_differences_at_every_loss_with_holms_correction():
     assert findings.course[0].verdict is Verdict.FAILS
     text = generalization.explain(findings)
     assert (
-        "The trainings are also compared at 4 training losses, from both peak rates and with Holm's correction: the "
-        "small batch tests better at 0.125 and 0.0625; the large batch tests better at 0.500; the "
-        "difference is not significant at 0.250."
+        "With Holm's correction over all 4 training losses in the figure, the small batch tests better at 0.125 and "
+        "0.0625; the large batch tests better at 0.500; the difference is not significant at 0.250; here too, the "
+        "tuned and the lower peak rates must agree."
     ) in text
 
 

@@ -90,8 +90,8 @@ def test_an_undecided_difference_is_no_effect_and_no_mechanism_is_named():
         trained(AVERAGED, 1, [0.91, 0.90, 0.92], (0.4, 0.5, 0.6)),
     )
     assert study.answer(findings) == (
-        "After 3 epochs, averaging the parameters has no certain effect on the test accuracy at batch size 1 "
-        "(0.9100 before, 0.9100 after)."
+        "After 3 epochs, averaging the parameters has no significant effect on the test accuracy at batch size 1 "
+        "(0.9100 instead of 0.9100)."
     )
     assert "training loss" not in study.explain(findings)
 

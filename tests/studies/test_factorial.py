@@ -301,7 +301,7 @@ def test_an_undecided_combination_has_the_seeds_that_would_decide_it():
     assert undecided.seeds_to_decide == seeds
     assert math.isfinite(seeds)
     assert (
-        f"with a probability of 80%: {seeds:,.0f} for the square-root rate at equal epochs"
+        f"Undecided in the figure: the square-root rate at equal epochs ({seeds:,.0f} seeds)."
         in factorial_views.explain(findings)
     )
 
@@ -428,7 +428,7 @@ def test_the_text_counts_the_combinations_that_could_not_be_compared():
     findings = with_verdicts(lambda rate, budget: None if rate == "tuned" else Verdict.UNDECIDED)
     text = factorial_views.explain(findings)
     assert "3 of the 15 combinations could not be compared and do not count in the title:" in text
-    assert text.count("40 for the") == 12
+    assert text.count("(40 seeds)") == 12
     assert factorial_views.explain(with_verdicts(lambda rate, budget: Verdict.HOLDS)).count("could not be") == 0
 
 
