@@ -348,8 +348,8 @@ def explain(findings: Findings) -> str:
 
 
 SPLITS_OVERLAP = (
-    "Each seed has its own train/test split. The splits overlap, so that the intervals are about repetitions with "
-    "these examples, not about new ones."
+    "Each seed has its own train/test split of the same examples, so the intervals say what another repetition with "
+    "these examples would give, not what new examples would give."
 )
 
 
@@ -360,9 +360,9 @@ def _splits_sentence(facts: Facts) -> str:
     if has_shared_error(facts):
         return (
             f"All seeds share the {thousands(facts.test_examples)} test examples; other test examples would give "
-            "another difference. The intervals of the difference in test accuracy here include this sampling error, "
-            "by an upper bound of its variance. All other intervals of this row and its studies cover only the "
-            "variation between seeds."
+            "another difference. The intervals of the difference in test accuracy are widened to allow for that: an "
+            "upper bound of the variance that it causes is added. All other intervals of this row and its studies "
+            "cover only the variation between seeds."
         )
     return f"All seeds share the {thousands(facts.test_examples)} test examples, and the intervals are about these."
 
@@ -405,9 +405,9 @@ def _course_sentence(findings: Findings) -> str:
     }
     verdicts = "; ".join(texts[outcome].format(listed(places[outcome])) for outcome in texts if outcome in places)
     return (
-        f"The row is judged at {three_digits(findings.facts.fitted_loss)} alone, without a correction. With Holm's "
-        f"correction over all {len(findings.course_verdicts)} training losses in the figure, {verdicts}; here too, "
-        "the tuned and the lower peak rates must agree."
+        "A batch size counts as better only if the tuned and the lower peak rates agree. The row is judged at a "
+        f"training loss of {three_digits(findings.facts.fitted_loss)} alone, without a correction. If all "
+        f"{len(findings.course_verdicts)} losses in the figure are tested, with Holm's correction, {verdicts}."
     )
 
 

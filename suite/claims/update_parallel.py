@@ -296,9 +296,7 @@ def _update_sentences(facts: Facts, times: UpdateTimes) -> str:
     return sentences(
         f"On {times.backend}{threads} an update takes {seconds(comparison.small)} at batch size "
         f"{thousands(facts.small)} and {seconds(comparison.large)} at {thousands(times.large)}.",
-        "With one thread, the whole batch is computed in one call, but not on several cores."
-        if times.threads == 1
-        else "",
+        "The whole batch is computed in one call, here on one core only." if times.threads == 1 else "",
         f"The time is still flat at {thousands(largest)}, the largest batch size measured."
         if scaling.is_lower_bound
         else f"The flat range of {times.backend} ends at batch size {with_bounds(scaling.flat, size_text)}.",

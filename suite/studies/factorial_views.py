@@ -27,16 +27,14 @@ CLAIM = {
 
 
 def answer(findings: Findings, at_target: str = f"at {TO_TARGET}", says: dict[Verdict, str] = CLAIM) -> str:
-    """What holds where, after Holm's correction over the combinations that could be compared; `at_target` says what
-    is compared at equal training loss, and `says` what each verdict says."""
-    compared, count = findings.compared, len(findings.combinations)
+    """What holds where, after Holm's correction over the comparisons that could be made; `at_target` says what is
+    compared at equal training loss, and `says` what each verdict says."""
+    compared, count = len(findings.compared), len(findings.combinations)
     if not compared:
         return "The claim could be compared with none of the learning-rate rules and budgets."
-    verdicts = "; ".join(_places(findings, at_target, says))
-    if len(compared) < count:
-        combinations = f"Of the {count} combinations of learning-rate rule and budget, {len(compared)}"
-        return f"{combinations} could be compared: {verdicts}."
-    return f"{verdicts[0].upper()}{verdicts[1:]}."
+    verdicts = [f"{text[0].upper()}{text[1:]}." for text in _places(findings, at_target, says)]
+    left = f"{count - compared} of the {count} comparisons could not be made." if compared < count else ""
+    return sentences(*verdicts, left)
 
 
 def _places(findings: Findings, at_target: str, says: dict[Verdict, str]) -> Iterator[str]:
@@ -54,7 +52,7 @@ def _places(findings: Findings, at_target: str, says: dict[Verdict, str]) -> Ite
 def _rates_of(findings: Findings, verdict: Verdict) -> list[str]:
     """The rates with this verdict, which is that of every budget."""
     rates = dict.fromkeys(each.rate for each in findings.compared if each.corrected_verdict is verdict)
-    return [f"with the {rate} rate" + _share(findings, "rate", rate, "budgets") for rate in rates]
+    return [f"with the {rate} rate" for rate in rates]
 
 
 def _budgets_of(findings: Findings, verdict: Verdict, at_target: str) -> list[str]:
@@ -64,19 +62,10 @@ def _budgets_of(findings: Findings, verdict: Verdict, at_target: str) -> list[st
         compared = [each for each in findings.compared if each.budget == budget]
         rates = [each.rate for each in compared if each.corrected_verdict is verdict]
         at_budget = at_target if budget == TO_TARGET else f"at {budget}"
-        if len(rates) == len(compared):
-            places += [at_budget + _share(findings, "budget", budget, "learning-rate rules")] if rates else []
-        elif rates:
-            places.append(f"{at_budget} (the {listed(rates)} rate{'s' if len(rates) > 1 else ''})")
+        if rates:
+            some = "" if len(rates) == len(compared) else f" with the {listed(rates)} rate{'s' * (len(rates) > 1)}"
+            places.append(f"{at_budget}{some}")
     return places
-
-
-def _share(findings: Findings, part: str, place: str, noun: str) -> str:
-    """How many of the combinations whose `part`, rate or budget, is `place` were compared; empty where all were."""
-    compared, planned = (
-        sum(getattr(each, part) == place for each in group) for group in (findings.compared, findings.combinations)
-    )
-    return f" (with all {compared} {noun} that could be compared)" if compared < planned else ""
 
 
 def explain(findings: Findings) -> str:
@@ -95,11 +84,12 @@ def rules_in_words(facts: Facts) -> str:
     """The rate rules."""
     middle = thousands(facts.middle)
     return sentences(
-        "Several rules set the learning rate: the same rate for both batch sizes; a rate in proportion to the square "
-        "root of the batch size; a rate in proportion to the batch size, after a warm-up; a tuned rate; or a rate "
-        "that falls linearly to 0 from a tuned peak. Under the two proportional rules the rate at batch size "
+        "Several rules set the learning rate: the same rate for both batch sizes; a rate in proportion to the "
+        "square root of the batch size; a rate in proportion to the batch size, after a warm-up; a tuned rate; or a "
+        "rate that falls linearly to 0 from a tuned peak. Under the two proportional rules the rate at batch size "
         f"{middle} is {facts.learning_rate:g}. Tuned rates are those with the lowest training loss, or the fewest "
-        "updates to the target loss, for each batch size and budget, on held-out seeds.",
+        "updates to the target loss, on held-out seeds; each batch size has its tuned rate for each of the three "
+        "kinds of comparison.",
         _betas_in_words(facts),
     )
 
@@ -135,9 +125,7 @@ def _correction_sentence(findings: Findings) -> str:
     """The extent of Holm's correction."""
     if not (compared := len(findings.compared)):
         return ""
-    return (
-        f"The verdicts in the title use Holm's correction over {compared} combinations; those in the figure do not."
-    )
+    return f"The verdicts in the title use Holm's correction over {compared} comparisons; those in the figure do not."
 
 
 def _missing_sentence(findings: Findings) -> str:
@@ -149,8 +137,7 @@ def _missing_sentence(findings: Findings) -> str:
     ]
     if not missing:
         return ""
-    count = f"{len(missing)} of the {len(findings.combinations)} combinations could not be compared"
-    return f"{count} and do not count in the title: {listed(missing)}."
+    return f"{len(missing)} of the {len(findings.combinations)} comparisons could not be made: {listed(missing)}."
 
 
 def _left_out_sentence(findings: Findings) -> str:
@@ -163,16 +150,24 @@ def _left_out_sentence(findings: Findings) -> str:
 
 def _undecided_sentence(findings: Findings) -> str:
     """The seeds that would decide what is undecided; empty where nothing is."""
-    undecided = [
-        f"the {combination.rate} rate at {combination.budget} ({_count(combination.seeds_to_decide)} seeds)"
+    undecided = {
+        f"the {combination.rate} rate at {combination.budget}": _count(combination.seeds_to_decide)
         for combination in findings.compared
         if combination.verdict is Verdict.UNDECIDED
-    ]
+    }
     if not undecided:
         return ""
+    if len(undecided) == 1:
+        ((place, seeds),) = undecided.items()
+        return (
+            f"One comparison in the figure is undecided: {place}. If its true effect is as large as the measured "
+            f"one, {seeds} seeds would decide it with a probability of 80%."
+        )
+    places = [f"{place} ({seeds} seeds)" for place, seeds in undecided.items()]
     return (
-        f"Undecided in the figure: {listed(undecided)}. Each would be decided by that many seeds with a probability "
-        "of 80%, if its true effect is as large as the measured one."
+        f"{len(undecided)} comparisons in the figure are undecided. In brackets are the numbers of seeds that would "
+        "decide each with a probability of 80%, if its true effect is as large as the measured one: "
+        f"{listed(places)}."
     )
 
 

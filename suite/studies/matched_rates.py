@@ -87,14 +87,14 @@ def answer(findings: Findings) -> str:
     lowest = min(compared, key=lambda rate: compared[rate].estimate)
     highest = max(compared, key=lambda rate: compared[rate].estimate)
     optimizer = findings.facts.optimizer
-    matching_rate = "the same rate η" if optimizer.form.averages else "rate η (1 − λ)"
-    ratios = [
-        f"{three_digits(compared[rate].estimate)} times (η = {rate:g})" for rate in dict.fromkeys((lowest, highest))
-    ]
-    return (
-        f"With momentum λ at {matching_rate}, {optimizer.label} ends at {' to '.join(ratios)} the training loss that "
-        "it has without momentum at rate η."
+    matching = "at the same rate" if optimizer.form.averages else "at a rate reduced by the factor 1 − λ"
+    ends = (
+        f"{optimizer.label} with momentum λ, {matching}, ends at {three_digits(compared[lowest].estimate)} times the "
+        f"training loss of {optimizer.label} without momentum when the rate without momentum is {lowest:g}"
     )
+    if highest == lowest:
+        return f"{ends}."
+    return f"{ends}, and at {three_digits(compared[highest].estimate)} times when that rate is {highest:g}."
 
 
 def figure(findings: Findings) -> Figure | None:

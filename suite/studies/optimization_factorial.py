@@ -57,7 +57,7 @@ def answer(findings: Findings) -> str:
 
 def explain(findings: Findings) -> str:
     return sentences(
-        "The lecture's claim is about equal epochs. Equal updates ask whether an update of a large batch is worth "
+        "The row is about equal epochs. Equal updates ask whether an update of a large batch is worth "
         "more, and equal training loss asks which batch size needs fewer epochs.",
         factorial_views.explain(findings),
     )

@@ -192,7 +192,7 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"The left panel compares batch sizes at a training loss of {facts.target_loss:g}, by averaged parameters "
         f"at the same constant rate of {facts.learning_rate:g}.",
-        "The right panel repeats the lecture's comparison: equal epochs give a larger batch fewer updates.",
+        "The right panel compares them after equal epochs, which give a larger batch fewer updates.",
     )
 
 
