@@ -360,9 +360,9 @@ def _splits_sentence(facts: Facts) -> str:
     if has_shared_error(facts):
         return (
             f"All seeds share the {thousands(facts.test_examples)} test examples; other test examples would give "
-            "another difference. The intervals of the difference in test accuracy are widened to allow for that: an "
-            "upper bound of the variance that it causes is added. All other intervals of this row and its studies "
-            "cover only the variation between seeds."
+            "another difference. The intervals of the difference in test accuracy allow for that: to the variance "
+            "between seeds they add an upper bound on the variance due to the choice of test examples. All other "
+            "intervals of this row and its studies cover only the variation between seeds."
         )
     return f"All seeds share the {thousands(facts.test_examples)} test examples, and the intervals are about these."
 
@@ -414,8 +414,8 @@ def _course_sentence(findings: Findings) -> str:
 def _constant_sentence(findings: Findings) -> str:
     """What constant rates say, at a higher training loss."""
     effects = {
-        "by averaged parameters": findings.averaged.comparison,
-        "by the parameters after the last update": findings.last_iterate.comparison,
+        "if averaged parameters must reach this loss and are tested": findings.averaged.comparison,
+        "if the parameters after the last update do": findings.last_iterate.comparison,
     }
     read = [
         f"{with_bounds(comparison.effect, signed(4))} {parameters}"
@@ -426,9 +426,9 @@ def _constant_sentence(findings: Findings) -> str:
         return ""
     facts = findings.facts
     return (
-        f"At a constant rate of {facts.learning_rate:g} the trainings stop at a training loss of "
-        f"{facts.target_loss:g}, and the difference is {listed(read)}. A constant rate leaves noise in the "
-        "parameters, more so with small batches; averaging and annealing reduce it."
+        f"Other trainings keep a constant rate of {facts.learning_rate:g} and stop at a training loss of "
+        f"{facts.target_loss:g}. There the difference in test {facts.score_name} is {listed(read)}. A constant rate "
+        "leaves noise in the parameters, more so with small batches; averaging and annealing reduce it."
     )
 
 

@@ -229,7 +229,7 @@ def explain(findings: Findings) -> str:
         f"batch of {thousands(facts.large)} it is {three_digits(comparison.large)} times.",
         _ratio_sentence(facts, comparison),
         "Batches are drawn as in training. Since the training set is finite (N = "
-        f"{thousands(facts.train_examples)} examples), the power is fitted over B (N − 1) / (N − B) in place of B.",
+        f"{thousands(facts.train_examples)} examples), the fit uses B (N − 1) / (N − B) in place of B.",
         _theory_sentence(findings),
         _noise_scale_sentence(findings),
     )

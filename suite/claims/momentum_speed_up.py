@@ -250,7 +250,7 @@ def _critical_sentence(critical: CriticalBatch | Problem) -> str:
         return ""
     return (
         f"The critical batch size without momentum is {with_bounds(critical.interval)}: far below it, doubling "
-        "the batch size halves the updates; far above it, doubling saves none."
+        "the batch size halves the updates; far above it, doubling saves almost none."
     )
 
 

@@ -262,8 +262,8 @@ def _averaged_sentence(averaged: Reading) -> str:
     if isinstance(averaged.critical, Problem):
         return ""
     return (
-        "The prediction is about the parameters after the last update. Averaged parameters have less noise: they "
-        f"reach the target with a B_crit of {with_bounds(averaged.critical.interval)}."
+        "The prediction is about the parameters after the last update. Averaged parameters have less noise. If they "
+        f"are the ones that must reach the target, the measured B_crit is {with_bounds(averaged.critical.interval)}."
     )
 
 

@@ -191,8 +191,9 @@ def answer(findings: Findings) -> str:
     if isinstance(comparison, Problem):
         return f"The time to leave the saddle could not be compared: {comparison}."
     return (
-        "Without momentum SGD does not stop at this toy's saddle: at the same learning rate it leaves after "
-        f"{three_digits(comparison.small)} updates, and with momentum after {three_digits(comparison.large)}."
+        "Without momentum SGD does not stop at this toy's saddle, it only leaves later: after "
+        f"{three_digits(comparison.small)} updates, against {three_digits(comparison.large)} with momentum at the "
+        "same learning rate."
     )
 
 

@@ -158,7 +158,8 @@ def answer(findings: Findings) -> str:
         f"{with_bounds(start.agreement.loss_ratio, decimals(3))} when both start at batch size {thousands(size)}"
         for size, start in compared.items()
     ]
-    return f"The final training loss of a growing batch, over that of a decaying learning rate, is {listed(places)}."
+    ratio_of = "The final training loss of a growing batch, divided by that of a decaying learning rate,"
+    return f"{ratio_of} is {listed(places)}."
 
 
 def _why_not_compared(start: Start) -> str:

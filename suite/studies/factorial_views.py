@@ -98,14 +98,19 @@ def budgets_in_words(facts: Facts) -> str:
     """The budgets, with what equal epochs and equal updates are for each batch size."""
     per_epoch = {size: updates_per_epoch(facts.train_examples, size) for size in (facts.small, facts.large)}
     updates = facts.epochs * updates_per_epoch(facts.train_examples, facts.middle)
-    made = [f"{thousands(facts.epochs * each)} at batch size {thousands(size)}" for size, each in per_epoch.items()]
-    seen = [f"{three_digits(updates / each)} at batch size {thousands(size)}" for size, each in per_epoch.items()]
+    made = [
+        f"{thousands(facts.epochs * each)} updates at batch size {thousands(size)}"
+        for size, each in per_epoch.items()
+    ]
+    seen = [
+        f"{three_digits(updates / each)} epochs at batch size {thousands(size)}" for size, each in per_epoch.items()
+    ]
     return (
-        f"The equal epochs are {facts.epochs}; the updates in them are {listed(made)}. The equal updates are "
-        f"{thousands(updates)}, as many as {facts.epochs} epochs have at batch size {thousands(facts.middle)}; the "
-        f"epochs in them are {listed(seen)}. The equal training loss is {three_digits(facts.target_loss)}. With the "
-        "annealed rate, the length of the training is chosen so that it ends at this loss. With the other rules the "
-        "parameters are averaged over all updates so far, and the loss is that of this average."
+        f"Equal epochs are {facts.epochs} epochs: {listed(made)}. Equal updates are {thousands(updates)} updates, as "
+        f"many as {facts.epochs} epochs have at batch size {thousands(facts.middle)}: {listed(seen)}. The equal "
+        f"training loss is {three_digits(facts.target_loss)}. With the annealed rate, the length of the training is "
+        "chosen so that it ends at this loss. With the other rules the parameters are averaged over all updates so "
+        "far, and the loss is that of this average."
     )
 
 

@@ -1,7 +1,7 @@
 """Reshuffled epochs, or batches drawn with replacement? The lecture shuffles the examples anew for every epoch.
 
-In a reshuffled epoch every example counts once: an example in one batch is missing from the others, and the noise of
-the updates averages away over the epoch (Gürbüzbalaban, Ozdaglar, Parrilo 2021, "Why random reshuffling beats
+In a reshuffled epoch every example is drawn once: an example in one batch is missing from the others, and the noise
+of the updates averages away over the epoch (Gürbüzbalaban, Ozdaglar, Parrilo 2021, "Why random reshuffling beats
 stochastic gradient descent"). That of batches drawn independently does not. At a fixed rate the noise of the last
 updates hides much of the difference; a decaying rate shows it.
 """
@@ -193,8 +193,9 @@ def explain(findings: Findings) -> str:
         "Both are trained from the same initial parameters, at the same rates and for the same number of updates. "
         f"The ratio of the final training losses, with replacement / reshuffled, is {'; '.join(ratios)}.",
         "Significance is judged at 5% with Holm's correction for these comparisons.",
-        "In a reshuffled epoch every example counts once, and much of the noise of the batches "
-        "averages away; the same number of draws with replacement misses about 37% of the examples.",
+        "In a reshuffled epoch every example is drawn once, and in theory, while the rate is small, much of the "
+        "noise of the batches averages away; the same number of draws with replacement misses about 37% of the "
+        "examples.",
         f"No comparison is possible at {'; '.join(map(str, findings.unpaired))}." if findings.unpaired else "",
     )
 

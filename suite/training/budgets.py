@@ -250,7 +250,7 @@ class GrowingLengths:
 
     def __str__(self) -> str:
         return (
-            f"restarted from scratch, each time {self.growth:g} times as long, until a training ends at "
+            f"each training {self.growth:g} times as long as the one before and from scratch, until one ends at "
             f"training loss {self.loss:g}"
         )
 

@@ -155,7 +155,7 @@ def test_averaged_parameters_are_a_second_reading():
     assert second.effect.estimate == pytest.approx(0.5)
     assert [str(flag) for flag in headline.flags] == ["with averaged parameters ×0.500 (×0.500 to ×0.500)"]
     assert examples(findings)[AVERAGED].estimate == pytest.approx(4, rel=1e-3)
-    assert "a B_crit of 4.00 (4.00 to 4.00)" in claim.explain(findings)
+    assert "B_crit is 4.00 (4.00 to 4.00)" in claim.explain(findings)
 
 
 SPREAD = np.exp(np.linspace(-0.05, 0.05, 7))

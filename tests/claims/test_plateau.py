@@ -54,7 +54,7 @@ def test_the_effect_is_the_ratio_of_updates_to_leave_the_saddle():
     assert same.flags == (Toy("tiny", "SGD"), DoesNotStop(sooner_at_matched_rate=True))
     assert matched.flags == (Toy("tiny", "SGD"),)
     assert "does not stop: it leaves too, and sooner at the matched rate" in str(same.flags[1])
-    assert "it leaves after 120 updates, and with momentum after 40.0" in plateau.answer(findings)
+    assert "it only leaves later: after 120 updates, against 40.0 with momentum" in plateau.answer(findings)
     assert "What momentum does on tiny itself is in two other rows" in plateau.explain(findings)
     assert "as a higher learning rate would" in plateau.explain(findings)
     assert len(plateau.figure(findings).axes[1].lines) == 3 * 3 + 3 + 1 + 1  # starts, closed forms, threshold, label

@@ -445,9 +445,9 @@ def test_the_answer_names_the_rates_of_a_budget_where_neither_rate_nor_budget_de
 def test_the_page_says_how_long_both_train_in_equal_epochs_and_in_equal_updates():
     """40 examples; 30 updates are three epochs at batch size 4, and ten at 16, whose last batch has eight."""
     text = factorial_views.budgets_in_words(FACTS)
-    assert "The equal epochs are 3; the updates in them are 120 at batch size 1 and 9 at batch size 16." in text
-    assert "The equal updates are 30, as many as 3 epochs have at batch size 4" in text
-    assert "the epochs in them are 0.750 at batch size 1 and 10.0 at batch size 16." in text
+    assert "Equal epochs are 3 epochs: 120 updates at batch size 1 and 9 updates at batch size 16." in text
+    assert "Equal updates are 30 updates, as many as 3 epochs have at batch size 4: 0.750 epochs at batch" in text
+    assert "size 1 and 10.0 epochs at batch size 16." in text
 
 
 def test_a_false_holds_among_all_combinations_is_as_rare_as_among_one():
