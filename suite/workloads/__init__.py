@@ -1,15 +1,15 @@
 """Workloads, one per file: each file in this folder that contains `workload = Workload(...)`, and any Python file of
 the user's, named by its path."""
 
-import hashlib
 import importlib
-import importlib.util
-import sys
 from functools import cache
 from pathlib import Path
 
 from suite.errors import UserError
-from suite.workloads.workload import Data, Workload, fingerprint
+from suite.workloads.data import Data
+from suite.workloads.fingerprint import fingerprint
+from suite.workloads.user_file import load_file
+from suite.workloads.workload import Workload
 
 __all__ = ["Data", "Workload", "find", "fingerprint", "names"]
 
@@ -37,23 +37,7 @@ def find(name: str) -> Workload:
 
 
 def _from_file(path: Path) -> Workload:
-    if not path.is_file():
-        raise UserError(f"no workload file {path}: give the path of an existing Python file")
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_{digest}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # so that its classes, such as an optimizer, can be looked up by name
-    try:
-        spec.loader.exec_module(module)
-    except UserError as error:
-        del sys.modules[spec.name]
-        raise UserError(f"{path}: {error}") from error
-    except Exception as error:
-        del sys.modules[spec.name]
-        raise UserError(f"{path} does not run: {type(error).__name__}: {error}") from error
-    workload = getattr(module, "workload", None)
-    if not isinstance(workload, Workload):
-        raise UserError(f"{path} holds no workload: end it with `workload = Workload(...)`")
+    workload = load_file(path)
     if workload.name in names():
         raise UserError(f"{path}: the name '{workload.name}' is taken by the suite's own; choose another")
     return workload

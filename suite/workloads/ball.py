@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from suite.workloads.data import Data
 from suite.workloads.saddle import minus_loss, output_as_loss
-from suite.workloads.workload import Data, Workload
+from suite.workloads.workload import Workload
 
 EXAMPLES, SLOPE, TILT, LIFT = 16, 5.0, 0.1, 0.36
 LEFT, RIGHT = -2.4, -0.15

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from suite.errors import UserError
-from suite.workloads.workload import Data, Workload, cross_entropy
+from suite.workloads.data import Data
+from suite.workloads.workload import Workload, cross_entropy
 
 SPLITS = ("train", "test")
 

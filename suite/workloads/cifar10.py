@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from suite.errors import UserError
+from suite.workloads.data import Data
 from suite.workloads.data_home import archive_folder
-from suite.workloads.workload import Data, Published, PublishedNoise, Workload
+from suite.workloads.workload import Published, PublishedNoise, Workload
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"

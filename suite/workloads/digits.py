@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from suite.workloads.workload import Data, Workload
+from suite.workloads.data import Data
+from suite.workloads.workload import Workload
 
 
 def load() -> Data:

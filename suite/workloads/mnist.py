@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from suite.workloads.data import Data
 from suite.workloads.data_home import gzip_content
-from suite.workloads.workload import Data, Published, PublishedNoise, Workload
+from suite.workloads.workload import Published, PublishedNoise, Workload
 
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 SHA256 = {

@@ -3,7 +3,8 @@
 from torch import nn
 
 from suite.workloads import twenty
-from suite.workloads.workload import Data, Workload
+from suite.workloads.data import Data
+from suite.workloads.workload import Workload
 
 EXAMPLES = twenty.EXAMPLES
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from suite.workloads.workload import Data, Workload
+from suite.workloads.data import Data
+from suite.workloads.workload import Workload
 
 EXAMPLES, SLOPE, INITIAL_SCALE = 64, 0.5, 1e-6
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from suite import seeds
-from suite.workloads.workload import Data, Workload
+from suite.workloads.data import Data
+from suite.workloads.workload import Workload
 
 EXAMPLES = 20
 

@@ -24,7 +24,7 @@ from suite.runs.plan import PRESETS, find_backends, plan_all
 from suite.runs.run import measure, measure_all
 from suite.runs.store import Results
 from suite.workloads import find
-from suite.workloads.workload import fingerprint
+from suite.workloads.fingerprint import fingerprint
 from tests.command import QUICK, TRAINED, call, call_here, suite_command, write_workload
 
 TIMES = ["time_s", "reference_s"]

@@ -113,15 +113,6 @@ BROKEN = {
         {"batch_sizes": (1, 16, 64)},
         "batch size 64 is more than its 40 training examples",
     ),
-    "the name of an optimizer": (
-        {"optimizer": "adam"},
-        "optimizer is 'adam': give one of suite.optimizers, such as adamw\\(weight_decay=0.1\\) or "
-        "Optimizer.of\\(torch.optim.RMSprop\\)$",
-    ),
-    "an optimizer of torch's own": (
-        {"optimizer": torch.optim.AdamW},
-        "optimizer is AdamW: give one of suite.optimizers, such as adamw",
-    ),
     "a group of no parameter": (
         {"optimizer": adamw().group("*.bias", weight_decay=0).group("norm.*", weight_decay=0)},
         "no parameter matches the group pattern 'norm.\\*': the model has 0.weight, 0.bias, 2.weight, 2.bias$",

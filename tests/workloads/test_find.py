@@ -33,7 +33,10 @@ def test_an_unknown_name_is_answered_with_the_known_names():
         ("workloads = 3", "holds no workload"),
         ("workload = 3", "holds no workload"),
         ("from suite.workloads.digits import workload", "the name 'digits' is taken"),
-        ("from suite.workloads import Workload\nworkload = Workload('x')", "does not run: TypeError"),
+        (
+            "from suite.workloads import Workload\nworkload = Workload('x')",
+            "does not run: Workload: about is missing",
+        ),
         (
             "from suite.optimizers import sgd\nsgd(momentum=1.0)",
             "mine.py: .*momentum 1.0 the movement grows without end: give less",
@@ -70,8 +73,8 @@ def write(path, optimizer: str, before: str = "", after: str = "") -> str:
 def test_the_name_of_an_optimizer_is_rejected_with_a_correct_example(tmp_path):
     with pytest.raises(UserError) as error:
         find(write(tmp_path / "mine.py", '"adam"'))
-    expected = "workload mine: optimizer is 'adam': give one of suite.optimizers, such as adamw(weight_decay=0.1) or "
-    assert str(error.value) == f"{tmp_path / 'mine.py'}: {expected}Optimizer.of(torch.optim.RMSprop)"
+    expected = "Workload: optimizer is 'adam': give one of suite.optimizers, such as adamw(weight_decay=0.1) or "
+    assert str(error.value) == f"{tmp_path / 'mine.py'} does not run: {expected}Optimizer.of(torch.optim.RMSprop)"
 
 
 OWN_OPTIMIZER = """

@@ -51,7 +51,9 @@ def test_the_number_of_parameters(name):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_few_updates_on_fake_images_lower_the_loss(name):
-    workload = replace(find(name), load=lambda: fake(name), batch_sizes=(8, 12), small=8, large=12)
+    workload = replace(
+        find(name), load=lambda: fake(name), batch_sizes=(8, 12), small=8, large=12, training_batch_sizes=None
+    )
     data = load_checked(workload)
     protocol = Protocol.of(workload, EqualEpochs(3))
     replicas = best_replicas_per_call(workload, CPU, 2, 8)

@@ -1,9 +1,16 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
+from suite.errors import last_line
 from suite.workloads import fingerprint
-from suite.workloads.workload import Data, accuracy, cross_entropy, data_fingerprint
+from suite.workloads.data import Data
+from suite.workloads.fingerprint import data_fingerprint
+from suite.workloads.workload import accuracy, cross_entropy
 from tests.conftest import blobs, network, tiny
 
 
@@ -139,23 +146,57 @@ def test_the_fingerprint_does_not_depend_on_epochs_and_batch_sizes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"small": 3}, "lacks 3"),
-        ({"large": 3}, "lacks 3"),
-        ({"learning_rate": 0.5}, "lacks 0.5"),
-        ({"learning_rate": "0.1"}, "learning_rate must be a positive number, not '0.1'"),
-        ({"batch_sizes": (16, 4, 1)}, "ascending"),
-        ({"batch_sizes": (0, 1, 16)}, "positive"),
-        ({"small": 16, "large": 1}, "small must be less"),
-        ({"small": 16, "large": 16}, "small must be less"),
-        ({"batch_sizes": (1, 4, 4, 16)}, "ascending"),
-        ({"learning_rates": (0.0, 0.1)}, "learning_rates .* must be positive"),
-        ({"epochs": 0}, "epochs must be a positive whole number, not 0"),
-        ({"epochs": 2.5}, "epochs must be a positive whole number, not 2.5"),
-        ({"target_loss": 0.0}, "target_loss must be a positive number"),
-        ({"target_loss": float("nan")}, "target_loss must be a positive number"),
-        ({"max_updates": -5}, "max_updates must be a positive whole number"),
+        ({"small": 3}, "small is 3: batch_sizes (1, 4, 16) must contain it"),
+        ({"large": 3}, "large is 3: batch_sizes (1, 4, 16) must contain it"),
+        ({"learning_rate": 0.5}, "learning_rate is 0.5: learning_rates (0.03, 0.1) must contain it"),
+        ({"learning_rate": "0.1"}, "learning_rate is '0.1': it should be a valid number"),
+        ({"batch_sizes": (16, 4, 1)}, "batch_sizes are (16, 4, 1): give them in ascending order, each once"),
+        ({"batch_sizes": (1, 4, 4, 16)}, "batch_sizes are (1, 4, 4, 16): give them in ascending order, each once"),
+        ({"batch_sizes": (0, 1, 16)}, "batch_sizes[0] is 0: it should be greater than or equal to 1"),
+        ({"batch_sizes": (1, True, 16)}, "batch_sizes[1] is True: it should be a valid integer"),
+        ({"batch_sizes": "1, 16"}, "batch_sizes is '1, 16': it should be a valid tuple"),
+        ({"training_batch_sizes": (1, 8)}, "training_batch_sizes contain 8: batch_sizes (1, 4, 16) must, too"),
+        ({"small": 16, "large": 1}, "small is 16 and large 1: small must be less"),
+        ({"small": 16, "large": 16}, "small is 16 and large 16: small must be less"),
+        ({"learning_rates": (0.0, 0.1)}, "learning_rates[0] is 0.0: it should be greater than 0"),
+        ({"epochs": 0}, "epochs is 0: it should be greater than or equal to 1"),
+        ({"epochs": 2.5}, "epochs is 2.5: it should be a valid integer"),
+        ({"target_loss": 0.0}, "target_loss is 0.0: it should be greater than 0"),
+        ({"target_loss": float("nan")}, "target_loss is nan: it should be greater than 0"),
+        ({"fitted_loss": 1.0}, "fitted_loss is 1: it must be at most target_loss, 0.5"),
+        ({"max_updates": -5}, "max_updates is -5: it should be greater than or equal to 1"),
+        ({"resplit": "no"}, "resplit is 'no': it should be a valid boolean"),
+        ({"load": 3}, "load is 3: it should be callable"),
+        ({"score_name": "$"}, "score_name is '$': use 1 to 60 printable characters, and none of $ | ` \\"),
+        ({"epoch": 3}, "there is no field 'epoch'"),
     ],
 )
 def test_a_contradictory_workload_is_rejected(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValidationError) as error:
         tiny(**change)
+    assert last_line(error.value) == f"Workload: {message}"
+
+
+@pytest.mark.parametrize(
+    "name", ["mlp/64", "../up", "/root", "two\nlines", "", " ", "<b>x</b> | y", "$5", "-x", "a" * 65]
+)
+def test_a_name_that_cannot_name_a_file_is_rejected_with_the_rule(name):
+    with pytest.raises(ValidationError) as error:
+        tiny(name=name)
+    assert "use 1 to 64 letters, digits, '-', '_' and '.', the first a letter or a digit" in last_line(error.value)
+
+
+@pytest.mark.parametrize("sequence", [list, np.array, torch.tensor, lambda sizes: range(1, 3)])
+def test_numbers_and_sequences_of_any_library_are_pythons(sequence):
+    workload = tiny(
+        batch_sizes=sequence([1, 2]), small=np.int64(1), large=np.uint8(2), epochs=np.int32(3),
+        learning_rate=np.float64(0.1), learning_rates=np.array([0.03, 0.1]), resplit=np.bool_(True),
+    )  # fmt: skip
+    assert workload == tiny(batch_sizes=(1, 2), small=1, large=2, resplit=True)
+    assert {type(value) for value in (*workload.batch_sizes, workload.small, workload.epochs)} == {int}
+    assert {type(value) for value in (workload.learning_rate, *workload.learning_rates)} == {float}
+    assert hash(workload) == hash(replace(workload))
+
+
+def test_a_sentence_may_be_written_over_several_lines():
+    assert tiny(about="Three\n    blobs.").about == "Three blobs."
