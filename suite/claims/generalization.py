@@ -216,7 +216,8 @@ def judge(findings: Findings) -> list[Row]:
         (
             findings.annealed,
             annealed,
-            f"{measure} (mean over both peak rates, with a range that covers the intervals of both)",
+            f"{measure} (the mean of the differences with tuned and with lower peak rates; the range covers both "
+            "intervals)",
         ),
         (findings.tuned_rate, f"{annealed}, tuned peak rates only", measure),
         (findings.lower_rate, f"{annealed}, peak rates 1/√2 as high", measure),
@@ -348,8 +349,8 @@ def explain(findings: Findings) -> str:
 
 
 SPLITS_OVERLAP = (
-    "Each seed has its own train/test split of the same examples, so the intervals say what another repetition with "
-    "these examples would give, not what new examples would give."
+    "Each seed has its own train/test split of the same examples, so the intervals allow for other seeds and splits "
+    "of these examples, not for new examples."
 )
 
 
@@ -414,8 +415,8 @@ def _course_sentence(findings: Findings) -> str:
 def _constant_sentence(findings: Findings) -> str:
     """What constant rates say, at a higher training loss."""
     effects = {
-        "if averaged parameters must reach this loss and are tested": findings.averaged.comparison,
-        "if the parameters after the last update do": findings.last_iterate.comparison,
+        "for averaged parameters": findings.averaged.comparison,
+        "for those after the last update": findings.last_iterate.comparison,
     }
     read = [
         f"{with_bounds(comparison.effect, signed(4))} {parameters}"
@@ -427,8 +428,9 @@ def _constant_sentence(findings: Findings) -> str:
     facts = findings.facts
     return (
         f"Other trainings keep a constant rate of {facts.learning_rate:g} and stop at a training loss of "
-        f"{facts.target_loss:g}. There the difference in test {facts.score_name} is {listed(read)}. A constant rate "
-        "leaves noise in the parameters, more so with small batches; averaging and annealing reduce it."
+        f"{facts.target_loss:g}. The difference in test {facts.score_name} depends on which parameters must reach "
+        f"this loss and are then tested: it is {listed(read)}. A constant rate leaves noise in the parameters, more "
+        "so with small batches; averaging and annealing reduce it."
     )
 
 

@@ -77,8 +77,8 @@ class Distances:
     updates: int
 
     @property
-    def explained_by_last_gradient(self) -> float:
-        """The share of the last movement that the last gradient's part explains; at least 0."""
+    def share_of_last_gradient(self) -> float:
+        """The share of the last movement that is the last gradient's part: 1 less `to_last_gradient`, at least 0."""
         return max(0.0, 1 - self.to_last_gradient)
 
 
@@ -97,7 +97,7 @@ class Findings:
     facts: Facts
     comparison: Comparison | Problem
     """The distance of a movement with momentum from the weighted sum, mean over seeds; and the shares of a movement
-    that the last gradient explains, without and with momentum."""
+    that the last gradient makes up, without and with momentum."""
     check: Check | None
     """Whether rounding explains the distance of every movement of every seed."""
     worst: float
@@ -118,7 +118,7 @@ def analyse(evidence: Evidence) -> Findings:
         return Findings(facts, NOT_FINITE, None, np.nan, {}, None)
     distances = {name: _distances(training) for name, training in rows.items()}
     by_seed = rows[WITH].groupby("seed")["error"].mean().dropna()
-    explained = (distances[name].explained_by_last_gradient for name in (WITHOUT, WITH))
+    explained = (distances[name].share_of_last_gradient for name in (WITHOUT, WITH))
     comparison = Comparison(mean_interval(by_seed), *explained)
     check = Check.PASSED if worst <= 1 else Check.FAILED
     return Findings(facts, comparison, check, worst, distances, _weights(rows[WITH], momentum_of(facts)))
@@ -165,7 +165,7 @@ def judge(findings: Findings) -> list[Row]:
             check=findings.check,
             kind="check",
             measure="relative distance of a movement from the weighted sum",
-            unit="of a movement explained by the last gradient",
+            unit="of a movement is the last gradient",
             effect_text=EFFECTS.get(findings.check, ""),
         )
     ]
@@ -188,16 +188,14 @@ def answer(findings: Findings) -> str:
         if optimizer.form.averages
         else ""
     )
-    movement = (
-        f"With momentum the last gradient explains {percent(distances.explained_by_last_gradient)} of a movement"
-    )
+    movement = f"With momentum the last gradient makes up {percent(distances.share_of_last_gradient)} of a movement"
     if findings.check is Check.FAILED:
         return (
             f"{movement}, and the weighted sum of all past gradients is not the movement either{division}: it misses "
             f"a movement by up to {three_digits(findings.worst)} times what rounding explains."
         )
     return (
-        f"{movement}, and the weighted sum of all past gradients{division} explains all but "
+        f"{movement}, and the weighted sum of all past gradients{division} makes up all but "
         f"{three_digits(distances.to_sum)} of it, which is within float32 rounding."
     )
 
@@ -245,13 +243,20 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"The movements of the first {distances.updates} updates were recorded in a training with batch size "
         f"{thousands(facts.middle)} and momentum {form.momentum_symbol} = {momentum_of(facts):g}.",
-        f"What the last gradient explains is measured at update {distances.updates}. Float32 rounding can explain up "
-        f"to {three_digits(distances.rounding)} of a movement.",
+        "The share of the last gradient is 1 less its relative distance from the movement, at update "
+        f"{distances.updates}; {_share_of_equal_gradients(facts)}. Float32 rounding can explain up to "
+        f"{three_digits(distances.rounding)} of a movement.",
         _weights_sentence(findings),
         _lecture_form_sentence(facts),
         form.in_words,
         _decay_sentence(facts),
     )
+
+
+def _share_of_equal_gradients(facts: Facts) -> str:
+    """What the share would be without noise, where all gradients are equal."""
+    symbol = facts.optimizer.form.momentum_symbol
+    return f"if all gradients were equal, it would be about 1 − {symbol} = {1 - momentum_of(facts):.3g}"
 
 
 def _weights_sentence(findings: Findings) -> str:

@@ -231,10 +231,11 @@ def explain(findings: Findings) -> str:
     if isinstance(course, Problem):
         return _published_sentence(facts)
     return sentences(
-        "The updates to the target should follow S (1 + B_crit / B), where S is their number for a very large batch. "
-        f"B_crit is predicted from a training with batch size {thousands(course.batch_size)}: it is the mean of the "
-        "noise scales at its updates, each with the weight 1 / (1 + noise scale / batch size). This is the simple "
-        "noise scale tr(Σ) / |G|², which treats the Hessian as a multiple of the identity.",
+        "The updates to the target should follow S (1 + B_crit / B), where S is their number for a very large "
+        "batch. To predict B_crit, the noise scale is measured along a training with batch size "
+        f"{thousands(course.batch_size)}. The prediction is the mean of the noise scales at all updates, with "
+        f"weights 1 / (1 + noise scale / {thousands(course.batch_size)}). This is the simple noise scale tr(Σ) / "
+        "|G|², which treats the Hessian as a multiple of the identity.",
         left_out_sentence(findings.course_problems),
         _measured_sentence(findings.last_iterate, facts),
         _averaged_sentence(findings.averaged),

@@ -300,8 +300,8 @@ def _update_sentences(facts: Facts, times: UpdateTimes) -> str:
         f"The time is still flat at {thousands(largest)}, the largest batch size measured."
         if scaling.is_lower_bound
         else f"The flat range of {times.backend} ends at batch size {with_bounds(scaling.flat, size_text)}.",
-        f"A straight line fitted to update time over batch size implies that {times.backend} reaches half the "
-        f"throughput of an infinitely large batch at batch size {with_bounds(half, size_text)}."
+        f"A straight line fitted to update time over batch size implies that a batch of "
+        f"{with_bounds(half, size_text)} reaches half the throughput of an infinitely large one on {times.backend}."
         if half.estimate <= largest
         else "",
     )

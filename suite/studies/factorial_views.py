@@ -63,8 +63,8 @@ def _budgets_of(findings: Findings, verdict: Verdict, at_target: str) -> list[st
         rates = [each.rate for each in compared if each.corrected_verdict is verdict]
         at_budget = at_target if budget == TO_TARGET else f"at {budget}"
         if rates:
-            some = "" if len(rates) == len(compared) else f" with the {listed(rates)} rate{'s' * (len(rates) > 1)}"
-            places.append(f"{at_budget}{some}")
+            some = "" if len(rates) == len(compared) else f"with the {listed(rates)} rate{'s' * (len(rates) > 1)} "
+            places.append(f"{some}{at_budget}")
     return places
 
 

@@ -18,7 +18,7 @@ from suite.evidence.trainings import by_protocol, final_log_loss, training_probl
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
 from suite.figures import GREY, draw_intervals, new_figure
-from suite.formatting import bounds, ratio, thousands, three_digits
+from suite.formatting import bounds, listed, ratio, thousands, three_digits
 from suite.statistics import Interval, mean_interval
 from suite.studies.study import Study
 from suite.training.momentum_pair import WITH, WITHOUT
@@ -87,14 +87,12 @@ def answer(findings: Findings) -> str:
     lowest = min(compared, key=lambda rate: compared[rate].estimate)
     highest = max(compared, key=lambda rate: compared[rate].estimate)
     optimizer = findings.facts.optimizer
-    matching = "at the same rate" if optimizer.form.averages else "at a rate reduced by the factor 1 − λ"
-    ends = (
-        f"{optimizer.label} with momentum λ, {matching}, ends at {three_digits(compared[lowest].estimate)} times the "
-        f"training loss of {optimizer.label} without momentum when the rate without momentum is {lowest:g}"
+    matching_rate = "the same rate η" if optimizer.form.averages else "rate η (1 − λ)"
+    ratios = [f"{three_digits(compared[rate].estimate)} at η = {rate:g}" for rate in dict.fromkeys((lowest, highest))]
+    return (
+        f"{optimizer.label} with momentum λ at {matching_rate} is compared with {optimizer.label} without momentum "
+        f"at rate η: the ratio of their final training losses is {listed(ratios)}."
     )
-    if highest == lowest:
-        return f"{ends}."
-    return f"{ends}, and at {three_digits(compared[highest].estimate)} times when that rate is {highest:g}."
 
 
 def figure(findings: Findings) -> Figure | None:

@@ -107,7 +107,7 @@ def answer(findings: Findings) -> str:
     if findings.small_rise is None:
         return f"The line from Small's solution to Large's was not measured: {problems_in_words(findings.problems)}."
     return (
-        "Going past the small batch's solution by half the distance between the two solutions multiplies the "
+        "Going past the small batch's solution, away from the other one, by half their distance multiplies the "
         f"training loss by {three_digits(findings.small_rise.estimate)}; going as far past the large batch's "
         f"solution multiplies it by {three_digits(findings.large_rise.estimate)}"
         + (", a difference that is not significant." if findings.steeper is Verdict.UNDECIDED else ".")

@@ -99,7 +99,7 @@ def test_scores_are_compared_in_pairs_at_the_fitted_loss():
         [row.effect.estimate, row.effect.low, row.effect.high], [differences.mean(), low, high]
     )
     assert (row.verdict, row.kind, row.null) == (Verdict.HOLDS, "difference", 0)
-    assert row.measure.startswith("test accuracy at training loss 0.0625, Small − Large (mean over both peak rates")
+    assert row.measure.startswith("test accuracy at training loss 0.0625, Small − Large (the mean of the differences")
     np.testing.assert_allclose([row.value_small, row.value_large], [np.mean(SMALL), np.mean(LARGE)])
 
 
@@ -153,9 +153,7 @@ def test_the_other_readings_stand_beside_the_headline():
     np.testing.assert_allclose(effects, [*[np.subtract(SMALL, LARGE).mean()] * 3, 0.01, -0.1])
     assert [row.headline for row in rows] == [True, False, False, False, False]
     text = generalization.explain(findings)
-    assert (
-        "+0.0100 (+0.0100 to +0.0100) if averaged parameters must reach this loss and are tested and −0.1000" in text
-    )
+    assert "+0.0100 (+0.0100 to +0.0100) for averaged parameters and −0.1000" in text
     assert "The two differ" not in text
     assert generalization.figure(findings) is not None
 

@@ -52,8 +52,8 @@ def test_movements_of_a_training_are_the_weighted_sum():
     assert last == pytest.approx([0.9**age for age in reversed(range(30))], abs=1e-3)
     assert findings.distances[WITH].to_sum == pytest.approx(row.effect.estimate)
     assert row.value_small == pytest.approx(1, abs=1e-4)
-    assert row.value_large == findings.distances[WITH].explained_by_last_gradient < 0.9
-    assert "the weighted sum of all past gradients explains all but" in momentum_sum.answer(findings)
+    assert row.value_large == findings.distances[WITH].share_of_last_gradient < 0.9
+    assert "the weighted sum of all past gradients makes up all but" in momentum_sum.answer(findings)
     assert "powers of λ" in momentum_sum.explain(findings)
     by_movement, by_age, _ = momentum_sum.figure(findings).axes
     assert by_movement.get_ylabel() == "movement of update"
@@ -113,7 +113,7 @@ def test_the_effect_is_the_mean_distance_and_the_shares_are_those_of_the_last_gr
     assert row.value_large == pytest.approx(0.1)
     assert findings.distances[WITHOUT].rounding == pytest.approx(8e-6)
     assert momentum_sum.numbers(findings)["explained by float32 rounding"].tolist() == ["8.00e-6", "8.00e-6"]
-    assert "explains 10% of a movement" in momentum_sum.answer(findings)
+    assert "makes up 10% of a movement" in momentum_sum.answer(findings)
     assert "all but 1.75e-6 of it" in momentum_sum.answer(findings)
 
 

@@ -208,7 +208,7 @@ def test_fewer_than_six_seeds_leave_the_verdict_undecided():
 def test_figure_and_text_compare_prediction_and_measurement():
     findings = analyse(evidence(courses([[8, 8, 8], [2, 2, 2]]), tuned([6, 6, 6])))
     text = claim.explain(findings)
-    assert "B_crit is predicted from a training with batch size 4" in text
+    assert "the noise scale is measured along a training with batch size 4." in text
     assert "fitted to the median number of updates to the target at each batch size, over 3 seeds" in text
     assert "never reached" not in text
     assert "Somebody" not in text

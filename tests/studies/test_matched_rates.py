@@ -42,8 +42,8 @@ def test_the_loss_ratio_is_a_geometric_mean_over_paired_seeds():
     assert table["training loss, with / without"].tolist() == ["×2.00", "×2.00"]
     assert table["rate, with"].tolist() == ["0.003", "0.01"]
     assert matched_rates.answer(findings) == (
-        "SGD with momentum λ, at a rate reduced by the factor 1 − λ, ends at 2.00 times the training loss of SGD "
-        "without momentum when the rate without momentum is 0.03."
+        "SGD with momentum λ at rate η (1 − λ) is compared with SGD without momentum at rate η: the ratio of their "
+        "final training losses is 2.00 at η = 0.03."
     )
     assert "1 / (1 − λ)" in matched_rates.explain(findings)
     (axes,) = matched_rates.figure(findings).axes
