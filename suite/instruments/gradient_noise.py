@@ -34,8 +34,9 @@ def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targe
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     total = torch.zeros_like(nn.utils.parameters_to_vector(parameters))
+    wide = devices.of(inputs).widest_float
     for chunk_inputs, chunk_targets in chunks(inputs, targets):
-        mean = loss(model(chunk_inputs), chunk_targets).sum() / len(inputs)
+        mean = loss(model(chunk_inputs), chunk_targets).to(wide).sum() / len(inputs)
         gradients = torch.autograd.grad(mean, parameters, materialize_grads=True)
         total += nn.utils.parameters_to_vector(gradients)
     return total

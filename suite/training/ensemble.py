@@ -19,10 +19,11 @@ from suite import devices
 from suite.optimizers import Optimizer
 from suite.training.average import RunningAverage
 from suite.training.compilation import capture, compile_in_place
+from suite.training.evaluate import values_of_an_example
 from suite.workloads import Workload
 
 EVALUATION_VALUES = 2**20
-"""Limit of the input values, over all replicas, of one forward pass of an evaluation."""
+"""Limit of the values of a tensor, over all replicas, in one forward pass of an evaluation."""
 GATHER_VALUES = 2**16
 """Input values of a batch, over all replicas, from which a CPU gathers batches before a compiled update: copying rows
 into the same memory at each update is several times faster than reading single values, and allocates no pages."""
@@ -132,9 +133,10 @@ class Ensemble:
 
     def losses_and_scores(self, inputs: Tensor, targets: Tensor, pass_values: int = EVALUATION_VALUES) -> Tensor:
         """Loss and score of every replica on every example in evaluation mode, [2, R, N] in the widest float of the
-        device. A forward pass has at most `pass_values` input values."""
+        device. No tensor of a forward pass has more than `pass_values` values, over all replicas, unless one example
+        has."""
         function = evaluation_function(self.workload)
-        chunk = max(1, pass_values // (self.size * math.prod(inputs.shape[1:])))
+        chunk = max(1, pass_values // (self.size * values_of_an_example(self.workload, inputs)))
         parts = zip(inputs.split(chunk), targets.split(chunk), strict=True)
         return torch.cat([function(*self.evaluated, *part) for part in parts], dim=2)
 

@@ -64,9 +64,11 @@ def tables(
 
 
 def status(train_loss: pd.Series, protocol: Protocol) -> Status:
-    """The status of a training: DIVERGED where its last training loss is not finite or above the first one."""
-    if not train_loss.iloc[-1] <= train_loss.iloc[0]:
+    """The status of a training: DIVERGED where its first or last training loss is not finite, or where the last is
+    above the first."""
+    first, last = train_loss.iloc[0], train_loss.iloc[-1]
+    if not (math.isfinite(first) and last <= first):
         return Status.DIVERGED
-    if protocol.budget.needs_target and not protocol.budget.reached(train_loss.iloc[-1]):
+    if protocol.budget.needs_target and not protocol.budget.reached(last):
         return Status.TARGET_NOT_REACHED
     return Status.OK
