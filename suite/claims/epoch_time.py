@@ -226,7 +226,7 @@ claim = Claim(
     says="One pass through the data takes longer with a small batch than with a large one.",
     rule=(
         "Holds when the 95% interval of the ratio (median epoch time at Small) / (median epoch time at Large), from "
-        "resampled processes, lies above 1."
+        "a bootstrap over the processes that timed it, lies above 1."
     ),
     cells=cells,
     analyse=analyse,

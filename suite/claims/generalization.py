@@ -414,23 +414,15 @@ def _course_sentence(findings: Findings) -> str:
 
 def _constant_sentence(findings: Findings) -> str:
     """What constant rates say, at a higher training loss."""
-    effects = {
-        "for averaged parameters": findings.averaged.comparison,
-        "for those after the last update": findings.last_iterate.comparison,
-    }
-    read = [
-        f"{with_bounds(comparison.effect, signed(4))} {parameters}"
-        for parameters, comparison in effects.items()
-        if isinstance(comparison, Comparison)
-    ]
-    if not read:
+    facts, averaged, last = findings.facts, findings.averaged.comparison, findings.last_iterate.comparison
+    if isinstance(averaged, Problem) or isinstance(last, Problem):
         return ""
-    facts = findings.facts
     return (
         f"Other trainings keep a constant rate of {facts.learning_rate:g} and stop at a training loss of "
-        f"{facts.target_loss:g}. The difference in test {facts.score_name} depends on which parameters must reach "
-        f"this loss and are then tested: it is {listed(read)}. A constant rate leaves noise in the parameters, more "
-        "so with small batches; averaging and annealing reduce it."
+        f"{facts.target_loss:g}. The difference in test {facts.score_name} is "
+        f"{with_bounds(averaged.effect, signed(4))} if averaged parameters must reach this loss and are then tested. "
+        f"It is {with_bounds(last.effect, signed(4))} for the parameters after the last update. A constant rate "
+        "leaves noise in the parameters, more so with small batches; averaging and annealing reduce it."
     )
 
 

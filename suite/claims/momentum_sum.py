@@ -243,9 +243,9 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"The movements of the first {distances.updates} updates were recorded in a training with batch size "
         f"{thousands(facts.middle)} and momentum {form.momentum_symbol} = {momentum_of(facts):g}.",
-        "The share of the last gradient is 1 less its relative distance from the movement, at update "
-        f"{distances.updates}; {_share_of_equal_gradients(facts)}. Float32 rounding can explain up to "
-        f"{three_digits(distances.rounding)} of a movement.",
+        f"The share of the last gradient, taken at update {distances.updates}, is 1 − d, where d is the relative "
+        f"distance between the movement and the part of that gradient. {_share_of_equal_gradients(facts)} Float32 "
+        f"rounding can explain up to {three_digits(distances.rounding)} of a movement.",
         _weights_sentence(findings),
         _lecture_form_sentence(facts),
         form.in_words,
@@ -256,7 +256,7 @@ def explain(findings: Findings) -> str:
 def _share_of_equal_gradients(facts: Facts) -> str:
     """What the share would be without noise, where all gradients are equal."""
     symbol = facts.optimizer.form.momentum_symbol
-    return f"if all gradients were equal, it would be about 1 − {symbol} = {1 - momentum_of(facts):.3g}"
+    return f"If all gradients were equal, the share would be about 1 − {symbol} = {1 - momentum_of(facts):.3g}."
 
 
 def _weights_sentence(findings: Findings) -> str:

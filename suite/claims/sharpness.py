@@ -278,7 +278,8 @@ def explain(findings: Findings) -> str:
         f"For the other measures the ratio Large / Small is: {', '.join(ratios)}.",
         _disagreement_sentence(findings),
         _course_sentence(findings),
-        f"All four are computed from the training loss of at most {thousands(EXAMPLES)} examples in evaluation mode.",
+        f"All four are computed from the loss on at most {thousands(EXAMPLES)} training examples, in evaluation "
+        "mode.",
     )
 
 

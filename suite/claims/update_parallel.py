@@ -192,7 +192,7 @@ def _row(findings: Findings, times: UpdateTimes) -> Row:
         protocol=PIPELINES[times.input_pipeline],
         small=findings.facts.small,
         large=times.large,
-        measure="flat range of whole batches / flat range one example at a time",
+        measure="flat range of whole batches / flat range with one example at a time",
         unit="s",
         null=LEAST_FLAT_RATIO,
         headline=times.is_resident,
@@ -332,7 +332,7 @@ claim = Claim(
     says="Computed in parallel, a large batch takes no longer to update than a small one, unless it is too large.",
     rule=(
         "Holds when the 95% interval of the ratio (end of the flat range of whole batches) / (end of the flat range "
-        f"one example at a time), from resampled processes, lies above {LEAST_FLAT_RATIO}."
+        f"one example at a time), from a bootstrap over the processes that timed it, lies above {LEAST_FLAT_RATIO}."
     ),
     cells=cells,
     analyse=analyse,

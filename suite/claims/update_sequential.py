@@ -172,7 +172,7 @@ claim = Claim(
     says="Without parallel computation, an update from a small batch is faster than one from a large batch.",
     rule=(
         "Holds when the 95% interval of the ratio (median update time at Large) / (median update time at Small), "
-        "from resampled processes, lies above 1."
+        "from a bootstrap over the processes that timed it, lies above 1."
     ),
     cells=cells,
     analyse=analyse,

@@ -107,10 +107,10 @@ def answer(findings: Findings) -> str:
     if findings.small_rise is None:
         return f"The line from Small's solution to Large's was not measured: {problems_in_words(findings.problems)}."
     return (
-        "Going past the small batch's solution, away from the other one, by half their distance multiplies the "
-        f"training loss by {three_digits(findings.small_rise.estimate)}; going as far past the large batch's "
-        f"solution multiplies it by {three_digits(findings.large_rise.estimate)}"
-        + (", a difference that is not significant." if findings.steeper is Verdict.UNDECIDED else ".")
+        "Let d be the distance between the two solutions. At d / 2 beyond the small batch's solution the training "
+        f"loss is {three_digits(findings.small_rise.estimate)} times as high as at that solution; at d / 2 beyond "
+        f"the large batch's it is {three_digits(findings.large_rise.estimate)} times as high."
+        + (" The difference is not significant." if findings.steeper is Verdict.UNDECIDED else "")
     )
 
 

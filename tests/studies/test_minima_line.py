@@ -33,7 +33,7 @@ def test_the_rise_outside_each_end_is_read_at_half_the_length():
     assert math.isclose(findings.large_rise.estimate, math.exp(2))
     assert findings.large_rise.low < math.exp(2) < findings.large_rise.high
     text = minima_line.answer(minima_line.analyse(evidence(line_rows({0: 2, 1: 4}))))
-    assert "multiplies the training loss by 1.65" in text
+    assert "the training loss is 1.65 times as high as at that solution" in text
 
 
 def test_means_over_seeds_are_geometric_for_losses_and_plain_for_scores():
