@@ -421,8 +421,9 @@ def _constant_sentence(findings: Findings) -> str:
         f"Other trainings keep a constant rate of {facts.learning_rate:g} and stop at a training loss of "
         f"{facts.target_loss:g}. The difference in test {facts.score_name} is "
         f"{with_bounds(averaged.effect, signed(4))} if averaged parameters must reach this loss and are then tested. "
-        f"It is {with_bounds(last.effect, signed(4))} for the parameters after the last update. A constant rate "
-        "leaves noise in the parameters, more so with small batches; averaging and annealing reduce it."
+        "If instead the parameters after the last update must reach it and are tested, the difference is "
+        f"{with_bounds(last.effect, signed(4))}. A constant rate leaves noise in the parameters, more so with small "
+        "batches; averaging and annealing reduce it."
     )
 
 

@@ -243,8 +243,8 @@ def explain(findings: Findings) -> str:
     return sentences(
         f"The movements of the first {distances.updates} updates were recorded in a training with batch size "
         f"{thousands(facts.middle)} and momentum {form.momentum_symbol} = {momentum_of(facts):g}.",
-        f"The share of the last gradient, taken at update {distances.updates}, is 1 − d, where d is the relative "
-        f"distance between the movement and the part of that gradient. {_share_of_equal_gradients(facts)} Float32 "
+        f"At update {distances.updates} the movement m is compared with l, what the last gradient contributes to "
+        f"it. The share of the last gradient is 1 − |m − l| / |m|. {_share_of_equal_gradients(facts)} Float32 "
         f"rounding can explain up to {three_digits(distances.rounding)} of a movement.",
         _weights_sentence(findings),
         _lecture_form_sentence(facts),

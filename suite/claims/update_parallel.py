@@ -239,7 +239,7 @@ def answer(findings: Findings) -> str:
     if ranges:
         return (
             f"The time of an update stays flat, within a factor of {FLAT_FACTOR}, up to {listed(ranges)}. With "
-            f"one example at a time it is no longer flat at batch size {_first_not_flat(findings)}."
+            f"one example at a time it is not flat even at batch size {_first_not_flat(findings)}."
         )
     problems = "; ".join(f"{times.backend}: {times.comparison}" for times in resident)
     return f"How far an update stays flat was not measured ({problems or 'no backend computes a batch at once'})."

@@ -33,8 +33,8 @@ BESIDE = 1.12
 TOP = 1.2
 """The least upper end of the figure."""
 ENDS = {
-    Verdict.HOLDS: "the smaller batch ends at the sharper point after as many updates",
-    Verdict.FAILS: "the smaller batch ends at the flatter point after as many updates",
+    Verdict.HOLDS: "after the same number of updates, the smaller batch is at the sharper point",
+    Verdict.FAILS: "after the same number of updates, the smaller batch is at the flatter point",
     Verdict.UNDECIDED: "which of them ends at the flatter point is undecided",
 }
 
@@ -136,9 +136,9 @@ def explain(findings: Findings) -> str:
     if not findings.by_batch_size:
         return ""
     return sentences(
-        "Gradient descent cannot settle where the largest eigenvalue exceeds 2 / η. Cohen et al. (2021) found "
-        "that with the full batch it rises to about this edge of stability, which is at 1 in the figure, and stays "
-        "close to it.",
+        "Gradient descent cannot settle where the largest eigenvalue exceeds 2 / η. Cohen et al. (2021) found that "
+        "with the full batch this eigenvalue rises to about this edge of stability, which is at 1 in the figure, "
+        "and stays close to it.",
         _ratio_sentence(findings),
         "Initial parameters, learning rate and number of updates are the same at every batch size. In these updates "
         "a smaller batch sees fewer epochs, and the training losses at the end are not matched.",

@@ -43,10 +43,13 @@ def _places(findings: Findings, at_target: str, says: dict[Verdict, str]) -> Ite
         yield f"{says[findings.compared[0].corrected_verdict]} with every learning-rate rule and every budget"
         return
     for verdict, text in says.items():
-        by_rate = findings.decider is Decider.RATE
-        places = _rates_of(findings, verdict) if by_rate else _budgets_of(findings, verdict, at_target)
+        if findings.decider is Decider.RATE:
+            places, places_of_some_rates = _rates_of(findings, verdict), []
+        else:
+            places, places_of_some_rates = _budgets_of(findings, verdict, at_target)
         if places:
             yield f"{text} {listed(places)}"
+        yield from (f"{text} {place}" for place in places_of_some_rates)
 
 
 def _rates_of(findings: Findings, verdict: Verdict) -> list[str]:
@@ -55,17 +58,18 @@ def _rates_of(findings: Findings, verdict: Verdict) -> list[str]:
     return [f"with the {rate} rate" for rate in rates]
 
 
-def _budgets_of(findings: Findings, verdict: Verdict, at_target: str) -> list[str]:
-    """The budgets with this verdict, each with the rates that have it unless all have."""
-    places = []
+def _budgets_of(findings: Findings, verdict: Verdict, at_target: str) -> tuple[list[str], list[str]]:
+    """The budgets with this verdict at every rate, and those with it at some rates, which are named."""
+    places, places_of_some_rates = [], []
     for budget in BUDGETS:
         compared = [each for each in findings.compared if each.budget == budget]
         rates = [each.rate for each in compared if each.corrected_verdict is verdict]
         at_budget = at_target if budget == TO_TARGET else f"at {budget}"
-        if rates:
-            some = "" if len(rates) == len(compared) else f"with the {listed(rates)} rate{'s' * (len(rates) > 1)} "
-            places.append(f"{some}{at_budget}")
-    return places
+        if rates and len(rates) == len(compared):
+            places.append(at_budget)
+        elif rates:
+            places_of_some_rates.append(f"{at_budget} with the {listed(rates)} rate{'s' * (len(rates) > 1)}")
+    return places, places_of_some_rates
 
 
 def explain(findings: Findings) -> str:
@@ -109,8 +113,8 @@ def budgets_in_words(facts: Facts) -> str:
         f"Equal epochs are {facts.epochs} epochs: {listed(made)}. Equal updates are {thousands(updates)} updates, as "
         f"many as {facts.epochs} epochs have at batch size {thousands(facts.middle)}: {listed(seen)}. The equal "
         f"training loss is {three_digits(facts.target_loss)}. With the annealed rate, the length of the training is "
-        "chosen so that it ends at this loss. With the other rules the parameters are averaged over all updates so "
-        "far, and the loss is that of this average."
+        "chosen so that it ends at this loss. At equal training loss, the other rules stop a training when the "
+        "average of its parameters over all updates so far reaches the loss."
     )
 
 

@@ -128,7 +128,7 @@ def explain(findings: Findings) -> str:
         "Each ball starts at rest. The colour is the probability that it ends in the better minimum, as a function "
         "of its start and its momentum λ; the lowest row, λ = 0, is SGD without momentum.",
         f"In the panels for batch size {NOISY} each probability is estimated from {DRAWS} balls." if noisy else "",
-        f"With batch size {NOISY}, noise also carries balls over the bump that started below its top."
+        f"With batch size {NOISY}, noise can also carry a ball over the bump from below its top."
         if _crosses_from_below(noisy)
         else "",
         f"Some grids have no value ({findings.problem})." if findings.problem else "",

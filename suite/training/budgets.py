@@ -250,7 +250,7 @@ class GrowingLengths:
 
     def __str__(self) -> str:
         return (
-            f"each training {self.growth:g} times as long as the one before and from scratch, until one ends at "
+            f"repeated from scratch, each training {self.growth:g} times as long as the last, until one ends at "
             f"training loss {self.loss:g}"
         )
 

@@ -250,7 +250,7 @@ def test_the_answer_of_parallel_names_every_backend_that_was_compared():
     for part in (
         "batch size 5.5 on cpu",
         "at least batch size 16 on cuda",
-        "it is no longer flat at batch size 2",
+        "it is not flat even at batch size 2",
     ):
         assert part in text
     assert "mps" not in text

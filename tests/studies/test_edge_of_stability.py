@@ -61,8 +61,8 @@ def test_the_value_of_a_seed_is_the_mean_over_its_evaluations_and_their_mean_has
 @pytest.mark.parametrize(
     ("small", "large", "decided", "words"),
     [
-        ([0.3, 0.4, 0.5], [0.9, 1.0, 1.1], Verdict.FAILS, "the smaller batch ends at the flatter point"),
-        ([0.9, 1.0, 1.1], [0.3, 0.4, 0.5], Verdict.HOLDS, "the smaller batch ends at the sharper point"),
+        ([0.3, 0.4, 0.5], [0.9, 1.0, 1.1], Verdict.FAILS, "the smaller batch is at the flatter point"),
+        ([0.9, 1.0, 1.1], [0.3, 0.4, 0.5], Verdict.HOLDS, "the smaller batch is at the sharper point"),
         ([0.8, 1.0, 1.2], [1.0, 1.0, 1.0], Verdict.UNDECIDED, "is undecided"),
     ],
 )

@@ -437,8 +437,8 @@ def test_the_answer_names_the_rates_of_a_budget_where_neither_rate_nor_budget_de
     answer = factorial_views.answer(findings)
     assert findings.decider is Decider.BOTH
     assert answer == (
-        "The claim holds with the tuned rate at equal updates. The claim fails at equal epochs, with the fixed, "
-        "square-root, warmed-up linear and annealed rates at equal updates and at equal training loss."
+        "The claim holds at equal updates with the tuned rate. The claim fails at equal epochs and at equal training "
+        "loss. The claim fails at equal updates with the fixed, square-root, warmed-up linear and annealed rates."
     )
 
 

@@ -44,7 +44,7 @@ def test_each_phase_has_its_least_momentum_and_its_share_from_below():
     assert "only from starts higher than the bump and only with a momentum of at least 0.50" in phase_diagram.answer(
         findings
     )
-    assert "noise also carries balls over the bump" in phase_diagram.explain(findings)
+    assert "noise can also carry a ball over the bump" in phase_diagram.explain(findings)
     assert len(phase_diagram.figure(findings).axes) == 6 + 1
 
 
