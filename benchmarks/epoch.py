@@ -2,6 +2,7 @@
 
 from benchmarks.timed import THREADS, WORKLOAD, _Timed, benchmark_of, measured_threads
 from suite.backends import SEQUENTIAL
+from suite.timing.settings import benchmark_name
 
 if THREADS is None:
 
@@ -32,4 +33,4 @@ class _Epoch(_Timed):
         self.timed.epoch()
 
 
-globals()[WORKLOAD.name] = benchmark_of(WORKLOAD, _Epoch)
+globals()[benchmark_name(WORKLOAD.name)] = benchmark_of(WORKLOAD, _Epoch)

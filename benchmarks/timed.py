@@ -10,7 +10,7 @@ from suite.backends import BACKENDS, CPU, SEQUENTIAL
 from suite.experiments.cell import DATALOADER, RESIDENT
 from suite.timing.quick_timings import fastest_threads, measure_threads, sequential_example_seconds
 from suite.timing.reference_update import ReferenceTimes
-from suite.timing.settings import TimingSettings
+from suite.timing.settings import TimingSettings, benchmark_name
 from suite.timing.timed import Timed, load
 from suite.workloads import Workload, find
 
@@ -104,4 +104,8 @@ def benchmark_of(
 ) -> type:
     """The class that asv times for `workload`, with a benchmark name of its own, and so a history of its own."""
     params = [list(workload.batch_sizes), list(backends), list(input_pipelines)]
-    return type(workload.name, (base,), {"workload": workload, "params": params, "__module__": base.__module__})
+    return type(
+        benchmark_name(workload.name),
+        (base,),
+        {"workload": workload, "params": params, "__module__": base.__module__},
+    )

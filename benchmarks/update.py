@@ -8,6 +8,7 @@ from benchmarks.timed import THREADS, WORKLOAD, _Timed, benchmark_of, measured_t
 from suite.backends import ACCELERATORS
 from suite.experiments.cell import RESIDENT
 from suite.timing.quick_timings import update_seconds
+from suite.timing.settings import benchmark_name
 
 if THREADS is None:
 
@@ -44,7 +45,7 @@ class _HundredUpdates(_Timed):
         self.timed.updates(100)
 
 
-globals()[WORKLOAD.name] = benchmark_of(WORKLOAD, _Update)
-globals()[f"{WORKLOAD.name}_throughput"] = benchmark_of(
+globals()[benchmark_name(WORKLOAD.name)] = benchmark_of(WORKLOAD, _Update)
+globals()[f"{benchmark_name(WORKLOAD.name)}_throughput"] = benchmark_of(
     WORKLOAD, _HundredUpdates, backends=[backend.name for backend in ACCELERATORS], input_pipelines=[RESIDENT]
 )

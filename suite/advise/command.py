@@ -19,6 +19,7 @@ from suite.errors import UserError
 from suite.report.figure_style import save, style
 from suite.runs.store import SCHEMA_VERSION, Results
 from suite.workloads import Data, Workload, find, fingerprint, names
+from suite.workloads.batch_of_one import trainable
 from suite.workloads.check import load_checked
 
 FIGURE = "advice"
@@ -68,7 +69,7 @@ def recommend(
     Sets torch's number of threads to the one that suits the backend.
     """
     started = time.monotonic()
-    sizes = batch_sizes(len(data.train_inputs))
+    sizes = trainable(workload, data, batch_sizes(len(data.train_inputs)))
     notify(f"timing updates of {workload.name} at {len(sizes)} batch sizes on {backend.name}")
     threads = threads_for(workload, data, backend)
     torch.set_num_threads(threads)

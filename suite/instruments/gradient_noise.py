@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from suite import devices
 from suite.backends import PerExampleLoss
 from suite.statistics import Interval, ratio_interval
-from suite.training.evaluate import chunks
+from suite.workloads.chunks import chunks
 
 
 def batch_gradient(model: nn.Module, loss: PerExampleLoss, inputs: Tensor, targets: Tensor) -> Tensor:

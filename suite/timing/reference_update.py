@@ -19,10 +19,12 @@ from suite.experiments.cell import RESIDENT
 from suite.timing.quick_timings import one_thread_update_seconds, update_seconds
 from suite.timing.timed import Timed
 from suite.workloads import Data, Workload
+from suite.workloads.batch_of_one import batch_of_one_problem
 
 
 class ReferenceTimes:
-    """The reference times of this process: of one example's update, on the backend's own device.
+    """The reference times of this process: of one example's update, or of two where the model cannot be trained on
+    one, on the backend's own device.
 
     `parameters` are those of the benchmark, `samples` the number that it takes in this process. They are written to a
     file in `folder`; without one, none is taken.
@@ -39,7 +41,8 @@ class ReferenceTimes:
     ):
         self.file = folder / f"{time.time_ns()}-{os.getpid()}" if folder else None
         if self.file:
-            self.timed = Timed(workload, data, backends.on(backend.device), RESIDENT, 1)
+            examples = 1 if batch_of_one_problem(workload, data) is None else 2
+            self.timed = Timed(workload, data, backends.on(backend.device), RESIDENT, examples)
             self.file.write_text(f"{json.dumps(parameters)}\n{samples}\n")
 
     def take(self, min_run_time_s: float) -> None:

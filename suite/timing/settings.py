@@ -1,5 +1,6 @@
 """The settings of a timing, as the environment variables that reach the benchmarks through asv."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,3 +44,12 @@ class TimingSettings:
         """
         values = {WORKLOAD: self.workload, THREADS: self.threads, DATA: self.data, REFERENCES: self.references}
         return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def benchmark_name(workload: str) -> str:
+    """The name of a workload's benchmarks in asv, which cuts names at "." and "-".
+
+    >>> benchmark_name("my-net.v2")
+    'my_net_v2'
+    """
+    return re.sub(r"\W", "_", workload)

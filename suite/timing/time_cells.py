@@ -16,7 +16,7 @@ from suite.errors import UserError
 from suite.experiments.cell import Cell
 from suite.machine import ROOT, without_paths
 from suite.timing.reference_update import ReferencedProcess, read_references
-from suite.timing.settings import REFERENCES, TimingSettings
+from suite.timing.settings import REFERENCES, TimingSettings, benchmark_name
 from suite.timing.timed import load, save
 from suite.workloads import find
 
@@ -64,7 +64,7 @@ def _benchmark_request(cells: list[Cell], references: Path) -> dict:
     """The arguments of `suite.timing.asv_process.run_one` for `cells`."""
     first = cells[0]
     return {
-        "name": BENCHMARKS[first.measurement.name].format(first.workload),
+        "name": BENCHMARKS[first.measurement.name].format(benchmark_name(first.workload)),
         "parameters": list(map(_parameters, cells)),
         "processes": first.repeats,
         "variables": {REFERENCES: str(references)},
@@ -80,7 +80,7 @@ def _ask_asv(source: str, request: dict, threads: int) -> Iterator[list[dict]]:
     save(load(find(source)), data)
     workload = str(Path(source).resolve()) if source.endswith(".py") else source
     settings = TimingSettings(workload, threads, data)
-    environment = {**os.environ, **settings.variables(), "ASV_PYTHONPATH": str(ROOT), "TMPDIR": str(scratch)}
+    environment = {**os.environ, **settings.variables(), **_python_paths(), "TMPDIR": str(scratch)}
     command = [sys.executable, "-m", "suite.timing.asv_process", str(request_file)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with (
@@ -93,6 +93,13 @@ def _ask_asv(source: str, request: dict, threads: int) -> Iterator[list[dict]]:
                 *_, last_line = ["no message", *log.read_text().strip().splitlines()]
                 raise UserError(f"asv could not run {benchmark['name']}: {last_line}")
             yield json.loads(answer)
+
+
+def _python_paths() -> dict[str, str]:
+    """PYTHONPATH for processes that run in another folder, and for asv, which replaces it by ASV_PYTHONPATH."""
+    parts = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [str(Path(part).resolve()) for part in parts if part]
+    return {"PYTHONPATH": os.pathsep.join(paths), "ASV_PYTHONPATH": os.pathsep.join([str(ROOT), *paths])}
 
 
 def _rows(cell: Cell, answer: dict, processes: list[ReferencedProcess], threads: int) -> pd.DataFrame:

@@ -19,8 +19,8 @@ from suite import devices
 from suite.optimizers import Optimizer
 from suite.training.average import RunningAverage
 from suite.training.compilation import capture, compile_in_place
-from suite.training.evaluate import values_of_an_example
 from suite.workloads import Workload
+from suite.workloads.chunks import values_of_an_example
 
 EVALUATION_VALUES = 2**20
 """Limit of the values of a tensor, over all replicas, in one forward pass of an evaluation."""

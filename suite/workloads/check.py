@@ -6,8 +6,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from suite.errors import UserError
+from suite import seeds
+from suite.errors import UserError, last_line
+from suite.workloads.batch_of_one import batch_of_one_problem, meets_batch_of_one
+from suite.workloads.chunks import chunks, values_of_an_example
 from suite.workloads.data import Data
 from suite.workloads.workload import Workload, cross_entropy
 
@@ -24,6 +28,8 @@ def load_checked(workload: Workload) -> Data:
     _check_batch_sizes(workload, len(data.train_inputs))
     model = _check_model(workload)
     _check_outputs(workload, model, data)
+    _check_every_example(workload, model, data)
+    _check_training(workload, data)
     _check_optimizer(workload, workload.initial_model(0), data)
     return data
 
@@ -38,11 +44,8 @@ def _call(workload: Workload, description: str, function: Callable, *arguments):
         return function(*arguments)
     except UserError:
         raise
-    except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise _error(
-            workload, f"{description} raises {type(error).__name__}: {reason[0] if reason else ''}"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise _error(workload, f"{description} raises {last_line(error)}") from error
 
 
 def _check_data(workload: Workload, data: Data) -> None:
@@ -71,6 +74,8 @@ def _kind(tensor: Tensor) -> str:
 def _check_tensor(workload: Workload, name: str, tensor: Tensor) -> None:
     if not isinstance(tensor, Tensor):
         raise _error(workload, f"{name} is a {type(tensor).__name__}: make it a torch.Tensor")
+    if refusal := _unsupported(tensor):
+        raise _error(workload, f"{name} {refusal}")
     if tensor.device.type != "cpu":
         raise _error(workload, f"{name} lies on {tensor.device}: leave data on the CPU, backends move it")
     if tensor.dim() == 0 or len(tensor) == 0:
@@ -80,6 +85,21 @@ def _check_tensor(workload: Workload, name: str, tensor: Tensor) -> None:
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
         bad = int((~torch.isfinite(tensor)).flatten(start_dim=1 if tensor.dim() > 1 else 0).any(-1).sum())
         raise _error(workload, f"{name} has values that are not finite (NaN or infinite), in {bad} examples")
+
+
+def _unsupported(tensor: Tensor) -> str | None:
+    """What kind of tensor cannot be split into batches, and what to do; None for any other."""
+    if is_lazy(tensor):
+        return "has no values yet (an uninitialized tensor): fill it"
+    if tensor.is_nested:
+        return "is a nested tensor: pad it, torch.nested.to_padded_tensor()"
+    if tensor.layout != torch.strided:
+        return f"is sparse ({str(tensor.layout).removeprefix('torch.')}): make it dense, to_dense()"
+    if tensor.is_quantized:
+        return "is quantized: dequantize() it"
+    if tensor.is_complex():
+        return f"is {str(tensor.dtype).removeprefix('torch.')}: make it real, torch.view_as_real()"
+    return None
 
 
 def _check_optimizer(workload: Workload, model: nn.Module, data: Data) -> None:
@@ -129,7 +149,7 @@ def _check_model(workload: Workload) -> nn.Module:
 def _check_outputs(workload: Workload, model: nn.Module, data: Data) -> None:
     inputs, targets = _probe_examples(data)
     model.eval()
-    outputs = _call(workload, f"the model, given inputs {_kind(inputs)},", model, inputs)
+    outputs = _unchanging(workload, f"the model, given inputs {_kind(inputs)},", model, inputs=inputs)
     if not isinstance(outputs, Tensor):
         raise _error(workload, f"the model returns a {type(outputs).__name__}: return one tensor")
     if outputs.dim() == 0 or len(outputs) != len(inputs):
@@ -140,6 +160,19 @@ def _check_outputs(workload: Workload, model: nn.Module, data: Data) -> None:
         )
     if not torch.isfinite(outputs).all():
         raise _error(workload, "the model's outputs are not finite (NaN or infinite) at its initial parameters")
+    _check_repeats(
+        workload,
+        "the model is random in evaluation mode: give functional dropout training=self.training, or use nn.Dropout",
+        outputs,
+        model(inputs),
+    )
+    with torch.no_grad():
+        _call(
+            workload,
+            "the model, evaluated without gradients (torch.enable_grad() in forward() allows them),",
+            model,
+            inputs,
+        )
     _check_labels(workload, outputs, data)
     losses = _check_per_example(workload, "loss", workload.loss, outputs, targets)
     _check_per_example(workload, "score", workload.score, outputs, targets)
@@ -152,7 +185,8 @@ def _probe_examples(data: Data) -> tuple[Tensor, Tensor]:
     """A few examples, including those with the smallest and the largest class number where targets have one."""
     indices = list(range(min(4, len(data.train_inputs))))
     if data.train_targets.dim() == 1:
-        indices += [int(data.train_targets.argmin()), int(data.train_targets.argmax())]
+        numbers = data.train_targets.double()
+        indices += [int(numbers.argmin()), int(numbers.argmax())]
     return data.train_inputs[indices], data.train_targets[indices]
 
 
@@ -173,7 +207,9 @@ def _check_labels(workload: Workload, outputs: Tensor, data: Data) -> None:
 
 
 def _check_per_example(workload: Workload, name: str, function: Callable, outputs: Tensor, targets: Tensor) -> Tensor:
-    values = _call(workload, f"the {name}", function, outputs, targets)
+    values = _unchanging(workload, f"the {name}", function, outputs=outputs, targets=targets)
+    if isinstance(values, Tensor) and name == "loss" and not values.is_floating_point():
+        raise _error(workload, f"the loss returns {values.dtype}: it must return floating-point numbers")
     if not isinstance(values, Tensor) or values.shape != (len(targets),):
         shape = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise _error(
@@ -183,17 +219,47 @@ def _check_per_example(workload: Workload, name: str, function: Callable, output
         )
     if not torch.isfinite(values).all():
         raise _error(workload, f"the {name} is not finite (NaN or infinite) at the initial parameters")
+    again = function(outputs, targets)
+    _check_repeats(workload, f"the {name} is random: it must depend on outputs and targets alone", values, again)
     return values
+
+
+def _unchanging(workload: Workload, description: str, function: Callable, **arguments: Tensor):
+    """Call `function` with copies of `arguments`. Raises UserError where it changes one of them in place."""
+    copies = {name: argument.clone() for name, argument in arguments.items()}
+    values = _call(workload, description, function, *copies.values())
+    for name, argument in arguments.items():
+        if not torch.equal(copies[name], argument):
+            raise _error(
+                workload,
+                f"{description.partition(',')[0]} changes its {name} in place: make new tensors, such as x.div(2) "
+                "for x.div_(2)",
+            )
+    return values
+
+
+def _check_repeats(workload: Workload, problem: str, values: Tensor, again: Tensor) -> None:
+    if not torch.allclose(values.double(), again.double(), rtol=1e-3, atol=1e-6):
+        raise _error(workload, problem)
 
 
 def _check_gradient(workload: Workload, model: nn.Module, losses: Tensor) -> None:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        gradients = torch.autograd.grad(losses.mean(), parameters, allow_unused=True)
-    except RuntimeError as error:
-        raise _error(workload, "the loss has no gradient: compute it from the model's outputs with torch") from error
-    if any(gradient is None for gradient in gradients):
-        raise _error(workload, "some parameters have no gradient: freeze them, or use them in forward()")
+    if not losses.requires_grad:
+        raise _error(workload, "the loss has no gradient: compute it from the model's outputs with torch")
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    gradients = _call(
+        workload, "the backward pass", lambda: torch.autograd.grad(losses.mean(), parameters, allow_unused=True)
+    )
+    for name, gradient in zip(names, gradients, strict=True):
+        if gradient is None:
+            raise _error(workload, f"the parameter {name} has no gradient: freeze it, or use it in forward()")
+        if gradient.layout != torch.strided:
+            raise _error(workload, f"the gradient of {name} is sparse: make its layer with sparse=False")
+        if not torch.isfinite(gradient).all():
+            raise _error(
+                workload, f"the gradient of {name} is not finite (NaN or infinite) at the initial parameters"
+            )
 
 
 def _check_independence(
@@ -205,12 +271,63 @@ def _check_independence(
             "the model or the loss, given a batch of one example,",
             lambda i=i: workload.loss(model(inputs[i : i + 1]), targets[i : i + 1]),
         )
-        if alone.shape != (1,) or not math.isclose(alone.item(), losses[i].item(), rel_tol=1e-2, abs_tol=1e-4):
+        tolerance = max(1e-2, 8 * torch.finfo(losses.dtype).eps)
+        if alone.shape != (1,) or not math.isclose(alone.item(), losses[i].item(), rel_tol=tolerance, abs_tol=1e-4):
             raise _error(
                 workload,
                 "an example's loss changes with the other examples of its batch: model and loss must treat each "
                 "alone in evaluation mode",
             )
+
+
+@torch.no_grad()
+def _check_every_example(workload: Workload, model: nn.Module, data: Data) -> None:
+    """Check that loss and score are finite for every example, at the initial parameters."""
+    for split in SPLITS:
+        inputs, targets = getattr(data, f"{split}_inputs"), getattr(data, f"{split}_targets")
+        bad = {"loss": [], "score": []}
+        for chunk_inputs, chunk_targets in chunks(inputs, targets, values_of_an_example(workload, inputs)):
+            outputs = _call(workload, f"the model, given {split}_inputs,", model, chunk_inputs)
+            for name, function in (("loss", workload.loss), ("score", workload.score)):
+                values = _call(workload, f"the {name}, given {split}_targets,", function, outputs, chunk_targets)
+                bad[name].append(~torch.isfinite(values))
+        for name, parts in bad.items():
+            if places := torch.cat(parts).nonzero().flatten().tolist():
+                kind = {"train": "training", "test": "test"}[split]
+                more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+                raise _error(
+                    workload,
+                    f"the {name} of {kind} example {places[0]}{more} is not finite (NaN or infinite) at the initial "
+                    "parameters: leave the example out, or mend its target",
+                )
+
+
+def _check_training(workload: Workload, data: Data) -> None:
+    """Check that a training can make an update from every batch that it will meet, the last one of an epoch too."""
+    inputs, targets = data.train_inputs, data.train_targets
+
+    def forward(examples: int) -> None:
+        with seeds.torch_seeded("check"):
+            workload.loss(workload.initial_model(0).train()(inputs[:examples]), targets[:examples]).mean().backward()
+
+    few = min(8, len(inputs))
+    _call(workload, "the model or the loss, in training mode,", forward, few)
+    if (reason := batch_of_one_problem(workload, data)) is None:
+        return
+    remedy = "or use a normalisation that needs no batch, such as nn.GroupNorm"
+    if workload.batch_sizes[0] == 1:
+        raise _error(
+            workload,
+            f"the model cannot be trained on a batch of one example ({reason}): leave 1 out of batch_sizes, {remedy}",
+        )
+    lonely = [size for size in workload.batch_sizes if meets_batch_of_one(size, len(inputs))]
+    if lonely:
+        raise _error(
+            workload,
+            f"batch sizes {', '.join(map(str, lonely))} leave a last batch of one of the {len(inputs)} training "
+            f"examples, and the model cannot be trained on it ({reason}): load {len(inputs) - 1} training examples, "
+            f"{remedy}",
+        )
 
 
 def _check_device(workload: Workload, inputs: Tensor) -> None:

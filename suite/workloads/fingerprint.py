@@ -16,7 +16,7 @@ def data_fingerprint(data: Data) -> str:
     digest = hashlib.sha256()
     for tensor in (data.train_inputs, data.train_targets, data.test_inputs, data.test_targets):
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
