@@ -1,7 +1,9 @@
 """The command line: a thin door. Heavy imports stand inside the commands, so that --help answers at once."""
 
+import os
 import shlex
 import sys
+import traceback
 import warnings
 from functools import cache
 from pathlib import Path
@@ -9,7 +11,11 @@ from typing import Annotated
 
 import typer
 
-from suite.errors import UserError
+from suite.errors import UserError, last_line
+
+DEBUG = "SUITE_DEBUG"
+"""The environment variable that asks for the traceback of an error."""
+REPORT = f"Set {DEBUG}=1 to see where, and report it with the command and the workload: see CONTRIBUTING.md"
 
 app = typer.Typer(
     help="Small batch or large batch? A lecture's table of six rows, measured on your machine.",
@@ -185,16 +191,23 @@ def _command_of(error: typer.TyperException) -> str:
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line on stderr and exit code 2."""
+    """Run the command line: a user's mistake is one line on stderr and exit code 2, an error of the suite's exit code
+    1."""
     warnings.showwarning = _show_warning
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exception(error)
         message, code = str(error), 2
     except typer.TyperException as error:
         message, code = f"{error.format_message()} See `{_command_of(error)} --help`.", 2
     except (KeyboardInterrupt, typer.Abort):
         message, code = "interrupted: what was measured is stored, the same command goes on from there", 130
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        message, code = f"an error that should not happen, {last_line(error)}. {REPORT}", 1
     else:
         sys.exit(code or 0)
     print(f"suite: {' '.join(message.split())}", file=sys.stderr)

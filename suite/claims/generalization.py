@@ -373,7 +373,7 @@ def _protocol_sentence(findings: Findings) -> str:
     return (
         "Each training starts from scratch, and its learning rate falls linearly to 0, from a peak that is tuned for "
         f"the batch size ({three_digits(small)} at {thousands(facts.small)}, {three_digits(large)} at "
-        f"{thousands(facts.large)}). Longer trainings end at lower losses."
+        f"{thousands(facts.large)}). The training is as long as it takes to end at a given loss."
     )
 
 

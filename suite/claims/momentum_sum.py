@@ -188,15 +188,15 @@ def answer(findings: Findings) -> str:
         if optimizer.form.averages
         else ""
     )
-    movement = f"With momentum the last gradient makes up {percent(distances.share_of_last_gradient)} of a movement"
+    last = f"The last gradient alone makes up {percent(distances.share_of_last_gradient)} of it."
     if findings.check is Check.FAILED:
         return (
-            f"{movement}, and the weighted sum of all past gradients is not the movement either{division}: it misses "
-            f"a movement by up to {three_digits(findings.worst)} times what rounding explains."
+            f"With momentum a movement is not the weighted sum of all gradients so far{division}: the sum misses one "
+            f"by up to {three_digits(findings.worst)} times what rounding explains. {last}"
         )
     return (
-        f"{movement}, and the weighted sum of all past gradients{division} makes up all but "
-        f"{three_digits(distances.to_sum)} of it, which is within float32 rounding."
+        f"With momentum a movement is the weighted sum of all gradients so far{division}, up to a relative "
+        f"difference of {three_digits(distances.to_sum)}, which float32 rounding explains. {last}"
     )
 
 

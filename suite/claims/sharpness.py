@@ -32,7 +32,7 @@ from suite.figures import (
     plain_log_ticks,
     training_loss_axis,
 )
-from suite.formatting import bounds, ratio, sentences, thousands, three_digits, with_bounds
+from suite.formatting import bounds, listed, ratio, sentences, thousands, three_digits, with_bounds
 from suite.statistics import HOLM_LEVEL, Interval, Verdict, holm, mean_interval, mean_p_value, verdict
 from suite.training.protocol import Protocol
 from suite.workloads import Workload
@@ -210,12 +210,19 @@ def answer(findings: Findings) -> str:
             f"the large batch is {with_bounds(eigenvalue.large_over_small)} times that of the small one."
         )
     shape = "sharper" if eigenvalue.verdict == Verdict.HOLDS else "flatter"
-    agreeing = sum(measure.verdict == eigenvalue.verdict for measure in _other_measures(findings).values())
     return (
         f"{until}, the large batch ends at the {shape} point: its largest Hessian eigenvalue is "
-        f"{three_digits(eigenvalue.large_over_small.estimate)} times that of the small batch, and after Holm's "
-        f"correction {agreeing} of the {len(findings.measures) - 1} other measures agree."
+        f"{three_digits(eigenvalue.large_over_small.estimate)} times that of the small batch. {_agreement(findings)}"
     )
+
+
+def _agreement(findings: Findings) -> str:
+    """Which of the other measures have the same verdict."""
+    others, verdict = _other_measures(findings), findings.measures[EIGENVALUE].verdict
+    agreeing = [NAMES[name] for name, measure in others.items() if measure.verdict == verdict]
+    count = f"{len(agreeing)} of {len(others)} other measures of sharpness"
+    named = f" ({listed(agreeing)})" if agreeing else ""
+    return f"With Holm's correction, the same is significant for {count}{named}."
 
 
 def figure(findings: Findings) -> Figure | None:
@@ -278,8 +285,8 @@ def explain(findings: Findings) -> str:
         f"For the other measures the ratio Large / Small is: {', '.join(ratios)}.",
         _disagreement_sentence(findings),
         _course_sentence(findings),
-        f"All four are computed from the loss on at most {thousands(EXAMPLES)} training examples, in evaluation "
-        "mode.",
+        f"All {len(findings.measures)} measures are computed from the loss on at most {thousands(EXAMPLES)} "
+        "training examples, in evaluation mode.",
     )
 
 

@@ -97,7 +97,7 @@ def seeds_without_value(rows: pd.DataFrame, where: str = "") -> tuple[Problem, .
 
 
 def problems_in_words(problems: tuple[Problem, ...]) -> str:
-    return " and ".join(map(str, problems))
+    return "; ".join(map(str, problems))
 
 
 def left_out_sentence(problems: tuple[Problem, ...]) -> str:

@@ -31,7 +31,7 @@ def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, dict]:
     started = time.monotonic()
     try:
         rows = cell.measurement.measure(workload, data, cell)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         rows = failed(Status.OUT_OF_MEMORY if out_of_memory(error) else Status.UNAVAILABLE, error)
     return rows, provenance(rows, time.monotonic() - started)
 
@@ -42,7 +42,7 @@ def provenance(rows: pd.DataFrame, duration_s: float) -> dict:
     return machine.provenance(threads, duration_s)
 
 
-def failed(status: Status, error: Exception) -> pd.DataFrame:
+def failed(status: Status, error: BaseException) -> pd.DataFrame:
     """The row of a cell that could not be measured."""
     reason = machine.without_paths(" ".join(f"{type(error).__name__}: {error}".split()))
     return pd.DataFrame([{"status": status, "reason": reason[:200]}])

@@ -113,8 +113,8 @@ def budgets_in_words(facts: Facts) -> str:
         f"Equal epochs are {facts.epochs} epochs: {listed(made)}. Equal updates are {thousands(updates)} updates, as "
         f"many as {facts.epochs} epochs have at batch size {thousands(facts.middle)}: {listed(seen)}. The equal "
         f"training loss is {three_digits(facts.target_loss)}. With the annealed rate, the length of the training is "
-        "chosen so that it ends at this loss. At equal training loss, the other rules stop a training when the "
-        "average of its parameters over all updates so far reaches the loss."
+        "chosen so that it ends at this loss. With the other rules a training stops as soon as the model with "
+        "averaged parameters (over all updates so far) has this loss."
     )
 
 

@@ -53,7 +53,7 @@ def test_movements_of_a_training_are_the_weighted_sum():
     assert findings.distances[WITH].to_sum == pytest.approx(row.effect.estimate)
     assert row.value_small == pytest.approx(1, abs=1e-4)
     assert row.value_large == findings.distances[WITH].share_of_last_gradient < 0.9
-    assert "the weighted sum of all past gradients makes up all but" in momentum_sum.answer(findings)
+    assert "is the weighted sum of all gradients so far, up to a" in momentum_sum.answer(findings)
     assert "powers of λ" in momentum_sum.explain(findings)
     by_movement, by_age, _ = momentum_sum.figure(findings).axes
     assert by_movement.get_ylabel() == "movement of update"
@@ -75,7 +75,7 @@ def test_one_movement_outside_rounding_fails_the_check_in_every_view():
     findings = analyse(evidence)
     (row,) = judge(findings)
     assert (row.verdict, row.effect_text) == (Check.FAILED, "not the weighted sum of all past gradients")
-    assert "misses a movement by up to 500 times what rounding explains" in momentum_sum.answer(findings)
+    assert "misses one by up to 500 times what rounding explains" in momentum_sum.answer(findings)
     assert momentum_sum.figure(findings) is None
     assert verdict_text(row) == "check failed"
     section = analysed(momentum_sum.claim, FACTS, {"momentum_sum": evidence}, [], frozenset())
@@ -113,8 +113,8 @@ def test_the_effect_is_the_mean_distance_and_the_shares_are_those_of_the_last_gr
     assert row.value_large == pytest.approx(0.1)
     assert findings.distances[WITHOUT].rounding == pytest.approx(8e-6)
     assert momentum_sum.numbers(findings)["explained by float32 rounding"].tolist() == ["8.00e-6", "8.00e-6"]
-    assert "makes up 10% of a movement" in momentum_sum.answer(findings)
-    assert "all but 1.75e-6 of it" in momentum_sum.answer(findings)
+    assert "The last gradient alone makes up 10% of it." in momentum_sum.answer(findings)
+    assert "up to a relative difference of 1.75e-6" in momentum_sum.answer(findings)
 
 
 def test_a_single_seed_is_enough_to_check():

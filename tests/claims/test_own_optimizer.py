@@ -240,7 +240,7 @@ def test_movements_of_adamw_are_the_weighted_sum(movements_of_adamw):
 def test_the_sentences_on_the_movement_are_those_of_adamw(movements_of_adamw):
     text = f"{momentum_sum.answer(movements_of_adamw)} {momentum_sum.explain(movements_of_adamw)}"
     assert (
-        "all past gradients (before AdamW divides each coordinate by its root mean square gradient) makes up" in text
+        "all gradients so far (before AdamW divides each coordinate by its root mean square gradient), up to" in text
     )
     assert "β1 = 0.9" in text
     assert "corrected for the scale and bias of the average" in text

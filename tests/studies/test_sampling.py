@@ -64,7 +64,7 @@ def test_trainings_that_cannot_be_compared_are_named_with_the_reason():
     ]
     texts = [str(unpaired) for unpaired in findings.unpaired]
     assert texts[0] == "batch size 1, fixed rate (1 of 4 seeds with replacement: diverged)"
-    reason = "(out of memory reshuffled, too much and out of memory with replacement, too much)"
+    reason = "(out of memory reshuffled, too much; out of memory with replacement, too much)"
     assert all(text.endswith(reason) for text in texts[1:])
     assert all(text in study.explain(findings) for text in texts)
     none = analyse(evidence(failures))
