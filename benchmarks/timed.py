@@ -13,6 +13,7 @@ from suite.timing.reference_update import ReferenceTimes
 from suite.timing.settings import TimingSettings, benchmark_name
 from suite.timing.timed import Timed, load
 from suite.workloads import Workload, find
+from suite.workloads.load import load_once
 
 if "run_server" in sys.argv:  # asv's fork server: torch.optim has every process import this, for two seconds
     import torch._dynamo
@@ -36,7 +37,7 @@ method as the first argument."""
 
 def measured_threads() -> int:
     """The number of threads that suits the CPU."""
-    return fastest_threads(measure_threads(WORKLOAD, WORKLOAD.load()))
+    return fastest_threads(measure_threads(WORKLOAD, load_once(WORKLOAD)))
 
 
 def setup_once(setup):

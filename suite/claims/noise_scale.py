@@ -263,8 +263,9 @@ def _averaged_sentence(averaged: Reading) -> str:
     if isinstance(averaged.critical, Problem):
         return ""
     return (
-        "The prediction is about the parameters after the last update. Averaged parameters have less noise. If they "
-        f"are the ones that must reach the target, the measured B_crit is {with_bounds(averaged.critical.interval)}."
+        "The prediction assumes that the current parameters must reach the target, not averaged ones, which have "
+        "less noise. If averaged parameters must reach the target, the measured B_crit is "
+        f"{with_bounds(averaged.critical.interval)}."
     )
 
 

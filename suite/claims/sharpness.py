@@ -220,9 +220,8 @@ def _agreement(findings: Findings) -> str:
     """Which of the other measures have the same verdict."""
     others, verdict = _other_measures(findings), findings.measures[EIGENVALUE].verdict
     agreeing = [NAMES[name] for name, measure in others.items() if measure.verdict == verdict]
-    count = f"{len(agreeing)} of {len(others)} other measures of sharpness"
     named = f" ({listed(agreeing)})" if agreeing else ""
-    return f"With Holm's correction, the same is significant for {count}{named}."
+    return f"So it is by {len(agreeing)} of {len(others)} other measures{named}, with Holm's correction."
 
 
 def figure(findings: Findings) -> Figure | None:

@@ -17,6 +17,7 @@ from suite.timing.quick_timings import THREADS
 from suite.training.engine import best_replicas_per_call, why_not_ensemble
 from suite.workloads import Data, Workload, find, fingerprint
 from suite.workloads.check import load_checked
+from suite.workloads.fingerprint import data_fingerprint
 
 ENGINES = ("ensemble", "plain")
 
@@ -78,6 +79,8 @@ class Planned:
     """`Cell.key_fields`."""
     source: str
     """Name or path by which another process finds the cell's workload."""
+    data_hash: str
+    """Of the workload's examples."""
 
     @property
     def key(self) -> str:
@@ -146,7 +149,7 @@ def plan(
 
     Without `claims`, those that the workload names. Raises UserError when the workload is not fit to measure.
     """
-    workload, data, _ = _load(source)
+    workload, data, *_ = _load(source)
     claims = claims or [claim for claim in all_claims() if workload.claims is None or claim.name in workload.claims]
     fit = [claim for claim in claims if claim.unfit(workload) is None]
     for claim in claims:
@@ -156,11 +159,11 @@ def plan(
 
     def keyed(cell: Cell) -> Planned:
         cell_source = source if cell.workload == workload.name else cell.workload
-        cell_workload, _, cell_fingerprint = _load(cell_source)
+        cell_workload, _, cell_fingerprint, data_hash = _load(cell_source)
         if cell.measurement.trains and engine == "ensemble" and _fits_ensemble(cell_source):
             cell = replace(cell, replicas_per_call=_replicas_per_call(cell, cell_workload))
         fields = cell.key_fields(cell_fingerprint, BACKENDS[cell.backend].device, cell_workload.base_seed)
-        return Planned(cell, fields, cell_source)
+        return Planned(cell, fields, cell_source, data_hash)
 
     studies = [study for claim in fit for study in studies_of(claim.name)]
     return WorkloadPlan(
@@ -190,17 +193,17 @@ def _threads_cell(workload: Workload) -> Cell:
 
 
 @cache
-def _load(source: str) -> tuple[Workload, Data, str]:
-    """A workload, its checked data, and its fingerprint."""
+def _load(source: str) -> tuple[Workload, Data, str, str]:
+    """A workload, its checked data, its fingerprint, and that of the data."""
     workload = find(source)
     data = load_checked(workload)
-    return workload, data, fingerprint(workload, data)
+    return workload, data, fingerprint(workload, data), data_fingerprint(data)
 
 
 @cache
 def _fits_ensemble(source: str) -> bool:
     """Whether a workload can be trained as an ensemble. Warns when it cannot."""
-    workload, data, _ = _load(source)
+    workload, data, *_ = _load(source)
     reason = why_not_ensemble(workload, data)
     if reason:
         warn(f"{workload.name} is trained one replica after another, not as an ensemble: {reason}", stacklevel=2)

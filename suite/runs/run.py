@@ -105,7 +105,7 @@ class _Runner:
         if (reason := no_compiler()) and any(planned.cell.is_ensemble for planned in left):
             self._report(f"{reason}: ensembles are not compiled, and small batches train several times slower")
         self._report(f"training · {len(left)} cells")
-        cells = [(planned.source, planned.cell) for planned in left]
+        cells = [(planned.source, planned.cell, planned.data_hash) for planned in left]
         for index, rows, cell_provenance in measure_all(cells, workers):
             self._store(left[index], rows, cell_provenance)
             self._report(str(left[index].cell))

@@ -11,16 +11,35 @@ import torch
 
 from suite import machine
 from suite.devices import out_of_memory
+from suite.errors import UserError, last_line
 from suite.experiments.cell import Cell
 from suite.status import Status
 from suite.workloads import Data, Workload, find
 from suite.workloads.data_home import DataWarning
+from suite.workloads.fingerprint import data_fingerprint
+from suite.workloads.load import load_once
 
 
-def measure_in_worker(parent: int, index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, dict]:
-    """`measure` in a process that ends when `parent` dies, with the cell's `index` in front."""
+def measure_in_worker(
+    parent: int, index: int, source: str, cell: Cell, data_hash: str
+) -> tuple[int, pd.DataFrame, dict]:
+    """`measure` in a process that ends when `parent` dies, with the cell's `index` in front.
+
+    Raises UserError when the examples are others than those with the `data_hash`.
+    """
     _end_with(parent)
+    _check_examples(source, data_hash)
     return index, *measure(source, cell)
+
+
+@cache
+def _check_examples(source: str, data_hash: str) -> None:
+    workload, data = _load(source)
+    if data_fingerprint(data) != data_hash:
+        raise UserError(
+            f"workload {workload.name}: load() returns other examples in another process: seed its random numbers, "
+            "for example with torch.Generator().manual_seed(0)"
+        )
 
 
 def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, dict]:
@@ -44,7 +63,7 @@ def provenance(rows: pd.DataFrame, duration_s: float) -> dict:
 
 def failed(status: Status, error: BaseException) -> pd.DataFrame:
     """The row of a cell that could not be measured."""
-    reason = machine.without_paths(" ".join(f"{type(error).__name__}: {error}".split()))
+    reason = machine.without_paths(" ".join(last_line(error).split()))
     return pd.DataFrame([{"status": status, "reason": reason[:200]}])
 
 
@@ -53,7 +72,7 @@ def _load(source: str) -> tuple[Workload, Data]:
     workload = find(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the plan has said so
-        return workload, workload.load()
+        return workload, load_once(workload)
 
 
 @cache

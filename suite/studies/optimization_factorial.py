@@ -52,7 +52,7 @@ def judge(findings: Findings) -> list[Row]:
 
 
 def answer(findings: Findings) -> str:
-    return factorial_views.answer(findings, at_target="when the epochs to a target loss are counted")
+    return factorial_views.answer(findings, at_target="at equal training loss, where the epochs are compared")
 
 
 def explain(findings: Findings) -> str:

@@ -190,8 +190,8 @@ def explain(findings: Findings) -> str:
         return ""
     facts = findings.facts
     return sentences(
-        f"The left panel compares batch sizes at a training loss of {facts.target_loss:g}, by averaged parameters "
-        f"at the same constant rate of {facts.learning_rate:g}.",
+        f"The left panel compares batch sizes at a training loss of {facts.target_loss:g} and the same constant "
+        f"rate of {facts.learning_rate:g}; loss and score are those of averaged parameters.",
         "The right panel compares them after equal epochs, which give a larger batch fewer updates.",
     )
 

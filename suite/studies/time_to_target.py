@@ -101,7 +101,7 @@ def _near(times: TimeToTarget) -> str:
     """The batch sizes that take little longer than the fastest, to follow its time; empty where there are none."""
     if not times.near:
         return ""
-    return f"; {listed(map(thousands, times.near))} takes at most {NEAR:.0%} longer"
+    return f"; at most {NEAR:.0%} more at batch size {listed(map(thousands, times.near))}"
 
 
 def figure(findings: Findings) -> Figure | None:

@@ -15,6 +15,7 @@ from suite.experiments.cell import RESIDENT, Measurement
 from suite.training.epoch import Batch, epoch, loader_batches, resident_batches
 from suite.training.update import update
 from suite.workloads import Data, Workload
+from suite.workloads.load import load_once
 
 UPDATE_TIME = Measurement("update_time", version=3, timed=True)
 EPOCH_TIME = Measurement("epoch_time", version=4, timed=True)
@@ -30,7 +31,7 @@ def load(workload: Workload, file: Path | None = None) -> Data:
     """The split of replica 0, read once in a process: from `file`, where one was saved, or from the workload."""
     if file:
         return Data(**torch.load(file))
-    return workload.replica_data(workload.load(), 0)
+    return workload.replica_data(load_once(workload), 0)
 
 
 class Timed:

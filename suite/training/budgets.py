@@ -250,8 +250,8 @@ class GrowingLengths:
 
     def __str__(self) -> str:
         return (
-            f"repeated from scratch, each training {self.growth:g} times as long as the last, until one ends at "
-            f"training loss {self.loss:g}"
+            f"trainings from scratch, each {self.growth:g} times as long as the one before, until one ends at a "
+            f"training loss of at most {self.loss:g}"
         )
 
 

@@ -13,6 +13,7 @@ from suite.errors import UserError, last_line
 from suite.workloads.batch_of_one import batch_of_one_problem, meets_batch_of_one
 from suite.workloads.chunks import chunks, values_of_an_example
 from suite.workloads.data import Data
+from suite.workloads.load import load_once
 from suite.workloads.workload import Workload, cross_entropy
 
 SPLITS = ("train", "test")
@@ -23,7 +24,7 @@ def load_checked(workload: Workload) -> Data:
 
     Raises UserError with the first problem.
     """
-    data = _call(workload, "load()", workload.load)
+    data = _call(workload, "load()", load_once, workload)
     _check_data(workload, data)
     _check_batch_sizes(workload, len(data.train_inputs))
     model = _check_model(workload)

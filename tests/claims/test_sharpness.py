@@ -45,8 +45,8 @@ def test_a_large_batch_at_a_sharper_point_holds():
     assert analysed.sharper_seeds == 3
     assert sharpness.answer(analysed) == (
         "Annealed to a training loss of 0.0625, the large batch ends at the sharper point: its largest Hessian "
-        "eigenvalue is 2.06 times that of the small batch. With Holm's correction, the same is significant for 3 of 3 "
-        "other measures of sharpness (trace of the Hessian, Keskar's sharpness and rescaling-invariant eigenvalue)."
+        "eigenvalue is 2.06 times that of the small batch. So it is by 3 of 3 other measures "
+        "(trace of the Hessian, Keskar's sharpness and rescaling-invariant eigenvalue), with Holm's correction."
     )
     assert "The largest eigenvalue is higher with the large batch in 3 of 3 seeds." in sharpness.explain(analysed)
 
@@ -118,7 +118,9 @@ def test_each_measure_has_its_own_ratio_and_verdict():
     (row,) = sharpness.judge(analysed)
     assert row.flags == (OtherMeasures({"trace": "holds", "keskar": "fails", "invariant": "undecided"}),)
     assert str(row.flags[0]).endswith(f"{NAMES['invariant']} undecided")
-    assert sharpness.answer(analysed).endswith("for 1 of 3 other measures of sharpness (trace of the Hessian).")
+    assert sharpness.answer(analysed).endswith(
+        "So it is by 1 of 3 other measures (trace of the Hessian), with Holm's correction."
+    )
     assert "no single meaning" in sharpness.explain(analysed)
 
 

@@ -8,8 +8,9 @@ from torch import nn
 
 from suite.errors import UserError
 from suite.optimizers import Optimizer, adam, adamw, sgd
-from suite.workloads import find, names
+from suite.workloads import find, fingerprint, names
 from suite.workloads.check import load_checked
+from suite.workloads.load import load_once
 from tests.conftest import blobs, network, tiny
 
 NAN = torch.tensor(float("nan"))
@@ -44,6 +45,59 @@ class Shape(nn.Module):
 
     def forward(self, inputs):
         return self.change(self.layer(inputs))
+
+
+class InPlace(nn.Linear):
+    def forward(self, inputs):
+        return super().forward(inputs.mul_(2))
+
+
+class Energy(nn.Module):
+    """Minus the slope of a learned energy: the forward pass needs a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.energy = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1, bias=False))
+
+    def forward(self, inputs):
+        inputs = inputs.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.energy(inputs).sum(), inputs, create_graph=True)
+        return -slope
+
+
+class Partly(nn.Module):
+    """A model with a layer that its outputs do not depend on."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, inputs):
+        return self.used(inputs)
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(5, 3, sparse=True)
+
+    def forward(self, inputs):
+        return self.embedding(inputs[:, 0].abs().long().clamp(max=4))
+
+
+def normed():
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+
+
+def outlier():
+    """Inputs in which example 30 is very large."""
+    inputs = blobs().train_inputs.clone()
+    inputs[30] = 1e30
+    return inputs
+
+
+def exits():
+    raise SystemExit(3)
 
 
 SHARED = network()
@@ -156,6 +210,49 @@ BROKEN = {
         {"model": lambda: nn.ModuleList([nn.Linear(4, 3)]).extend([])},
         "the model, given inputs .* raises NotImplementedError",
     ),
+    "a load() that exits": ({"load": exits}, "load\(\) raises SystemExit: 3$"),
+    "sparse inputs": (
+        with_data(train_inputs=blobs().train_inputs.to_sparse()),
+        "train_inputs is sparse \(sparse_coo\): make it dense, to_dense\(\)",
+    ),
+    "nested inputs": (
+        with_data(train_inputs=torch.nested.nested_tensor(list(blobs().train_inputs))),
+        "train_inputs is a nested tensor: pad it",
+    ),
+    "complex inputs": (
+        with_data(test_inputs=blobs().test_inputs.to(torch.complex64)),
+        "test_inputs is complex64: make it real",
+    ),
+    "inputs changed in place": ({"model": lambda: InPlace(4, 3)}, "the model changes its inputs in place: make new"),
+    "outputs changed by the loss": ({"loss": lambda y, _: y.mul_(2).sum(1)}, "the loss changes its outputs in place"),
+    "targets changed by the score": (
+        {"score": lambda y, t: (y.argmax(1) == t.add_(1)).float()},
+        "the score changes its targets in place",
+    ),
+    "dropout in evaluation": (
+        {"model": lambda: Shape(lambda y: nn.functional.dropout(y, 0.5))},
+        "the model is random in evaluation mode: give functional dropout training=self.training",
+    ),
+    "a random loss": ({"loss": lambda y, _: y.sum(1) + torch.rand(len(y))}, "the loss is random"),
+    "a loss of whole numbers": ({"loss": lambda _, t: t}, "the loss returns torch.int64: it must return floating"),
+    "a forward pass that needs gradients": (
+        {"model": Energy, "loss": lambda y, _: y.square().sum(1), "score": lambda y, _: y.sum(1)},
+        "evaluated without gradients \(torch.enable_grad\(\) in forward\(\) allows them\), raises RuntimeError",
+    ),
+    "a layer that is not used": ({"model": Partly}, "the parameter unused.weight has no gradient: freeze it"),
+    "a sparse gradient": ({"model": Words}, "the gradient of embedding.weight is sparse: .* sparse=False"),
+    "an infinite loss of one example": (
+        with_data(train_inputs=outlier()) | {"loss": lambda y, _: y.exp().sum(1)},
+        "the loss of training example 30 is not finite",
+    ),
+    "batch norm and a batch of one": (
+        {"model": normed},
+        "cannot be trained on a batch of one example \(ValueError: .*\): leave 1 out of batch_sizes",
+    ),
+    "batch norm and a last batch of one": (
+        {"model": normed, "batch_sizes": (3, 13), "small": 3, "large": 13},
+        "batch sizes 3, 13 leave a last batch of one of the 40 training examples, .*: load 39 training examples",
+    ),
     "a model that ignores its input's device": ({"model": MakesTensorsOnTheCpu}, "ignores its input's device"),
 }
 
@@ -203,3 +300,38 @@ def test_a_correct_workload_passes_and_its_data_is_returned():
 def test_built_in_workloads_pass(name):
     assert name in names()
     load_checked(find(name))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_inputs_of_every_floating_dtype_pass_and_have_a_fingerprint(dtype):
+    data = {f"{split}_inputs": getattr(blobs(), f"{split}_inputs").to(dtype) for split in ("train", "test")}
+    workload = tiny(model=lambda: network().to(dtype), **with_data(**data))
+    assert fingerprint(workload, load_checked(workload)) != fingerprint(tiny(), blobs())
+
+
+def test_targets_may_be_true_or_false():
+    targets = {f"{split}_targets": getattr(blobs(), f"{split}_targets") > 0 for split in ("train", "test")}
+    loss = nn.functional.binary_cross_entropy_with_logits
+    workload = tiny(
+        model=lambda: nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)),
+        loss=lambda y, t: loss(y, t.float(), reduction="none"),
+        score=lambda y, t: ((y > 0) == t).float(),
+        **with_data(**targets),
+    )
+    assert len(fingerprint(workload, load_checked(workload))) == 16
+
+
+def test_a_model_with_batch_norm_passes_where_no_batch_has_one_example():
+    load_checked(tiny(model=normed, batch_sizes=(4, 16), small=4, large=16))
+
+
+def test_load_is_called_once_in_a_process():
+    calls = []
+
+    def load():
+        calls.append(1)
+        return blobs()
+
+    workload = tiny(load=load)
+    assert load_checked(workload) is load_checked(workload) is load_once(workload)
+    assert len(calls) == 1

@@ -16,8 +16,9 @@ from suite.runs.worker import failed, measure_in_worker, provenance
 from suite.status import Status
 
 
-def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[int, pd.DataFrame, dict]]:
-    """Measure cells in `workers` processes, and yield (index, rows, provenance) as each is done.
+def measure_all(cells: list[tuple[str, Cell, str]], workers: int) -> Iterator[tuple[int, pd.DataFrame, dict]]:
+    """Measure cells in `workers` processes, and yield (index, rows, provenance) as each is done. Each comes with the
+    source of its workload and the hash of its examples.
 
     When a process is killed, as Linux does where memory runs out, nobody knows which cell was the cause: the cells
     left are then measured one at a time.
@@ -33,13 +34,13 @@ def measure_all(cells: list[tuple[str, Cell]], workers: int) -> Iterator[tuple[i
             yield index, rows, cell_provenance
     except TerminatedWorkerError:
         for index, cell in left.items():
-            yield _measure_alone(index, *cell)
+            yield _measure_alone(index, cell)
 
 
-def _measure_alone(index: int, source: str, cell: Cell) -> tuple[int, pd.DataFrame, dict]:
+def _measure_alone(index: int, cell: tuple[str, Cell, str]) -> tuple[int, pd.DataFrame, dict]:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         try:
-            return alone.submit(measure_in_worker, os.getpid(), index, source, cell).result()
+            return alone.submit(measure_in_worker, os.getpid(), index, *cell).result()
         except BrokenProcessPool:
             rows = failed(Status.OUT_OF_MEMORY, MemoryError("the process that measured it was killed"))
             return index, rows, provenance(rows, 0)
