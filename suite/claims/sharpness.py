@@ -45,6 +45,11 @@ NAMES = {
     "keskar": "Keskar's sharpness",
     "invariant": "rescaling-invariant eigenvalue",
 }
+IN_WORDS = {
+    "trace": "the trace of the Hessian",
+    "keskar": "Keskar's sharpness",
+    "invariant": "the rescaling-invariant eigenvalue",
+}
 MAX_SEEDS = 5
 
 
@@ -212,16 +217,18 @@ def answer(findings: Findings) -> str:
     shape = "sharper" if eigenvalue.verdict == Verdict.HOLDS else "flatter"
     return (
         f"{until}, the large batch ends at the {shape} point: its largest Hessian eigenvalue is "
-        f"{three_digits(eigenvalue.large_over_small.estimate)} times that of the small batch. {_agreement(findings)}"
+        f"{three_digits(eigenvalue.large_over_small.estimate)} times that of the small batch. "
+        f"{_agreement(findings, shape)}"
     )
 
 
-def _agreement(findings: Findings) -> str:
+def _agreement(findings: Findings, shape: str) -> str:
     """Which of the other measures have the same verdict."""
-    others, verdict = _other_measures(findings), findings.measures[EIGENVALUE].verdict
-    agreeing = [NAMES[name] for name, measure in others.items() if measure.verdict == verdict]
-    named = f" ({listed(agreeing)})" if agreeing else ""
-    return f"So it is by {len(agreeing)} of {len(others)} other measures{named}, with Holm's correction."
+    others, eigenvalue = _other_measures(findings), findings.measures[EIGENVALUE]
+    agreeing = [IN_WORDS[name] for name, measure in others.items() if measure.verdict == eigenvalue.verdict]
+    measures = f"Of {len(others)} other measures, {listed(agreeing) or 'none'}"
+    shows = "show" if len(agreeing) > 1 else "shows"
+    return f"{measures} also {shows} the large batch as significantly {shape} (with Holm's correction)."
 
 
 def figure(findings: Findings) -> Figure | None:

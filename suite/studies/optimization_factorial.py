@@ -13,6 +13,7 @@ from suite.evidence import Evidence, Facts
 from suite.evidence.annealed import both_at_loss
 from suite.evidence.trainings import at_target, final_log_loss
 from suite.formatting import sentences, three_digits
+from suite.statistics import Verdict
 from suite.studies import factorial, factorial_views
 from suite.studies.factorial import Findings, Outcome
 from suite.studies.study import Study
@@ -51,8 +52,16 @@ def judge(findings: Findings) -> list[Row]:
     return factorial.judge(findings, OUTCOME, [optimization.protocol(facts, rate) for rate in facts.learning_rates])
 
 
+SAYS = {
+    Verdict.HOLDS: "the small batch does better",
+    Verdict.FAILS: "the large batch does better",
+    Verdict.UNDECIDED: "neither does better for certain",
+}
+
+
 def answer(findings: Findings) -> str:
-    return factorial_views.answer(findings, at_target="at equal training loss, where the epochs are compared")
+    place = f"in the number of epochs to a training loss of {three_digits(findings.facts.target_loss)}"
+    return factorial_views.answer(findings, place, SAYS)
 
 
 def explain(findings: Findings) -> str:

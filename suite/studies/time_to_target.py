@@ -90,18 +90,18 @@ def answer(findings: Findings) -> str:
     if findings.problem:
         return f"The time to the target has no value: {findings.problem}."
     fastest = [
-        f"at batch size {thousands(times.fastest)} {name} momentum (median "
-        f"{seconds(times.medians[times.fastest])}{_near(times)})"
+        f"at batch size {thousands(times.fastest)} {name} momentum (median {seconds(times.medians[times.fastest])})"
         for name, times in findings.times.items()
     ]
-    return f"A training loss of {findings.facts.target_loss:g} is reached soonest {listed(fastest)}."
-
-
-def _near(times: TimeToTarget) -> str:
-    """The batch sizes that take little longer than the fastest, to follow its time; empty where there are none."""
-    if not times.near:
-        return ""
-    return f"; at most {NEAR:.0%} more at batch size {listed(map(thousands, times.near))}"
+    near = [
+        f"batch size {listed(map(thousands, times.near))} {name} momentum"
+        for name, times in findings.times.items()
+        if times.near
+    ]
+    return sentences(
+        f"A training loss of {findings.facts.target_loss:g} is reached soonest {listed(fastest)}.",
+        f"Also within {NEAR:.0%} of the shortest time: {listed(near)}." if near else "",
+    )
 
 
 def figure(findings: Findings) -> Figure | None:

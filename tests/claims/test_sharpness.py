@@ -45,8 +45,9 @@ def test_a_large_batch_at_a_sharper_point_holds():
     assert analysed.sharper_seeds == 3
     assert sharpness.answer(analysed) == (
         "Annealed to a training loss of 0.0625, the large batch ends at the sharper point: its largest Hessian "
-        "eigenvalue is 2.06 times that of the small batch. So it is by 3 of 3 other measures "
-        "(trace of the Hessian, Keskar's sharpness and rescaling-invariant eigenvalue), with Holm's correction."
+        "eigenvalue is 2.06 times that of the small batch. Of 3 other measures, the trace of the Hessian, Keskar's "
+        "sharpness and the rescaling-invariant eigenvalue also show the large batch as significantly sharper (with "
+        "Holm's correction)."
     )
     assert "The largest eigenvalue is higher with the large batch in 3 of 3 seeds." in sharpness.explain(analysed)
 
@@ -119,7 +120,7 @@ def test_each_measure_has_its_own_ratio_and_verdict():
     assert row.flags == (OtherMeasures({"trace": "holds", "keskar": "fails", "invariant": "undecided"}),)
     assert str(row.flags[0]).endswith(f"{NAMES['invariant']} undecided")
     assert sharpness.answer(analysed).endswith(
-        "So it is by 1 of 3 other measures (trace of the Hessian), with Holm's correction."
+        "the trace of the Hessian also shows the large batch as significantly sharper (with Holm's correction)."
     )
     assert "no single meaning" in sharpness.explain(analysed)
 
