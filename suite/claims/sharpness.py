@@ -226,7 +226,7 @@ def _agreement(findings: Findings, shape: str) -> str:
     """Which of the other measures have the same verdict."""
     others, eigenvalue = _other_measures(findings), findings.measures[EIGENVALUE]
     agreeing = [IN_WORDS[name] for name, measure in others.items() if measure.verdict == eigenvalue.verdict]
-    measures = f"Of {len(others)} other measures, {listed(agreeing) or 'none'}"
+    measures = f"Of {len(others)} other measures, {listed(agreeing) if agreeing else 'none'}"
     shows = "show" if len(agreeing) > 1 else "shows"
     return f"{measures} also {shows} the large batch as significantly {shape} (with Holm's correction)."
 

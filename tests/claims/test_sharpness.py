@@ -125,6 +125,15 @@ def test_each_measure_has_its_own_ratio_and_verdict():
     assert "no single meaning" in sharpness.explain(analysed)
 
 
+def test_the_answer_says_where_no_other_measure_agrees():
+    analysed = findings(
+        minima([10, 20, 40], [20, 44, 80], trace=[9, 20, 41], invariant=[11, 19, 40], keskar=[5, 9, 20])
+    )
+    assert "Of 3 other measures, none also shows the large batch as significantly sharper" in sharpness.answer(
+        analysed
+    )
+
+
 def test_the_other_measures_are_judged_after_holms_correction():
     """An interval above 1 with p = 0.034, of which Holm's correction makes 0.068: the third of four."""
     invariant = list(10 * np.exp([0.25, 0.5, 0.4]))
