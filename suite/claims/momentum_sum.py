@@ -188,7 +188,7 @@ def answer(findings: Findings) -> str:
         if optimizer.form.averages
         else ""
     )
-    last = f"The last gradient alone makes up {percent(distances.share_of_last_gradient)} of it."
+    last = f"The last gradient alone makes up {percent(distances.share_of_last_gradient)} of the movement."
     if findings.check is Check.FAILED:
         return (
             f"With momentum a movement is not the weighted sum of all gradients so far{division}: the sum misses one "

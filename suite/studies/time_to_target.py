@@ -100,7 +100,7 @@ def answer(findings: Findings) -> str:
     ]
     return sentences(
         f"A training loss of {findings.facts.target_loss:g} is reached soonest {listed(fastest)}.",
-        f"Also within {NEAR:.0%} of the shortest time: {listed(near)}." if near else "",
+        f"Also within {NEAR:.0%} of the respective shortest time: {listed(near)}." if near else "",
     )
 
 

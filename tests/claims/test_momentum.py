@@ -113,7 +113,7 @@ def test_the_effect_is_the_mean_distance_and_the_shares_are_those_of_the_last_gr
     assert row.value_large == pytest.approx(0.1)
     assert findings.distances[WITHOUT].rounding == pytest.approx(8e-6)
     assert momentum_sum.numbers(findings)["explained by float32 rounding"].tolist() == ["8.00e-6", "8.00e-6"]
-    assert "The last gradient alone makes up 10% of it." in momentum_sum.answer(findings)
+    assert "The last gradient alone makes up 10% of the movement." in momentum_sum.answer(findings)
     assert "up to a relative difference of 1.75e-6" in momentum_sum.answer(findings)
 
 
