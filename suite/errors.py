@@ -1,8 +1,12 @@
 """The one exception that a user is meant to see, and other exceptions in one line."""
 
-import reprlib
+from __future__ import annotations
 
-from pydantic import ValidationError
+import reprlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UserError(Exception):
@@ -18,6 +22,8 @@ def last_line(error: BaseException) -> str:
     >>> last_line(ValueError("first\\nlast")), last_line(KeyError())
     ('ValueError: last', 'KeyError')
     """
+    from pydantic import ValidationError  # only where there is an error: the command line's --help answers at once
+
     if isinstance(error, ValidationError):
         return f"{error.title}: {_first_problem(error)}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

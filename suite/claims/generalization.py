@@ -414,16 +414,24 @@ def _course_sentence(findings: Findings) -> str:
 
 def _constant_sentence(findings: Findings) -> str:
     """What constant rates say, at a higher training loss."""
-    facts, averaged, last = findings.facts, findings.averaged.comparison, findings.last_iterate.comparison
-    if isinstance(averaged, Problem) or isinstance(last, Problem):
+    facts = findings.facts
+    readings = {
+        "averaged parameters must reach this loss and are then tested": findings.averaged.comparison,
+        "the parameters after the last update must reach it and are tested": findings.last_iterate.comparison,
+    }
+    differences = [
+        f"If {condition}, the difference in test {facts.score_name} is {with_bounds(comparison.effect, signed(4))}."
+        for condition, comparison in readings.items()
+        if isinstance(comparison, Comparison)
+    ]
+    if not differences:
         return ""
-    return (
+    return sentences(
         f"Other trainings keep a constant rate of {facts.learning_rate:g} and stop at a training loss of "
-        f"{facts.target_loss:g}. The difference in test {facts.score_name} is "
-        f"{with_bounds(averaged.effect, signed(4))} if averaged parameters must reach this loss and are then tested. "
-        "If instead the parameters after the last update must reach it and are tested, the difference is "
-        f"{with_bounds(last.effect, signed(4))}. A constant rate leaves noise in the parameters, more so with small "
-        "batches; averaging and annealing reduce it."
+        f"{facts.target_loss:g}.",
+        *differences,
+        "A constant rate leaves noise in the parameters, more so with small batches; averaging and annealing reduce "
+        "it.",
     )
 
 

@@ -18,15 +18,9 @@ from suite.training.budgets import updates_per_epoch
 from suite.training.learning_rate import LEAST_BETA2
 
 TITLE = "Where it holds"
-CLAIM = {
-    Verdict.HOLDS: "the claim holds",
-    Verdict.FAILS: "the claim fails",
-    Verdict.UNDECIDED: "the claim is undecided",
-}
-"""What each verdict says."""
 
 
-def answer(findings: Findings, at_target: str = f"at {TO_TARGET}", says: dict[Verdict, str] = CLAIM) -> str:
+def answer(findings: Findings, at_target: str, says: dict[Verdict, str]) -> str:
     """What holds where, after Holm's correction over the comparisons that could be made; `at_target` says what is
     compared at equal training loss, and `says` what each verdict says."""
     compared, count = len(findings.compared), len(findings.combinations)

@@ -165,7 +165,7 @@ def _check_outputs(workload: Workload, model: nn.Module, data: Data) -> None:
         workload,
         "the model is random in evaluation mode: give functional dropout training=self.training, or use nn.Dropout",
         outputs,
-        model(inputs),
+        _call(workload, "the model, called again,", model, inputs),
     )
     with torch.no_grad():
         _call(
@@ -220,7 +220,7 @@ def _check_per_example(workload: Workload, name: str, function: Callable, output
         )
     if not torch.isfinite(values).all():
         raise _error(workload, f"the {name} is not finite (NaN or infinite) at the initial parameters")
-    again = function(outputs, targets)
+    again = _call(workload, f"the {name}, called again,", function, outputs, targets)
     _check_repeats(workload, f"the {name} is random: it must depend on outputs and targets alone", values, again)
     return values
 

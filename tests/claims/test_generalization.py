@@ -153,7 +153,11 @@ def test_the_other_readings_stand_beside_the_headline():
     np.testing.assert_allclose(effects, [*[np.subtract(SMALL, LARGE).mean()] * 3, 0.01, -0.1])
     assert [row.headline for row in rows] == [True, False, False, False, False]
     text = generalization.explain(findings)
-    assert "+0.0100 (+0.0100 to +0.0100) if averaged parameters must reach this loss" in text
+    assert (
+        "averaged parameters must reach this loss and are then tested, the difference in test accuracy is +0.0100"
+        in text
+    )
+    assert "must reach it and are tested, the difference in test accuracy is −0.1000" in text
     assert "The two differ" not in text
     assert generalization.figure(findings) is not None
 

@@ -345,6 +345,13 @@ def replace_p(combination: Combination, p_value: float) -> Combination:
     return Combination(combination.rate, combination.budget, COMPARISON, (), combination.verdict, p_value=p_value)
 
 
+CLAIM = {
+    Verdict.HOLDS: "the claim holds",
+    Verdict.FAILS: "the claim fails",
+    Verdict.UNDECIDED: "the claim is undecided",
+}
+
+
 def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
     """Every combination with the corrected verdict that `choose` gives its rate and budget."""
     combinations = tuple(
@@ -419,7 +426,7 @@ def with_verdicts(choose: Callable[[str, str], Verdict | None]) -> Findings:
 def test_the_answer_states_what_decides(choose, decider, answer):
     findings = with_verdicts(choose)
     assert findings.decider is decider
-    assert factorial_views.answer(findings) == answer
+    assert factorial_views.answer(findings, f"at {factorial.TO_TARGET}", CLAIM) == answer
 
 
 def test_the_text_counts_the_combinations_that_could_not_be_compared():
@@ -434,7 +441,7 @@ def test_the_answer_names_the_rates_of_a_budget_where_neither_rate_nor_budget_de
     findings = with_verdicts(
         lambda rate, budget: Verdict.HOLDS if (rate, budget) == ("tuned", factorial.UPDATES) else Verdict.FAILS
     )
-    answer = factorial_views.answer(findings)
+    answer = factorial_views.answer(findings, f"at {factorial.TO_TARGET}", CLAIM)
     assert findings.decider is Decider.BOTH
     assert answer == (
         "The claim holds at equal updates with the tuned rate. The claim fails at equal epochs and at equal training "
