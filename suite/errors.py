@@ -1,12 +1,6 @@
 """The one exception that a user is meant to see, and other exceptions in one line."""
 
-from __future__ import annotations
-
 import reprlib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
 
 
 class UserError(Exception):
@@ -25,14 +19,13 @@ def last_line(error: BaseException) -> str:
     from pydantic import ValidationError  # only where there is an error: the command line's --help answers at once
 
     if isinstance(error, ValidationError):
-        return f"{error.title}: {_first_problem(error)}"
+        return f"{error.title}: {_in_words(error.errors(include_url=False)[0])}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[-1:]])
 
 
-def _first_problem(error: ValidationError) -> str:
-    """What was given to which field, and what is possible."""
-    problem = error.errors(include_url=False)[0]
+def _in_words(problem: dict) -> str:
+    """What was given to which field, and what is possible; from an entry of pydantic's `errors()`."""
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
     says = problem["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if problem["type"] == "missing":

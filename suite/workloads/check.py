@@ -6,17 +6,15 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from suite import seeds
-from suite.errors import UserError, last_line
 from suite.workloads.batch_of_one import batch_of_one_problem, meets_batch_of_one
+from suite.workloads.calls import call, refusal
+from suite.workloads.check_data import SPLITS, check_data, kind_of
 from suite.workloads.chunks import chunks, values_of_an_example
 from suite.workloads.data import Data
 from suite.workloads.load import load_once
 from suite.workloads.workload import Workload, cross_entropy
-
-SPLITS = ("train", "test")
 
 
 def load_checked(workload: Workload) -> Data:
@@ -24,8 +22,8 @@ def load_checked(workload: Workload) -> Data:
 
     Raises UserError with the first problem.
     """
-    data = _call(workload, "load()", load_once, workload)
-    _check_data(workload, data)
+    data = call(workload, "load()", load_once, workload)
+    check_data(workload, data)
     _check_batch_sizes(workload, len(data.train_inputs))
     model = _check_model(workload)
     _check_outputs(workload, model, data)
@@ -35,81 +33,13 @@ def load_checked(workload: Workload) -> Data:
     return data
 
 
-def _error(workload: Workload, problem: str) -> UserError:
-    return UserError(f"workload {workload.name}: {problem}")
-
-
-def _call(workload: Workload, description: str, function: Callable, *arguments):
-    """Call a `function` of the workload, and report an error of it in one line."""
-    try:
-        return function(*arguments)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise _error(workload, f"{description} raises {last_line(error)}") from error
-
-
-def _check_data(workload: Workload, data: Data) -> None:
-    if not isinstance(data, Data):
-        raise _error(workload, f"load() returns {type(data).__name__}: return suite.workloads.Data(...)")
-    for split in SPLITS:
-        inputs, targets = getattr(data, f"{split}_inputs"), getattr(data, f"{split}_targets")
-        for name, tensor in ((f"{split}_inputs", inputs), (f"{split}_targets", targets)):
-            _check_tensor(workload, name, tensor)
-        if len(inputs) != len(targets):
-            raise _error(workload, f"{split}_inputs has {len(inputs)} examples and {split}_targets {len(targets)}")
-    for kind in ("inputs", "targets"):
-        train, test = getattr(data, f"train_{kind}"), getattr(data, f"test_{kind}")
-        if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
-            raise _error(
-                workload,
-                f"train_{kind} are {_kind(train)}, test_{kind} {_kind(test)}: an example must look the same in both",
-            )
-
-
-def _kind(tensor: Tensor) -> str:
-    shape = ", ".join(map(str, ("N", *tensor.shape[1:])))
-    return f"{str(tensor.dtype).removeprefix('torch.')} [{shape}]"
-
-
-def _check_tensor(workload: Workload, name: str, tensor: Tensor) -> None:
-    if not isinstance(tensor, Tensor):
-        raise _error(workload, f"{name} is a {type(tensor).__name__}: make it a torch.Tensor")
-    if refusal := _unsupported(tensor):
-        raise _error(workload, f"{name} {refusal}")
-    if tensor.device.type != "cpu":
-        raise _error(workload, f"{name} lies on {tensor.device}: leave data on the CPU, backends move it")
-    if tensor.dim() == 0 or len(tensor) == 0:
-        raise _error(workload, f"{name} is empty: each split needs an example")
-    if tensor.requires_grad:
-        raise _error(workload, f"{name} requires a gradient: detach it")
-    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-        bad = int((~torch.isfinite(tensor)).flatten(start_dim=1 if tensor.dim() > 1 else 0).any(-1).sum())
-        raise _error(workload, f"{name} has values that are not finite (NaN or infinite), in {bad} examples")
-
-
-def _unsupported(tensor: Tensor) -> str | None:
-    """What kind of tensor cannot be split into batches, and what to do; None for any other."""
-    if is_lazy(tensor):
-        return "has no values yet (an uninitialized tensor): fill it"
-    if tensor.is_nested:
-        return "is a nested tensor: pad it, torch.nested.to_padded_tensor()"
-    if tensor.layout != torch.strided:
-        return f"is sparse ({str(tensor.layout).removeprefix('torch.')}): make it dense, to_dense()"
-    if tensor.is_quantized:
-        return "is quantized: dequantize() it"
-    if tensor.is_complex():
-        return f"is {str(tensor.dtype).removeprefix('torch.')}: make it real, torch.view_as_real()"
-    return None
-
-
 def _check_optimizer(workload: Workload, model: nn.Module, data: Data) -> None:
     """Check that the optimizer can update the workload's model."""
     optimizer = workload.optimizer
     if unmatched := optimizer.unmatched(model):
         names = [name for name, _ in model.named_parameters()]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise _error(
+        raise refusal(
             workload,
             f"no parameter matches the group pattern '{unmatched[0]}': the model has {', '.join(names[:5])}{more}",
         )
@@ -120,55 +50,55 @@ def _check_optimizer(workload: Workload, model: nn.Module, data: Data) -> None:
         workload.loss(model.train()(inputs), targets).mean().backward()
         torch_optimizer.step()
 
-    _call(workload, f"one update with {optimizer.label}", update)
+    call(workload, f"one update with {optimizer.label}", update)
 
 
 def _check_batch_sizes(workload: Workload, examples: int) -> None:
     if (largest := workload.batch_sizes[-1]) > examples:
-        raise _error(workload, f"batch size {largest} is more than its {examples} training examples")
+        raise refusal(workload, f"batch size {largest} is more than its {examples} training examples")
 
 
 def _check_model(workload: Workload) -> nn.Module:
-    model, again = (_call(workload, "model()", workload.initial_model, 0) for _ in range(2))
+    model, again = (call(workload, "model()", workload.initial_model, 0) for _ in range(2))
     if not isinstance(model, nn.Module):
-        raise _error(workload, f"model() returns {type(model).__name__}: return a torch.nn.Module")
+        raise refusal(workload, f"model() returns {type(model).__name__}: return a torch.nn.Module")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
-        raise _error(workload, "the model has no parameters to train")
+        raise refusal(workload, "the model has no parameters to train")
     for parameter, repeated in zip(model.parameters(), again.parameters(), strict=False):
         if parameter is repeated:
-            raise _error(workload, "model() returns the same model twice: make a new one at each call")
+            raise refusal(workload, "model() returns the same model twice: make a new one at each call")
         if parameter.device.type != "cpu":
-            raise _error(workload, f"the model is made on {parameter.device}: leave it on the CPU, backends move it")
+            raise refusal(workload, f"the model is made on {parameter.device}: leave it on the CPU, backends move it")
         if not torch.isfinite(parameter).all():
-            raise _error(workload, "the model's initial parameters are not finite")
+            raise refusal(workload, "the model's initial parameters are not finite")
         if parameter.shape != repeated.shape or not torch.equal(parameter, repeated):
-            raise _error(workload, "model() differs for one seed: draw its parameters from torch's own generator")
+            raise refusal(workload, "model() differs for one seed: draw its parameters from torch's own generator")
     return model
 
 
 def _check_outputs(workload: Workload, model: nn.Module, data: Data) -> None:
     inputs, targets = _probe_examples(data)
     model.eval()
-    outputs = _unchanging(workload, f"the model, given inputs {_kind(inputs)},", model, inputs=inputs)
+    outputs = _unchanging(workload, f"the model, given inputs {kind_of(inputs)},", model, inputs=inputs)
     if not isinstance(outputs, Tensor):
-        raise _error(workload, f"the model returns a {type(outputs).__name__}: return one tensor")
+        raise refusal(workload, f"the model returns a {type(outputs).__name__}: return one tensor")
     if outputs.dim() == 0 or len(outputs) != len(inputs):
-        raise _error(
+        raise refusal(
             workload,
             f"the model returns shape {list(outputs.shape)} for a batch of {len(inputs)}: the first must be "
             "the batch",
         )
     if not torch.isfinite(outputs).all():
-        raise _error(workload, "the model's outputs are not finite (NaN or infinite) at its initial parameters")
+        raise refusal(workload, "the model's outputs are not finite (NaN or infinite) at its initial parameters")
     _check_repeats(
         workload,
         "the model is random in evaluation mode: give functional dropout training=self.training, or use nn.Dropout",
         outputs,
-        _call(workload, "the model, called again,", model, inputs),
+        call(workload, "the model, called again,", model, inputs),
     )
     with torch.no_grad():
-        _call(
+        call(
             workload,
             "the model, evaluated without gradients (torch.enable_grad() in forward() allows them),",
             model,
@@ -197,10 +127,10 @@ def _check_labels(workload: Workload, outputs: Tensor, data: Data) -> None:
     for split in SPLITS:
         targets = getattr(data, f"{split}_targets")
         if targets.is_floating_point():
-            raise _error(workload, f"{split}_targets are {targets.dtype}: cross-entropy wants class numbers, int64")
+            raise refusal(workload, f"{split}_targets are {targets.dtype}: cross-entropy wants class numbers, int64")
         low, high, classes = int(targets.min()), int(targets.max()), outputs.shape[1]
         if low < 0 or high >= classes:
-            raise _error(
+            raise refusal(
                 workload,
                 f"{split}_targets range from {low} to {high}, but the model has {classes} outputs: "
                 f"class numbers must lie between 0 and {classes - 1}",
@@ -210,17 +140,17 @@ def _check_labels(workload: Workload, outputs: Tensor, data: Data) -> None:
 def _check_per_example(workload: Workload, name: str, function: Callable, outputs: Tensor, targets: Tensor) -> Tensor:
     values = _unchanging(workload, f"the {name}", function, outputs=outputs, targets=targets)
     if isinstance(values, Tensor) and name == "loss" and not values.is_floating_point():
-        raise _error(workload, f"the loss returns {values.dtype}: it must return floating-point numbers")
+        raise refusal(workload, f"the loss returns {values.dtype}: it must return floating-point numbers")
     if not isinstance(values, Tensor) or values.shape != (len(targets),):
         shape = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise _error(
+        raise refusal(
             workload,
             f"the {name} returns {shape} for a batch of {len(targets)}: it must return one value per example, "
             f"[{len(targets)}] (for torch's losses: reduction='none')",
         )
     if not torch.isfinite(values).all():
-        raise _error(workload, f"the {name} is not finite (NaN or infinite) at the initial parameters")
-    again = _call(workload, f"the {name}, called again,", function, outputs, targets)
+        raise refusal(workload, f"the {name} is not finite (NaN or infinite) at the initial parameters")
+    again = call(workload, f"the {name}, called again,", function, outputs, targets)
     _check_repeats(workload, f"the {name} is random: it must depend on outputs and targets alone", values, again)
     return values
 
@@ -228,10 +158,10 @@ def _check_per_example(workload: Workload, name: str, function: Callable, output
 def _unchanging(workload: Workload, description: str, function: Callable, **arguments: Tensor):
     """Call `function` with copies of `arguments`. Raises UserError where it changes one of them in place."""
     copies = {name: argument.clone() for name, argument in arguments.items()}
-    values = _call(workload, description, function, *copies.values())
+    values = call(workload, description, function, *copies.values())
     for name, argument in arguments.items():
         if not torch.equal(copies[name], argument):
-            raise _error(
+            raise refusal(
                 workload,
                 f"{description.partition(',')[0]} changes its {name} in place: make new tensors, such as x.div(2) "
                 "for x.div_(2)",
@@ -241,24 +171,24 @@ def _unchanging(workload: Workload, description: str, function: Callable, **argu
 
 def _check_repeats(workload: Workload, problem: str, values: Tensor, again: Tensor) -> None:
     if not torch.allclose(values.double(), again.double(), rtol=1e-3, atol=1e-6):
-        raise _error(workload, problem)
+        raise refusal(workload, problem)
 
 
 def _check_gradient(workload: Workload, model: nn.Module, losses: Tensor) -> None:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not losses.requires_grad:
-        raise _error(workload, "the loss has no gradient: compute it from the model's outputs with torch")
+        raise refusal(workload, "the loss has no gradient: compute it from the model's outputs with torch")
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    gradients = _call(
+    gradients = call(
         workload, "the backward pass", lambda: torch.autograd.grad(losses.mean(), parameters, allow_unused=True)
     )
     for name, gradient in zip(names, gradients, strict=True):
         if gradient is None:
-            raise _error(workload, f"the parameter {name} has no gradient: freeze it, or use it in forward()")
+            raise refusal(workload, f"the parameter {name} has no gradient: freeze it, or use it in forward()")
         if gradient.layout != torch.strided:
-            raise _error(workload, f"the gradient of {name} is sparse: make its layer with sparse=False")
+            raise refusal(workload, f"the gradient of {name} is sparse: make its layer with sparse=False")
         if not torch.isfinite(gradient).all():
-            raise _error(
+            raise refusal(
                 workload, f"the gradient of {name} is not finite (NaN or infinite) at the initial parameters"
             )
 
@@ -267,14 +197,14 @@ def _check_independence(
     workload: Workload, model: nn.Module, inputs: Tensor, targets: Tensor, losses: Tensor
 ) -> None:
     for i in range(len(inputs)):
-        alone = _call(
+        alone = call(
             workload,
             "the model or the loss, given a batch of one example,",
             lambda i=i: workload.loss(model(inputs[i : i + 1]), targets[i : i + 1]),
         )
         tolerance = max(1e-2, 8 * torch.finfo(losses.dtype).eps)
         if alone.shape != (1,) or not math.isclose(alone.item(), losses[i].item(), rel_tol=tolerance, abs_tol=1e-4):
-            raise _error(
+            raise refusal(
                 workload,
                 "an example's loss changes with the other examples of its batch: model and loss must treat each "
                 "alone in evaluation mode",
@@ -288,15 +218,15 @@ def _check_every_example(workload: Workload, model: nn.Module, data: Data) -> No
         inputs, targets = getattr(data, f"{split}_inputs"), getattr(data, f"{split}_targets")
         bad = {"loss": [], "score": []}
         for chunk_inputs, chunk_targets in chunks(inputs, targets, values_of_an_example(workload, inputs)):
-            outputs = _call(workload, f"the model, given {split}_inputs,", model, chunk_inputs)
+            outputs = call(workload, f"the model, given {split}_inputs,", model, chunk_inputs)
             for name, function in (("loss", workload.loss), ("score", workload.score)):
-                values = _call(workload, f"the {name}, given {split}_targets,", function, outputs, chunk_targets)
+                values = call(workload, f"the {name}, given {split}_targets,", function, outputs, chunk_targets)
                 bad[name].append(~torch.isfinite(values))
         for name, parts in bad.items():
             if places := torch.cat(parts).nonzero().flatten().tolist():
                 kind = {"train": "training", "test": "test"}[split]
                 more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-                raise _error(
+                raise refusal(
                     workload,
                     f"the {name} of {kind} example {places[0]}{more} is not finite (NaN or infinite) at the initial "
                     "parameters: leave the example out, or mend its target",
@@ -312,18 +242,18 @@ def _check_training(workload: Workload, data: Data) -> None:
             workload.loss(workload.initial_model(0).train()(inputs[:examples]), targets[:examples]).mean().backward()
 
     few = min(8, len(inputs))
-    _call(workload, "the model or the loss, in training mode,", forward, few)
+    call(workload, "the model or the loss, in training mode,", forward, few)
     if (reason := batch_of_one_problem(workload, data)) is None:
         return
     remedy = "or use a normalisation that needs no batch, such as nn.GroupNorm"
     if workload.batch_sizes[0] == 1:
-        raise _error(
+        raise refusal(
             workload,
             f"the model cannot be trained on a batch of one example ({reason}): leave 1 out of batch_sizes, {remedy}",
         )
     lonely = [size for size in workload.batch_sizes if meets_batch_of_one(size, len(inputs))]
     if lonely:
-        raise _error(
+        raise refusal(
             workload,
             f"batch sizes {', '.join(map(str, lonely))} leave a last batch of one of the {len(inputs)} training "
             f"examples, and the model cannot be trained on it ({reason}): load {len(inputs) - 1} training examples, "
@@ -338,10 +268,10 @@ def _check_device(workload: Workload, inputs: Tensor) -> None:
         outputs = model(inputs.to("meta"))
     except Exception as error:
         if re.search(r"\bdevices?\b.*\b(cpu|meta)\b|\bnot on the expected device\b", str(error)):
-            raise _error(
+            raise refusal(
                 workload,
                 "the model ignores its input's device: make new tensors in forward() with device=inputs.device",
             ) from error
         return
     if isinstance(outputs, Tensor) and outputs.device.type != "meta":
-        raise _error(workload, "the model ignores its input's device: its outputs lie on another")
+        raise refusal(workload, "the model ignores its input's device: its outputs lie on another")
