@@ -1,18 +1,13 @@
 import importlib.metadata
-import json
 import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
-import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from suite.backends import ACCELERATORS
-from suite.runs.store import METADATA_KEY, Results
+from suite.runs.store import Results
 from tests.command import QUICK, ROOT, TRAINED, assert_refused, call, call_here, suite_command, write_workload
 
 
@@ -135,131 +130,6 @@ def test_a_second_run_is_told_who_holds_the_folder(tmp_path, own_workload):
     with Results(tmp_path).locked():
         done = call("run", own_workload, *QUICK, "--results", tmp_path)
     assert_refused(done, f"in use by process {os.getpid()}", "since")
-
-
-def cell_of(folder: Path) -> Path:
-    return min((folder / "cells").glob("*.parquet"))
-
-
-def give_metadata(cell: Path, change: Callable[[dict], object]) -> None:
-    """Change what the cell's metadata say."""
-    rows = pq.read_table(cell)
-    metadata = change(json.loads(rows.schema.metadata[METADATA_KEY]))
-    pq.write_table(rows.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)}), cell)
-
-
-def without(metadata: dict, name: str) -> dict:
-    return {key: value for key, value in metadata.items() if key != name}
-
-
-DAMAGE = {
-    "truncated": lambda cell: cell.write_bytes(cell.read_bytes()[: cell.stat().st_size // 2]),
-    "empty": lambda cell: cell.write_bytes(b""),
-    "text": lambda cell: cell.write_text("not Parquet"),
-    "of somebody else": lambda cell: pd.DataFrame({"a": [1]}).to_parquet(cell),
-    "without a version": lambda cell: give_metadata(cell, lambda metadata: without(metadata, "schema_version")),
-    "with a list for metadata": lambda cell: give_metadata(cell, lambda metadata: [metadata]),
-}
-
-
-@pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_cell_is_named_and_left_as_it_is(command, damage, copied, own_workload):
-    cell = cell_of(copied)
-    damage(cell)
-    before = cell.read_bytes()
-    assert_refused(run_or_report(command, own_workload, copied), cell.name, "damaged", "delete it")
-    assert cell.read_bytes() == before
-
-
-def run_or_report(command: tuple, own_workload: Path, folder: Path) -> subprocess.CompletedProcess:
-    name, *options = command
-    return call_here(name, *([own_workload] if name == "run" else []), *options, "--results", folder)
-
-
-def other_schema(version: int) -> list[str]:
-    """What is said of a file of another schema."""
-    return [f"has schema {version}, this suite reads 2", "move the results folder away", "--results", "`suite run`"]
-
-
-@pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda metadata: {**metadata, "schema_version": 1}, other_schema(1)),
-        (lambda metadata: {**metadata, "schema_version": 7}, other_schema(7)),
-        (lambda metadata: {**metadata, "key": "other"}, ["holds another cell", "delete it"]),
-    ],
-    ids=["older version", "newer version", "another key"],
-)
-def test_a_cell_of_another_kind_is_named_and_left_as_it_is(command, change, words, copied, own_workload):
-    cell = cell_of(copied)
-    give_metadata(cell, change)
-    before = cell.read_bytes()
-    assert_refused(run_or_report(command, own_workload, copied), cell.name, *words)
-    assert cell.read_bytes() == before
-
-
-MANIFESTS = [
-    "{",
-    "",
-    "null",
-    "[]",
-    '{"schema_version": 2}',
-    '{"schema_version": 2, "workloads": 3}',
-    '{"schema_version": 2, "workloads": {"tiny": 3}}',
-    '{"schema_version": 2, "workloads": {"tiny": {"facts": {}}}}',
-    '{"schema_version": 2, "workloads": {"tiny": {"facts": 3, "claims": {}}}}',
-    '{"schema_version": 2, "workloads": {"tiny": {"facts": {}, "claims": []}}}',
-    '{"schema_version": 2, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": 3}}}}',
-    '{"schema_version": 2, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": ["key"]}}}}',
-    '{"schema_version": 2, "workloads": {"tiny": {"facts": {}, "claims": {"gradient": [{}]}}}}',
-]
-
-
-@pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
-@pytest.mark.parametrize("content", MANIFESTS)
-def test_a_damaged_manifest_is_named_and_left_as_it_is(command, content, copied, own_workload):
-    (copied / "manifest.json").write_text(content)
-    assert_refused(run_or_report(command, own_workload, copied), "manifest.json is damaged", "no cell is lost")
-    assert (copied / "manifest.json").read_text() == content
-
-
-@pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
-@pytest.mark.parametrize("version", [1, 7], ids=["older", "newer"])
-def test_a_manifest_of_another_version_is_named(command, version, copied, own_workload):
-    content = (copied / "manifest.json").read_text().replace('"schema_version": 2', f'"schema_version": {version}')
-    (copied / "manifest.json").write_text(content)
-    assert_refused(run_or_report(command, own_workload, copied), "manifest.json", *other_schema(version))
-    assert (copied / "manifest.json").read_text() == content
-
-
-OF_THE_FIRST_SCHEMA = """{"schema_version": 1, "workloads": {"tiny": {
-"facts": {"name": "tiny", "small": 1, "large": 16, "update_rule": "sgd", "momentum": 0.0},
-"fingerprint": "f60a1c5d2b7e4938",
-"claims": {"optimization": [{"arm": "resident", "backend": "cpu", "batch_size": 1, "key": "964a06d5889a32d1473b",
-"learning_rate": 0.1, "measurement": "training", "protocol": "fixed rate 0.1, 3 epochs", "workload": "tiny"}]}}}}"""
-"""A manifest as the suite wrote it then."""
-
-
-@pytest.mark.parametrize("command", [("run", *QUICK), ("report",)], ids=["run", "report"])
-def test_a_folder_of_the_first_schema_is_refused_and_left_as_it_is(command, tmp_path, own_workload):
-    manifest, cell = tmp_path / "manifest.json", tmp_path / "cells" / "964a06d5889a32d1473b.parquet"
-    cell.parent.mkdir()
-    manifest.write_text(OF_THE_FIRST_SCHEMA)
-    cell.write_bytes(b"a cell")
-    assert_refused(run_or_report(command, own_workload, tmp_path), "manifest.json", *other_schema(1))
-    assert manifest.read_text() == OF_THE_FIRST_SCHEMA
-    assert [file.read_bytes() for file in cell.parent.iterdir()] == [b"a cell"]
-
-
-def test_a_manifest_of_older_facts_is_mended_by_another_run(copied, own_workload):
-    manifest = json.loads((copied / "manifest.json").read_text())
-    del manifest["workloads"]["tiny"]["facts"]["small"]
-    (copied / "manifest.json").write_text(json.dumps(manifest))
-    assert_refused(call_here("report", "--results", copied), "another version of the suite", "no cell is lost")
-    assert call_here("run", own_workload, *QUICK, "--results", copied).returncode == 0
-    assert call_here("report", "--results", copied).returncode == 0
 
 
 def test_a_dry_run_names_every_cell_and_writes_nothing(tmp_path, own_workload):

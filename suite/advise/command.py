@@ -17,7 +17,8 @@ from suite.advise.training import Replicas
 from suite.backends import BACKENDS, Backend, fastest
 from suite.errors import UserError
 from suite.report.figure_style import save, style
-from suite.runs.store import SCHEMA_VERSION, Results
+from suite.runs.cell_file import SCHEMA_VERSION
+from suite.runs.store import Results
 from suite.workloads import Data, Workload, find, fingerprint, names
 from suite.workloads.batch_of_one import trainable
 from suite.workloads.check import load_checked

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from suite.optimizers import Optimizer, sgd
 from suite.workloads import Data, Workload
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True, arbitrary_types_allowed=True, extra="forbid"))
 class Facts:
     """The properties of a workload that claims and studies need to read its stored rows, without loading it."""
 
@@ -69,11 +72,10 @@ class Facts:
 
     @classmethod
     def from_dict(cls, stored: dict) -> Facts:
-        """Restore what `to_dict` wrote; raise TypeError or KeyError for anything else."""
+        """Restore what `to_dict` wrote; raise ValueError, TypeError or KeyError for anything else."""
         restored = {
             "optimizer": Optimizer.from_key_fields(stored["optimizer"]),
             "learning_rates": tuple(stored["learning_rates"]),
-            "fitted_loss": stored.get("fitted_loss", stored["target_loss"] / 8),
         }
         return cls(**stored | restored)
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from suite.experiments.cell import Cell, Measurement
 from suite.experiments.training import engine_of
-from suite.experiments.tuned_training import FINAL, TRIAL
+from suite.experiments.tuned_training import FINAL, TRIAL, TUNED_TRAINING
 from suite.training.annealing import Annealing
 from suite.training.compile_policy import CALLS_TO_REPAY
 from suite.training.tuning import best_rate
@@ -30,4 +30,6 @@ def measure(workload: Workload, data: Data, cell: Cell, calls_to_repay: float = 
     return pd.concat(frames, ignore_index=True)
 
 
-ANNEALED_TRAINING = Measurement("annealed_training", version=2, measure=measure, trains=True)
+ANNEALED_TRAINING = Measurement(
+    "annealed_training", version=2, columns=TUNED_TRAINING.columns, measure=measure, trains=True
+)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, NUMBER
 from suite.training.ensemble import Ensemble
 from suite.workloads import Data, Workload
 from suite.workloads.ball import LEFT, RIGHT, stationary_points
@@ -123,7 +124,21 @@ def measure_escape_times(workload: Workload, data: Data, cell: Cell) -> pd.DataF
     return rows.assign(status=np.where(np.isfinite(rows["updates"]), "ok", "target_not_reached"))
 
 
-ENDS = Measurement("ball_ends", version=1, measure=measure_ends)
-PHASES = Measurement("ball_phases", version=1, measure=measure_phases)
-ROLLING = Measurement("ball_rolling", version=1, measure=measure_rolling)
-ESCAPE_TIMES = Measurement("escape_times", version=1, measure=measure_escape_times)
+ENDS = Measurement(
+    "ball_ends", version=1, columns={"seed": COUNT, "start": NUMBER, "crossed": NUMBER}, measure=measure_ends
+)
+PHASES = Measurement(
+    "ball_phases",
+    version=1,
+    columns={"start": NUMBER, "momentum": NUMBER, "crossed": NUMBER},
+    measure=measure_phases,
+)
+ROLLING = Measurement(
+    "ball_rolling",
+    version=1,
+    columns={"updates": COUNT, "start": NUMBER, "position": NUMBER},
+    measure=measure_rolling,
+)
+ESCAPE_TIMES = Measurement(
+    "escape_times", version=1, columns={"seed": COUNT, "updates": NUMBER}, measure=measure_escape_times
+)

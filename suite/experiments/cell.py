@@ -4,11 +4,13 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
+import pyarrow as pa
 
 from suite.devices import Device
+from suite.experiments.columns import DESCRIPTION, Columns, to_table
 from suite.optimizers import Optimizer
 from suite.training.protocol import Protocol
 from suite.workloads import Data, Workload
@@ -35,6 +37,8 @@ class Measurement:
     name: str
     version: int
     """Raised by hand when the meaning of the value changes: stored cells are then measured again."""
+    columns: Columns = field(hash=False)
+    """Of a cell's rows, without those that describe the cell."""
     measure: Measure | None = None
     """Returns a cell's tidy rows. None where asv measures it."""
     timed: bool = False
@@ -79,6 +83,12 @@ class Cell:
             "input_pipeline": self.input_pipeline,
             "batch_size": self.batch_size,
         }
+
+    def table(self, rows: pd.DataFrame) -> pa.Table:
+        """The cell's `rows` as they are stored, with its description. Raises ValueError where they are not as its
+        measurement declares."""
+        described = pd.DataFrame({**self.describe(), **{name: rows[name] for name in rows}}, index=rows.index)
+        return to_table(described, {**DESCRIPTION, **self.measurement.columns})
 
     def key_fields(self, fingerprint: str, device: Device, base_seed: int) -> dict:
         """Everything that determines the cell's value, as plain names and numbers.

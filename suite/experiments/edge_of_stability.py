@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, NUMBER
 from suite.instruments.sharpness import LossSurface, largest_eigenvalue
 from suite.optimizers import sgd
 from suite.training.epoch import Batch, resident_batches
@@ -85,4 +86,9 @@ def _loss_of_best_constant(model: nn.Module, inputs: Tensor, targets: Tensor) ->
     return float(squared_loss(shares.expand(len(targets), -1), targets).mean())
 
 
-EDGE_OF_STABILITY = Measurement("edge_of_stability", version=1, measure=measure)
+EDGE_OF_STABILITY = Measurement(
+    "edge_of_stability",
+    version=1,
+    columns={"seed": COUNT, "updates": COUNT, "train_loss": NUMBER, "largest_eigenvalue": NUMBER},
+    measure=measure,
+)

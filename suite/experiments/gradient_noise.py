@@ -11,6 +11,7 @@ from torch import nn
 from suite import seeds
 from suite.backends import BACKENDS, Backend
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, POSITIVE_OR_ZERO, TEXT
 from suite.instruments.gradient_noise import batch_gradient, sampled_noise
 from suite.instruments.gradient_pass import gradient_statistics
 from suite.training.epoch import Batch, resident_batches
@@ -89,5 +90,14 @@ def measure_variance(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame
     return pd.DataFrame(rows, columns=["seed", "stage", "gradient_norm", "variance", "status"])
 
 
-GRADIENT_NOISE = Measurement("gradient_noise", version=5, measure=measure_noise)
-GRADIENT_VARIANCE = Measurement("gradient_variance", version=2, measure=measure_variance)
+AT_STAGE = {"seed": COUNT, "stage": TEXT, "gradient_norm": POSITIVE_OR_ZERO}
+
+GRADIENT_NOISE = Measurement(
+    "gradient_noise",
+    version=5,
+    columns={**AT_STAGE, "noise": POSITIVE_OR_ZERO, "relative_noise": POSITIVE_OR_ZERO, "batches": COUNT},
+    measure=measure_noise,
+)
+GRADIENT_VARIANCE = Measurement(
+    "gradient_variance", version=2, columns={**AT_STAGE, "variance": POSITIVE_OR_ZERO}, measure=measure_variance
+)

@@ -5,6 +5,7 @@ from torch import nn
 
 from suite.backends import CPU
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, NUMBER, optional
 from suite.instruments.landscape import loss_surface
 from suite.training.evaluate import evaluate
 from suite.training.plain import endless_batches
@@ -60,5 +61,12 @@ def _with_margin(values: pd.Series) -> tuple[float, float]:
     return values.min() - margin, values.max() + margin
 
 
-PATH = Measurement("path", version=2, measure=measure_path)
-SURFACE = Measurement("surface", version=2, measure=measure_surface)
+POINT = dict.fromkeys(("first", "second", "train_loss"), NUMBER)
+
+PATH = Measurement(
+    "path",
+    version=2,
+    columns={"updates": COUNT, **POINT, **optional("first_gradient", "second_gradient", of=NUMBER)},
+    measure=measure_path,
+)
+SURFACE = Measurement("surface", version=2, columns=POINT, measure=measure_surface)

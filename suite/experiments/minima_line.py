@@ -6,6 +6,7 @@ from torch import nn
 from suite import seeds
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, NUMBER
 from suite.experiments.training import engine_of
 from suite.instruments.minima_line import losses_along_line
 from suite.status import Status
@@ -59,4 +60,13 @@ def line(workload: Workload, data: Data, first: nn.Module, second: nn.Module) ->
         return losses_along_line(first, second, on_both_splits, data.train_inputs)
 
 
-LINE = Measurement("line", version=4, measure=measure, trains=True)
+LINE = Measurement(
+    "line",
+    version=4,
+    columns={
+        "seed": COUNT,
+        **dict.fromkeys(("place", "train_loss", "train_score", "test_loss", "test_score"), NUMBER),
+    },
+    measure=measure,
+    trains=True,
+)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from suite.backends import BACKENDS, Backend
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, EVALUATED, FLAG, NUMBER, POSITIVE_OR_ZERO
 from suite.experiments.training import engine_of
 from suite.instruments.gradient_pass import gradient_statistics
 from suite.training import evaluations
@@ -57,4 +58,16 @@ def _along_training(
     return table.join(pd.DataFrame(statistics, columns=["squared_norm", "variance", "noise_scale"]))
 
 
-NOISE_SCALE = Measurement("noise_scale", version=2, measure=measure)
+NOISE_SCALE = Measurement(
+    "noise_scale",
+    version=2,
+    columns={
+        "seed": COUNT,
+        "on_edge": FLAG,
+        **EVALUATED,
+        "squared_norm": POSITIVE_OR_ZERO,
+        "variance": POSITIVE_OR_ZERO,
+        "noise_scale": NUMBER,
+    },
+    measure=measure,
+)

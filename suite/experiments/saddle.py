@@ -8,6 +8,7 @@ from torch import Tensor
 
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, NUMBER
 from suite.training.ensemble import Ensemble
 from suite.workloads import Data, Workload
 
@@ -47,4 +48,9 @@ def _distance(ensemble: Ensemble) -> Tensor:
     return weights.sum(dim=1).abs() / math.sqrt(2)
 
 
-LEAVING = Measurement("leaving", version=1, measure=measure)
+LEAVING = Measurement(
+    "leaving",
+    version=1,
+    columns={"seed": COUNT, "updates": COUNT, "distance": NUMBER, "train_loss": NUMBER},
+    measure=measure,
+)

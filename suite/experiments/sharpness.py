@@ -6,6 +6,7 @@ from torch import nn
 
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, NUMBER, optional
 from suite.experiments.training import engine_of
 from suite.instruments.sharpness import LossSurface, invariant_sharpness, keskar_sharpness, largest_eigenvalue, trace
 from suite.status import Status
@@ -50,4 +51,15 @@ def measures(workload: Workload, model: nn.Module, data: Data, replica: int) -> 
     }
 
 
-SHARPNESS = Measurement("sharpness", version=4, measure=measure, trains=True)
+SHARPNESS = Measurement(
+    "sharpness",
+    version=4,
+    columns={
+        "seed": COUNT,
+        "updates": COUNT,
+        "train_loss": NUMBER,
+        **optional("largest_eigenvalue", "trace", "keskar", "invariant", of=NUMBER),
+    },
+    measure=measure,
+    trains=True,
+)

@@ -7,6 +7,7 @@ from torch import nn
 
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, NUMBER, POSITIVE_OR_ZERO
 from suite.experiments.sharpness import EXAMPLES
 from suite.instruments.sharpness import LossSurface, extreme_eigenvalue
 from suite.training.budgets import EqualEpochs, updates_per_epoch
@@ -62,4 +63,13 @@ def _norm(surface: LossSurface) -> float:
     return float(surface.gradient(surface.parameters).norm())
 
 
-STANDSTILL = Measurement("standstill", version=1, measure=measure)
+STANDSTILL = Measurement(
+    "standstill",
+    version=1,
+    columns={
+        **dict.fromkeys(("seed", "small_updates", "updates", "further_updates"), COUNT),
+        **dict.fromkeys(("small_loss", "train_loss", "further_loss", "smallest", "largest"), NUMBER),
+        **dict.fromkeys(("initial_norm", "gradient_norm"), POSITIVE_OR_ZERO),
+    },
+    measure=measure,
+)

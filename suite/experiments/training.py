@@ -4,6 +4,7 @@ import pandas as pd
 
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, EVALUATED
 from suite.training import evaluations
 from suite.training.compile_policy import CALLS_TO_REPAY, CompilePolicy
 from suite.training.engine import Engine
@@ -34,4 +35,4 @@ def measure(workload: Workload, data: Data, cell: Cell, calls_to_repay: float = 
     return evaluations.tables(trained, protocol, examples, cell.batch_size)
 
 
-TRAINING = Measurement("training", version=2, measure=measure, trains=True)
+TRAINING = Measurement("training", version=2, columns={"seed": COUNT, **EVALUATED}, measure=measure, trains=True)

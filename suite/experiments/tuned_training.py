@@ -3,6 +3,7 @@
 import pandas as pd
 
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, EVALUATED, FLAG, NUMBER, TEXT, optional
 from suite.experiments.training import engine_of
 from suite.training import evaluations
 from suite.training.compile_policy import CALLS_TO_REPAY
@@ -24,4 +25,17 @@ def measure(workload: Workload, data: Data, cell: Cell, calls_to_repay: float = 
     return pd.concat([trials.assign(stage=TRIAL), finals.assign(stage=FINAL)], ignore_index=True)
 
 
-TUNED_TRAINING = Measurement("tuned_training", version=4, measure=measure, trains=True)
+TUNED_TRAINING = Measurement(
+    "tuned_training",
+    version=4,
+    columns={
+        "seed": COUNT,
+        "stage": TEXT,
+        "on_edge": FLAG,
+        **EVALUATED,
+        **optional("cost_updates", "cost_loss", of=NUMBER),
+        **optional("fine", of=FLAG),
+    },
+    measure=measure,
+    trains=True,
+)

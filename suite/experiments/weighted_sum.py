@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from suite.backends import CPU
 from suite.experiments.cell import Cell, Measurement
+from suite.experiments.columns import COUNT, NUMBER, TEXT, optional
 from suite.instruments.momentum import fitted_weights, weighted_sums
 from suite.optimizers import Optimizer
 from suite.training.plain import endless_batches
@@ -125,4 +126,14 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).assign(status="ok")
 
 
-WEIGHTED_SUM = Measurement("weighted_sum", version=1, measure=measure)
+WEIGHTED_SUM = Measurement(
+    "weighted_sum",
+    version=1,
+    columns={
+        "stage": TEXT,
+        "updates": COUNT,
+        **optional("seed", of=COUNT),
+        **optional("error", "alone", "bound", "gradient", "weight", of=NUMBER),
+    },
+    measure=measure,
+)

@@ -76,7 +76,7 @@ def sections(results: Results) -> list[Section]:
     read = cache(lambda key: _rounded(results, key))
     analysed_sections = []
     for _, entry in sorted(manifest["workloads"].items()):
-        facts = _facts(results, entry)
+        facts = Facts.from_dict(entry["facts"])
         for claim in all_claims():
             if entry["claims"].get(claim.name):
                 cells = _cells(entry, claim)
@@ -93,7 +93,7 @@ def sections(results: Results) -> list[Section]:
 def read_evidence(results: Results, workload: str, claim: Claim) -> tuple[Facts, dict[str, Evidence]]:
     """The facts of a workload, and the stored rows by the name of the claim and of each of its studies."""
     entry = results.read_manifest()["workloads"][workload]
-    facts = _facts(results, entry)
+    facts = Facts.from_dict(entry["facts"])
     read = cache(lambda key: _rounded(results, key))
     return facts, {name: _evidence(results, facts, cells, read) for name, cells in _cells(entry, claim).items()}
 
@@ -153,18 +153,6 @@ def _reasons(rows: Sequence[Row]) -> set[str]:
     """The reasons that the table on the page gives."""
     flags = (flag for row in rows if row.headline for flag in row.flags)
     return {flag.reason for flag in flags if isinstance(flag, Problem)}
-
-
-def _facts(results: Results, entry: dict) -> Facts:
-    try:
-        if "studies" not in entry:
-            raise KeyError("studies")
-        return Facts.from_dict(entry["facts"])
-    except (TypeError, KeyError) as error:
-        raise UserError(
-            f"{results.manifest_file} was written by another version of the suite: run `suite run` again (no cell is "
-            "lost)"
-        ) from error
 
 
 def _evidence(results: Results, facts: Facts, cells: list[dict], read: Callable) -> Evidence:

@@ -58,17 +58,19 @@ def print_plan(plans: list[WorkloadPlan], results: Results, workers: int) -> Non
 
 
 def reference_durations() -> dict[str, float]:
-    """The `stored_durations` of those reference results that this version can read."""
+    """The `stored_durations` of the reference results."""
     durations = {}
     for folder in sorted(REFERENCE.glob("*")):
-        with suppress(UserError):
-            durations |= stored_durations(Results(folder))
+        durations |= stored_durations(Results(folder))
     return durations
 
 
 def stored_durations(results: Results) -> dict[str, float]:
-    """Seconds per repeat of each stored cell, by `_similar`."""
-    metadata = (results.read(file.stem)[1] for file in sorted(results.cells.glob("*.parquet")))
+    """Seconds per repeat of each stored cell that can be read, by `_similar`."""
+    metadata = []
+    for file in sorted(results.cells.glob("*.parquet")):
+        with suppress(UserError):
+            metadata.append(results.read(file.stem)[1])
     return {_similar(facts["key_fields"]): facts["duration_s"] / facts["key_fields"]["repeats"] for facts in metadata}
 
 

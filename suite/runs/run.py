@@ -7,6 +7,7 @@ on where it stopped: a stored cell is never measured again.
 import time
 from collections.abc import Callable
 from itertools import groupby
+from warnings import warn
 
 import pandas as pd
 
@@ -34,10 +35,19 @@ def run(plans: list[WorkloadPlan], results: Results, workers: int, progress: Pro
             manifest["workloads"][name] = _merged(manifest["workloads"].get(name), entry)
         keys = {planned.key for plan in plans for planned in plan.planned()}
         missing = {key for key in keys if not results.has(key)}
-        for key in sorted(keys - missing):
-            results.check(key)
+        damaged = {key for key in keys - missing if not results.is_whole(key)}
+        if damaged:
+            warn(f"{_damaged(results, sorted(damaged))}: measured again", stacklevel=2)
+        missing |= damaged
         results.write_manifest(manifest)
         _Runner(results, missing, len(keys), progress).run(plans, workers)
+
+
+def _damaged(results: Results, keys: list[str]) -> str:
+    """Which stored cells are damaged, in words."""
+    first = results.path(keys[0])
+    more = len(keys) - 1
+    return f"{first} and {more} more are damaged" if more else f"{first} is damaged"
 
 
 def _merged(stored: dict | None, planned: dict) -> dict:
@@ -64,8 +74,7 @@ class _Runner:
         return [planned for planned in plan.planned() if planned.key in self.missing]
 
     def _store(self, planned: Planned, rows: pd.DataFrame, provenance: dict) -> None:
-        identity = {"cell": str(planned.cell), "key_fields": planned.key_fields}
-        self.results.write(planned.key, planned.cell, rows, {**provenance, **identity})
+        self.results.write(planned.cell, planned.key_fields, rows, provenance)
         self.missing.discard(planned.key)
 
     def _report(self, task: str) -> None:

@@ -50,6 +50,7 @@ def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, dict]:
     started = time.monotonic()
     try:
         rows = cell.measurement.measure(workload, data, cell)
+        cell.table(rows)
     except (Exception, SystemExit) as error:
         rows = failed(Status.OUT_OF_MEMORY if out_of_memory(error) else Status.UNAVAILABLE, error)
     return rows, provenance(rows, time.monotonic() - started)

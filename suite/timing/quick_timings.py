@@ -14,6 +14,7 @@ from torch.utils.benchmark import Timer
 
 from suite.backends import CPU, SEQUENTIAL
 from suite.experiments.cell import RESIDENT, Cell, Measurement
+from suite.experiments.columns import COUNT, POSITIVE_OR_ZERO
 from suite.timing.timed import Timed
 from suite.workloads import Data, Workload
 
@@ -80,4 +81,10 @@ def fastest_threads(rows: pd.DataFrame) -> int:
     return int(best)
 
 
-THREADS = Measurement("threads", version=4, measure=measure_threads, timed=True)
+THREADS = Measurement(
+    "threads",
+    version=4,
+    columns={**dict.fromkeys(("round", "examples", "threads"), COUNT), "time_s": POSITIVE_OR_ZERO},
+    measure=measure_threads,
+    timed=True,
+)

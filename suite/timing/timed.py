@@ -12,13 +12,19 @@ import torch
 
 from suite.backends import Backend
 from suite.experiments.cell import RESIDENT, Measurement
+from suite.experiments.columns import COUNT, POSITIVE_OR_ZERO
 from suite.training.epoch import Batch, epoch, loader_batches, resident_batches
 from suite.training.update import update
 from suite.workloads import Data, Workload
 from suite.workloads.load import load_once
 
-UPDATE_TIME = Measurement("update_time", version=3, timed=True)
-EPOCH_TIME = Measurement("epoch_time", version=4, timed=True)
+SAMPLES = {
+    **dict.fromkeys(("process", "sample", "threads"), COUNT),
+    **dict.fromkeys(("time_s", "reference_s"), POSITIVE_OR_ZERO),
+}
+
+UPDATE_TIME = Measurement("update_time", version=3, columns=SAMPLES, timed=True)
+EPOCH_TIME = Measurement("epoch_time", version=4, columns=SAMPLES, timed=True)
 
 
 def save(data: Data, file: Path) -> None:

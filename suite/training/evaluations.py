@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
 from suite.status import Status
@@ -52,7 +53,7 @@ def table(evaluations: Iterable[Evaluation], protocol: Protocol, examples: int, 
     and the `status` of the training, equal in each row."""
     frame = pd.DataFrame(evaluations, columns=["updates", "train_loss", "train_score", "test_loss", "test_score"])
     frame.insert(1, "epoch", protocol.epochs(frame["updates"], examples, batch_size))
-    return frame.assign(status=status(frame["train_loss"], protocol).value)
+    return frame.assign(status=status(frame, protocol).value)
 
 
 def tables(
@@ -63,11 +64,11 @@ def tables(
     return pd.concat(frames, keys=range(len(frames)), names=["seed"]).reset_index("seed")
 
 
-def status(train_loss: pd.Series, protocol: Protocol) -> Status:
-    """The status of a training: DIVERGED where its first or last training loss is not finite, or where the last is
-    above the first."""
-    first, last = train_loss.iloc[0], train_loss.iloc[-1]
-    if not (math.isfinite(first) and last <= first):
+def status(evaluations: pd.DataFrame, protocol: Protocol) -> Status:
+    """The status of a training: DIVERGED where a loss or score is not finite, or the last training loss is above the
+    first."""
+    first, last = evaluations["train_loss"].iloc[[0, -1]]
+    if not np.isfinite(evaluations).all(axis=None) or last > first:
         return Status.DIVERGED
     if protocol.budget.needs_target and not protocol.budget.reached(last):
         return Status.TARGET_NOT_REACHED

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from suite.devices import Device
-from suite.experiments.cell import NO_BATCH_SIZE, Cell, Measurement, key_of
+from suite.experiments.cell import NO_BATCH_SIZE, Cell, key_of
 from suite.experiments.training import TRAINING
 from suite.optimizers import adamw, sgd
 from suite.timing.timed import UPDATE_TIME
@@ -58,7 +58,7 @@ def test_the_key_of_a_training_changes_with_each_field_that_determines_its_value
 @pytest.mark.parametrize(
     "change",
     [
-        {"measurement": Measurement("other", UPDATE_TIME.version, timed=True)},
+        {"measurement": replace(UPDATE_TIME, name="other")},
         {"measurement": replace(UPDATE_TIME, version=UPDATE_TIME.version + 1)},
         {"backend": "cuda"},
         {"batch_size": 9},

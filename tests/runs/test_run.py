@@ -209,7 +209,7 @@ def test_running_out_of_memory_is_told_from_other_failures(own_workload, error, 
     def fail(workload, data, cell):
         raise error
 
-    cell = Cell(Measurement("failing", version=1, measure=fail), "tiny", "cpu", 4, 1)
+    cell = Cell(Measurement("failing", version=1, columns={}, measure=fail), "tiny", "cpu", 4, 1)
     rows, _ = measure(str(own_workload), cell)
     assert rows["status"].tolist() == [status]
     assert str(error) in rows["reason"].item()

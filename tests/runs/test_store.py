@@ -1,42 +1,88 @@
 import pandas as pd
+import pydantic
 import pytest
 
+from suite.devices import CPU
 from suite.errors import UserError
-from suite.experiments.cell import Cell
+from suite.experiments.cell import Cell, key_of
 from suite.experiments.training import TRAINING
+from suite.machine import provenance
 from suite.runs.store import Results
 from suite.training.budgets import EqualEpochs
 from suite.training.protocol import Protocol
 
 CELL = Cell(TRAINING, "tiny", "cpu", 8, 2, Protocol(0.1, EqualEpochs(5)))
-ROWS = pd.DataFrame({"seed": [0, 1], "train_loss": [0.1, 0.2], "status": "ok"})
+FIELDS = CELL.key_fields("f" * 16, CPU, 0)
+KEY = key_of(FIELDS)
+VALUES = {
+    "updates": 5,
+    "epoch": 1.0,
+    "train_loss": [0.1, 0.2],
+    "train_score": 1.0,
+    "test_loss": 0.3,
+    "test_score": 0.9,
+}
+ROWS = pd.DataFrame({"seed": [0, 1], **VALUES, "status": "ok"})
+PROVENANCE = provenance(threads=1, duration_s=0.5)
 
 
-def test_what_is_written_is_read_with_its_description_and_provenance(tmp_path):
+@pytest.fixture
+def results(tmp_path):
     results = Results(tmp_path)
     with results.locked():
-        results.write("abc", CELL, ROWS, {"commit": "c0ffee"})
-    rows, metadata = results.read("abc")
-    pd.testing.assert_frame_equal(rows[["seed", "train_loss", "status"]], ROWS, check_dtype=False)
+        yield results
+
+
+def test_what_is_written_is_read_with_its_description_and_provenance(results):
+    results.write(CELL, FIELDS, ROWS, PROVENANCE)
+    rows, metadata = results.read(KEY)
+    pd.testing.assert_frame_equal(rows[list(ROWS)], ROWS, check_dtype=False)
     assert rows["batch_size"].tolist() == [8, 8]
     assert rows["protocol"].tolist() == [CELL.protocol.key] * 2
-    assert metadata == {"schema_version": 2, "key": "abc", "commit": "c0ffee"}
+    assert metadata == {"key": KEY, "cell": str(CELL), "key_fields": FIELDS, **PROVENANCE}
 
 
-def test_nothing_stays_under_a_temporary_name(tmp_path):
-    results = Results(tmp_path)
-    with results.locked():
-        results.write("abc", CELL, ROWS, {})
-    assert [file.name for file in results.cells.iterdir()] == ["abc.parquet"]
+def test_nothing_stays_under_a_temporary_name(results):
+    results.write(CELL, FIELDS, ROWS, PROVENANCE)
+    assert [file.name for file in results.cells.iterdir()] == [f"{KEY}.parquet"]
 
 
-def test_a_failed_write_leaves_the_old_cell(tmp_path):
-    results = Results(tmp_path)
-    with results.locked():
-        results.write("abc", CELL, ROWS, {})
-        with pytest.raises(TypeError):
-            results.write("abc", CELL, ROWS, {"not JSON": object()})
-    assert len(results.read("abc")[0]) == 2
+def test_a_failed_write_leaves_the_old_cell(results):
+    results.write(CELL, FIELDS, ROWS, PROVENANCE)
+    with pytest.raises(pydantic.ValidationError, match="threads"):
+        results.write(CELL, FIELDS, ROWS, {**PROVENANCE, "threads": -1})
+    assert len(results.read(KEY)[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test_loss": float("nan")}, "test_loss is not a number in 2 of 2 rows"),
+        ({"test_score": [1.0, float("inf")]}, "test_score is infinite"),
+        ({"updates": -1}, "updates is -1, below 0"),
+        ({"seed": ["a", "b"]}, "seed"),
+        ({"seed": [0.5, 1]}, "seed"),
+        ({"note": "mine"}, "column 'note' is not declared"),
+        ({"status": "fine"}, "not every row has a status"),
+        ({"status": None}, "not every row has a status"),
+    ],
+)
+def test_rows_that_are_not_as_their_measurement_declares_are_not_stored(change, message, results):
+    with pytest.raises(ValueError, match=message):
+        results.write(CELL, FIELDS, ROWS.assign(**change), PROVENANCE)
+    assert not results.has(KEY)
+
+
+def test_a_column_may_be_missing_only_where_no_row_has_a_value(results):
+    rows = ROWS.drop(columns="test_loss")
+    with pytest.raises(ValueError, match="column 'test_loss' is missing"):
+        results.write(CELL, FIELDS, rows, PROVENANCE)
+    results.write(CELL, FIELDS, rows.assign(status="diverged"), PROVENANCE)
+
+
+def test_a_training_that_diverged_may_have_infinite_values(results):
+    results.write(CELL, FIELDS, ROWS.assign(train_loss=float("inf"), status="diverged"), PROVENANCE)
+    assert results.read(KEY)[0]["train_loss"].tolist() == [float("inf")] * 2
 
 
 def test_only_one_run_at_a_time(tmp_path):
@@ -45,19 +91,3 @@ def test_only_one_run_at_a_time(tmp_path):
         pass
     with Results(tmp_path).locked():
         pass
-
-
-def test_a_parquet_file_of_somebody_else_is_named(tmp_path):
-    results = Results(tmp_path)
-    results.cells.mkdir()
-    ROWS.to_parquet(results.path("abc"))
-    with pytest.raises(UserError, match=r"abc\.parquet is damaged"):
-        results.read("abc")
-
-
-def test_a_cell_of_another_schema_is_named(tmp_path):
-    results = Results(tmp_path)
-    with results.locked():
-        results.write("abc", CELL, ROWS, {"schema_version": 7})
-    with pytest.raises(UserError, match="has schema 7, this suite reads 2"):
-        results.read("abc")

@@ -196,7 +196,13 @@ def test_a_training_that_ends_above_its_first_loss_diverged_though_finite():
     [([1, 9, 0.5], "ok"), ([1, 0.5, 1], "ok"), ([1, 0.5, 1.1], "diverged"), ([1, 0.5, math.nan], "diverged")],
 )
 def test_divergence_depends_on_the_first_and_the_last_loss_alone(losses, status):
-    assert evaluations.status(pd.Series(losses), Protocol(0.1, EqualEpochs(2))) == status
+    assert evaluations.status(pd.DataFrame({"train_loss": losses}), Protocol(0.1, EqualEpochs(2))) == status
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_training_whose_score_or_test_loss_is_not_finite_diverged(value):
+    rows = pd.DataFrame({"train_loss": [1, 0.5], "test_loss": [1, value]})
+    assert evaluations.status(rows, Protocol(0.1, EqualEpochs(2))) == "diverged"
 
 
 @pytest.mark.parametrize("budget", [EqualEpochs(3), TargetLoss(0.5, 500)])
