@@ -70,9 +70,11 @@ def seconds_axis(axes: Axes, label: str) -> None:
 
 
 def loss_axis(axes: Axes) -> None:
-    """Make y a log axis of training losses, in plain numbers."""
-    axes.set_yscale("log")
+    """Make y a log axis of training losses, in plain numbers; not of axes without a loss, which have no limits."""
     axes.set_ylabel("training loss")
+    if not any(len(line.get_ydata()) for line in axes.lines):
+        return
+    axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())

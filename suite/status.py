@@ -9,6 +9,8 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DIVERGED = "diverged"
     TARGET_NOT_REACHED = "target_not_reached"
+    LOSS_NOT_POSITIVE = "loss_not_positive"
+    """The training loss ended at zero or below, where it has no logarithm and no ratio."""
 
     @property
     def text(self) -> str:

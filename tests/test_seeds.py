@@ -9,7 +9,7 @@ import suite
 from suite import seeds
 
 SOURCES = sorted(Path(suite.__file__).parent.rglob("*.py"))
-UNSEEDED = {"check", "fingerprint", "lanczos", "trial", "twenty"}
+UNSEEDED = {"check", "fingerprint", "lanczos", "symmetry", "trial", "twenty"}
 """Streams that are the same for every base seed: the check and the fingerprint of a workload, the first vector of an
 eigenvalue iteration, the trial of an ensemble, and data."""
 

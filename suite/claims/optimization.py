@@ -86,7 +86,7 @@ class AtRate:
 
 @dataclass(frozen=True)
 class LossCourse:
-    """The training loss of one batch size at every evaluation, geometric mean over the seeds with a value."""
+    """The training loss of one batch size at every evaluation where it is positive, geometric mean over seeds."""
 
     epochs: tuple[float, ...]
     updates: tuple[float, ...]
@@ -100,7 +100,7 @@ class End:
     updates: float
     """The most of any seed: one that diverged stops early."""
     loss: Interval
-    """Training loss, geometric mean over seeds."""
+    """Training loss, geometric mean over seeds; NaN where a loss is not positive."""
     score: float
     """Training score, mean over seeds."""
     diverged: int
@@ -164,16 +164,16 @@ def _courses(rows: pd.DataFrame) -> dict[int, LossCourse]:
     courses = {}
     for batch_size, evaluations in rows[rows["status"] == Status.OK].groupby("batch_size"):
         losses = mean_loss_curve(evaluations, over="updates")
-        epochs = evaluations.groupby("updates")["epoch"].first()
+        epochs = evaluations.groupby("updates")["epoch"].first()[list(losses)]
         courses[int(batch_size)] = LossCourse(tuple(map(float, epochs)), tuple(losses), tuple(losses.values()))
-    return courses
+    return {batch_size: course for batch_size, course in courses.items() if course.losses}
 
 
 def _ends(rows: pd.DataFrame) -> dict[int, End]:
     return {
         int(batch_size): End(
             updates=float(last["updates"].max()),
-            loss=mean_interval(np.log(last["train_loss"].clip(lower=1e-12))).map(np.exp),
+            loss=mean_interval(np.log(last["train_loss"].where(last["train_loss"] > 0))).map(np.exp),
             score=float(last["train_score"].mean()),
             diverged=int((last["status"] == Status.DIVERGED).sum()),
             seeds=len(last),

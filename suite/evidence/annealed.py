@@ -13,7 +13,7 @@ from suite.evidence.test_set import shared_variance
 from suite.formatting import thousands
 from suite.statistics import HOLM_LEVEL, Interval, Verdict, holm, mean_interval, mean_p_value, verdict
 from suite.status import Status
-from suite.training.annealing import LEAST_LOSS, mean_loss
+from suite.training.annealing import mean_loss
 
 LOSSES = 4
 """Number of training losses at which annealed trainings are compared, from the target loss to the fitted loss."""
@@ -24,24 +24,25 @@ def at_mean_loss(rows: pd.DataFrame, loss: float, column: str) -> pd.Series:
     all seeds falls to `loss`. NaN for a seed that diverged there, and for all where the mean never falls so far.
     Where the mean is below `loss` at the shortest length already, the value there.
 
-    Interpolated in the log of the loss between the lengths on either side. Then each seed is moved from its own loss
-    to `loss`, along the mean slope of the column over the log loss. This leaves the mean over seeds as it is, and
-    adds the error of the length to their variance.
+    Interpolated in the log of the loss between the lengths on either side, or in the loss where one is not positive.
+    Then each seed is moved from its own loss to `loss`, along the mean slope of the column over the log loss. This
+    leaves the mean over seeds as it is, and adds the error of the length to their variance.
     """
     around, seeds = lengths_around(rows, loss), rows["seed"].unique()
     if not around:
         return pd.Series(np.nan, seeds)
     ends = rows[rows["updates"].isin(around) & (rows["status"] == Status.OK)]
-    ends = ends.assign(log_loss=np.log(ends["train_loss"].clip(lower=LEAST_LOSS)), value=ends[column])
-    of_seeds = ends.pivot(index="seed", columns="updates", values=["log_loss", "value"]).dropna()
+    scale = np.log if (ends["train_loss"] > 0).all() else np.asarray
+    ends = ends.assign(loss=scale(ends["train_loss"]), value=ends[column])
+    of_seeds = ends.pivot(index="seed", columns="updates", values=["loss", "value"]).dropna()
     if len(around) == 1:
         return of_seeds["value", around[0]].reindex(seeds)
-    losses, values = (of_seeds[name][around] for name in ("log_loss", "value"))
+    losses, values = (of_seeds[name][around] for name in ("loss", "value"))
     (first_loss, last_loss), (first_value, last_value) = losses.mean(), values.mean()
-    share = (first_loss - np.log(loss)) / (first_loss - last_loss)
+    share = (first_loss - scale(loss)) / (first_loss - last_loss)
     slope = (first_value - last_value) / (first_loss - last_loss)
     seed_losses, seed_values = ((1 - share) * each[around[0]] + share * each[around[1]] for each in (losses, values))
-    return (seed_values + slope * (np.log(loss) - seed_losses)).reindex(seeds)
+    return (seed_values + slope * (scale(loss) - seed_losses)).reindex(seeds)
 
 
 def lengths_around(rows: pd.DataFrame, loss: float) -> list[int]:

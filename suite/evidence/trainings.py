@@ -27,6 +27,14 @@ def last_evaluations(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.dropna(subset=["seed"]).sort_values("updates").groupby(["batch_size", "seed"]).tail(1)
 
 
+def outcomes(rows: pd.DataFrame) -> pd.Series:
+    """The status of each replica that was trained; LOSS_NOT_POSITIVE where it ended with a loss of which no ratio can
+    be taken."""
+    last = last_evaluations(rows)
+    has_no_ratio = (last["status"] == Status.OK) & (last["train_loss"] <= 0)
+    return last["status"].mask(has_no_ratio, Status.LOSS_NOT_POSITIVE).set_axis(last["seed"])
+
+
 def final_values(rows: pd.DataFrame, batch_size: int, column: str) -> pd.Series:
     """`column` of each seed (index) at the end of training with `batch_size`."""
     last = last_evaluations(rows)
@@ -34,8 +42,8 @@ def final_values(rows: pd.DataFrame, batch_size: int, column: str) -> pd.Series:
 
 
 def final_log_loss(rows: pd.DataFrame, batch_size: int) -> pd.Series:
-    """Log of the final training loss of each seed (index); a loss of zero counts as 1e-12."""
-    return np.log(final_values(rows, batch_size, "train_loss").clip(lower=1e-12))
+    """Log of the final training loss of each seed (index), which is positive."""
+    return np.log(final_values(rows, batch_size, "train_loss"))
 
 
 def at_target(rows: pd.DataFrame, facts: Facts, column: str) -> pd.DataFrame:
@@ -57,8 +65,9 @@ def at_loss(rows: pd.DataFrame, loss: float, column: str) -> pd.DataFrame:
 
 
 def mean_loss_curve(rows: pd.DataFrame, over: str) -> dict[float, float]:
-    """Geometric mean over seeds of the training loss, by the values of the column `over`."""
-    losses = np.log(rows["train_loss"].clip(lower=1e-12)).groupby(rows[over]).mean()
+    """Geometric mean over seeds of the training loss, by the values of the column `over`; without those at which a
+    seed's loss is not positive."""
+    losses = np.log(rows["train_loss"].where(rows["train_loss"] > 0)).groupby(rows[over]).mean(skipna=False).dropna()
     return {float(place): float(np.exp(loss)) for place, loss in losses.items()}
 
 
@@ -73,25 +82,25 @@ def comparison_problem(rows: pd.DataFrame, facts: Facts) -> Problem | None:
 
 def training_problem(rows: pd.DataFrame, where: str) -> Problem | None:
     """Why the trainings in `rows`, all with one batch size, cannot be compared; None where they can."""
-    last = last_evaluations(rows)
-    if last.empty:
+    statuses = outcomes(rows)
+    if statuses.empty:
         return why_none(rows)
-    for status in (Status.DIVERGED, Status.TARGET_NOT_REACHED):
-        if count := int((last["status"] == status).sum()):
-            return Problem(status, replicas=count, all_replicas=len(last), where=where)
+    for status in (Status.DIVERGED, Status.TARGET_NOT_REACHED, Status.LOSS_NOT_POSITIVE):
+        if count := int((statuses == status).sum()):
+            return Problem(status, replicas=count, all_replicas=len(statuses), where=where)
     return None
 
 
 def seeds_without_value(rows: pd.DataFrame, where: str = "") -> tuple[Problem, ...]:
     """Which seeds have no value, by status, or why the whole cell has none; empty where every seed has one."""
-    last = last_evaluations(rows)
-    if last.empty:
+    statuses = outcomes(rows)
+    if statuses.empty:
         problem = why_none(rows)
         reason = ", ".join(filter(None, (f"{problem.status.text} {where}".strip(), problem.reason)))
         return (Problem(problem.status, reason),)
-    counts = last.loc[last["status"] != Status.OK, "status"].value_counts()
+    counts = statuses[statuses != Status.OK].value_counts()
     return tuple(
-        Problem(Status(status), replicas=int(count), all_replicas=len(last), where=where)
+        Problem(Status(status), replicas=int(count), all_replicas=len(statuses), where=where)
         for status, count in counts.items()
     )
 

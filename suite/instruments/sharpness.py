@@ -5,6 +5,8 @@ All are of the mean loss over given examples, in evaluation mode, as a function 
 """
 
 import math
+from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import scipy
@@ -20,6 +22,8 @@ from suite.training.evaluate import evaluating
 
 KESKAR_EPSILON = 1e-3
 """The distance, relative to |x_i| + 1, that a parameter may move."""
+ASYMMETRY = 1e-3
+"""Limit of |u H v - v H u| sqrt(P) / (|u| |H v| + |v| |H u|) for random vectors, by which H [P, P] is symmetric."""
 KESKAR_STEPS = 50
 """Limit of the steps from corner to corner of the box; on digits the loss stops rising after at most 20."""
 
@@ -63,9 +67,41 @@ class LossSurface:
         return grad(self.value)(point)
 
     def hvp(self, direction: Tensor) -> Tensor:
-        """Hessian-vector product [P]: the Hessian at `parameters` times `direction` [P], as the derivative of the
-        gradient along it (Pearlmutter 1994)."""
+        """Hessian-vector product [P]: the Hessian at `parameters` times `direction` [P].
+
+        Raises ValueError where the derivatives of a layer give no symmetric matrix.
+        """
+        return self._product(direction)
+
+    @cached_property
+    def _product(self) -> Callable[[Tensor], Tensor]:
+        """The derivative of the gradient along a direction (Pearlmutter 1994).
+
+        In forward mode; in reverse mode, which is slower, where a layer has no forward mode, or leaves out parameters
+        in reverse mode alone, as an embedding does with its padding.
+        """
+        try:
+            if self._is_symmetric(self._forward_over_reverse):
+                return self._forward_over_reverse
+        except RuntimeError:  # a layer without forward mode; where memory ran out, it will again
+            pass
+        if self._is_symmetric(self._reverse_over_reverse):
+            return self._reverse_over_reverse
+        raise ValueError("the Hessian is not symmetric: rounding hides it, or a layer has wrong second derivatives")
+
+    def _forward_over_reverse(self, direction: Tensor) -> Tensor:
         return jvp(grad(self.value), (self.parameters,), (direction,))[1]
+
+    def _reverse_over_reverse(self, direction: Tensor) -> Tensor:
+        return grad(lambda point: self.gradient(point) @ direction)(self.parameters)
+
+    def _is_symmetric(self, product: Callable[[Tensor], Tensor]) -> bool:
+        """Whether u H v = v H u for two random vectors, within ASYMMETRY."""
+        generator, size = seeds.generator("symmetry"), len(self.parameters)
+        u, v = (torch.randn(size, generator=generator).to(self.parameters) for _ in range(2))
+        of_u, of_v = product(u), product(v)
+        difference, scale = (u @ of_v - v @ of_u).abs(), u.norm() * of_v.norm() + v.norm() * of_u.norm()
+        return bool(difference * math.sqrt(size) <= ASYMMETRY * scale)
 
 
 def largest_eigenvalue(
@@ -93,6 +129,8 @@ def extreme_eigenvalue(
     dtype = surface.parameters.cpu().numpy().dtype
     operator = scipy.sparse.linalg.LinearOperator((size, size), matvec=matvec, dtype=dtype)
     start = torch.randn(size, generator=generator or seeds.generator("lanczos"), dtype=scale.dtype).numpy()
+    if not matvec(start).any():  # as where the loss underflows
+        return 0.0
     return float(scipy.sparse.linalg.eigsh(operator, k=1, which=end, v0=start, return_eigenvectors=False)[0])
 
 
@@ -120,6 +158,8 @@ def keskar_sharpness(surface: LossSurface) -> float:
     that the gradient there points at, and so on while the loss rises. A convex loss is greatest at a corner, and no
     step lowers it. Ten iterations of L-BFGS-B, the paper's method, end lower: on digits at 0.175% instead of 0.279%,
     the means of five solutions of batch size 1,024.
+
+    NaN where f(x) is -1 or below: φ is made for losses that are not negative.
     """
     point = centre = surface.parameters
     sides = KESKAR_EPSILON * (centre.abs() + 1)
@@ -130,4 +170,4 @@ def keskar_sharpness(surface: LossSurface) -> float:
         if not value > highest:
             break
         highest = value
-    return 100 * (highest - bottom) / (1 + bottom)
+    return 100 * (highest - bottom) / (1 + bottom) if bottom > -1 else math.nan

@@ -103,8 +103,8 @@ def critical_batch_size(batch_sizes: Sequence[float], updates: Sequence[float]) 
 def value_at_crossing(losses: Sequence[float], values: Sequence[float], target: float) -> float:
     """The value, out of `values` [n], where `losses` [n] first fall to `target`; NaN where they never do.
 
-    Interpolated in the log of the loss between the two evaluations around the crossing. A loss of 0 counts as the
-    smallest positive float.
+    Interpolated in the log of the loss between the two evaluations around the crossing, or in the loss where the
+    second is not positive.
 
     >>> value_at_crossing([1.0, 0.25], values=[0, 10], target=0.5)
     5.0
@@ -116,6 +116,7 @@ def value_at_crossing(losses: Sequence[float], values: Sequence[float], target: 
     after = reached[0]
     if after == 0:
         return float(values[0])
-    before_log, after_log = np.log(losses[after - 1]), np.log(max(losses[after], np.finfo(float).tiny))
-    share = (before_log - math.log(target)) / (before_log - after_log)
+    scale = math.log if losses[after] > 0 else float
+    before_loss, target_loss, after_loss = scale(losses[after - 1]), scale(target), scale(losses[after])
+    share = (before_loss - target_loss) / (before_loss - after_loss)
     return float(values[after - 1] + share * (values[after] - values[after - 1]))

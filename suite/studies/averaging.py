@@ -20,8 +20,8 @@ from suite.evidence.trainings import (
     by_protocol,
     final_log_loss,
     final_values,
-    last_evaluations,
     left_out_sentence,
+    outcomes,
     problems_in_words,
     seeds_without_value,
 )
@@ -134,8 +134,8 @@ def _ends(trainings: Mapping[str, pd.DataFrame], batch_size: int) -> Ends | None
 
 
 def _seeds_with_value(rows: pd.DataFrame) -> set[int]:
-    last = last_evaluations(rows)
-    return set(last.loc[last["status"] == Status.OK, "seed"].astype(int))
+    statuses = outcomes(rows)
+    return set(statuses.index[statuses == Status.OK].astype(int))
 
 
 def answer(findings: Findings) -> str:

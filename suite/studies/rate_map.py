@@ -78,13 +78,16 @@ def analyse(evidence: Evidence) -> Findings:
         if of_size.empty:
             problem = why_none(rows)
             problems.append(Problem(problem.status, f"{problem} at batch size {thousands(size)}"))
+        elif (of_size["train_loss"] <= 0).any():
+            status = Status.LOSS_NOT_POSITIVE
+            problems.append(Problem(status, f"{status.text} at batch size {thousands(size)}"))
         else:
             trials[int(size)] = _trials(of_size)
     return Findings(evidence.facts, trials, tuple(problems) or (() if trials else (why_none(planned),)))
 
 
 def _trials(rows: pd.DataFrame) -> Trials:
-    logs = np.log(rows["train_loss"].where(rows["status"] == Status.OK, np.inf).clip(lower=1e-12))
+    logs = np.log(rows["train_loss"].where(rows["status"] == Status.OK, np.inf))
     means = np.exp(logs.groupby(rows["learning_rate"]).mean()).sort_index()
     losses = means[np.isfinite(means)]
     usable = losses.index[losses <= USABLE * losses.min()]

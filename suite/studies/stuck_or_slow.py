@@ -20,6 +20,7 @@ from suite.training.protocol import Protocol
 from suite.workloads import Workload
 
 MAX_SEEDS = 5
+LOSSES = ["train_loss", "small_loss", "further_loss"]
 VANISHED = 0.01
 """A gradient below this share of its initial norm has vanished."""
 
@@ -75,13 +76,15 @@ class Findings:
 def analyse(evidence: Evidence) -> Findings:
     planned = evidence.of(STANDSTILL.name)
     rows = planned[planned["status"] == Status.OK]
-    course = _course(rows) if len(rows) > 1 else None
-    return Findings(evidence.facts, course, seeds_without_value(planned))
+    problems = seeds_without_value(planned)
+    if (rows.reindex(columns=LOSSES) <= 0).any(axis=None):
+        rows, problems = rows.head(0), (Problem(Status.LOSS_NOT_POSITIVE),)
+    return Findings(evidence.facts, _course(rows) if len(rows) > 1 else None, problems)
 
 
 def _course(rows: pd.DataFrame) -> Course:
     means = rows.mean(numeric_only=True)
-    losses = np.exp(np.log(rows[["train_loss", "small_loss", "further_loss"]]).mean())
+    losses = np.exp(np.log(rows[LOSSES]).mean())
     return Course(
         updates=float(means["updates"]),
         gradient_left=mean_interval(np.log(rows["gradient_norm"] / rows["initial_norm"])).map(np.exp),

@@ -29,17 +29,15 @@ STALLED = 0.97
 """A training loss, over that of the length before, that counts as no lower."""
 MAX_DIVERGED = 0.1
 """The share of the trainings of a length that may diverge; with more it has no mean loss."""
-LEAST_LOSS = 1e-12
-"""A lower training loss counts as this in a geometric mean."""
 
 
 def mean_loss(ends: pd.DataFrame) -> float:
     """Geometric mean of the training loss at the `ends` of trainings of one length, a row per replica, without those
-    that diverged; infinite where more than MAX_DIVERGED did."""
-    losses = ends.loc[ends["status"] == Status.OK, "train_loss"].clip(lower=LEAST_LOSS)
+    that diverged; infinite where more than MAX_DIVERGED did. The arithmetic mean where a loss is not positive."""
+    losses = ends.loc[ends["status"] == Status.OK, "train_loss"]
     if len(losses) < (1 - MAX_DIVERGED) * len(ends) or losses.empty:
         return math.inf
-    return float(np.exp(np.log(losses).mean()))
+    return float(np.exp(np.log(losses).mean()) if (losses > 0).all() else losses.mean())
 
 
 class Annealing(Tuning):

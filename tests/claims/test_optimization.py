@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 from scipy import stats
 
 from suite.claims import optimization
@@ -159,9 +160,17 @@ def test_seeds_are_paired_by_their_number_not_by_their_place():
     assert optimization_rows(rows) == optimization_rows(rows[::-1])
 
 
-def test_a_loss_of_zero_has_a_logarithm_all_the_same():
-    (row,) = optimization_rows(after_equal_epochs({1: [0.0, 0.0, 1e-12], 16: [1e-11, 1e-11, 1e-11]}))
-    assert math.isclose(row.effect.estimate, 10)
+@pytest.mark.parametrize("loss", [0.0, -0.5])
+def test_losses_that_are_not_positive_have_no_ratio(loss):
+    """As those of a likelihood. The curve of their mean is drawn as long as it is positive."""
+    findings = optimized(after_equal_epochs({1: [loss, 0.1, 0.2], 16: BOTH[16]}))
+    (row,) = optimization.judge(findings)
+    assert (row.status, row.verdict) == (Status.LOSS_NOT_POSITIVE, None)
+    assert str(row.flags[0]) == "1 of 3 seeds at batch size 1: loss not positive"
+    assert "cannot be compared: 1 of 3 seeds at batch size 1: loss not positive." in optimization.answer(findings)
+    assert len(findings.courses[1].losses) < len(findings.courses[16].losses)
+    assert math.isnan(findings.ends[1].loss.high)
+    assert optimization.figure(findings) is not None
 
 
 def test_a_single_seed_is_undecided():

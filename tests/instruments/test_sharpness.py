@@ -214,3 +214,77 @@ def test_dropout_and_batch_norm_are_in_evaluation_mode_and_the_model_is_left_as_
     assert largest_eigenvalue(surface) == largest_eigenvalue(surface)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Bag(nn.Module):
+    """The sum of word vectors, word 0 being padding, then a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(6, 3, padding_idx=0)
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, words):
+        return self.head(self.embedding(words).sum(dim=1))
+
+
+def test_padding_has_no_part_in_the_hessian():
+    """In reverse mode an embedding has no gradient for its padding, and in forward mode it has a derivative."""
+    torch.manual_seed(0)
+    words, targets = torch.randint(0, 6, (40, 5)), torch.arange(40) % 3
+    surface = LossSurface(Bag(), cross_entropy, words, targets)
+    dense = torch.autograd.functional.hessian(surface.value, surface.parameters)
+    direction = torch.randn(len(dense), dtype=torch.float64)
+    torch.testing.assert_close(surface.hvp(direction), dense @ direction)
+    assert largest_eigenvalue(surface) == pytest.approx(float(torch.linalg.eigvalsh(dense)[-1]))
+    assert trace(surface, 2000, seeds.generator("test")).estimate == pytest.approx(float(dense.trace()), rel=0.1)
+
+
+def test_a_layer_without_forward_mode_has_a_hessian_too():
+    class Cube(torch.autograd.Function):
+        @staticmethod
+        def forward(inputs):
+            return inputs**3
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            (inputs,) = ctx.saved_tensors
+            return 3 * inputs**2 * gradient
+
+    class Cubed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.point = nn.Parameter(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+
+        def forward(self, inputs):
+            return Cube.apply(self.point).sum().expand(len(inputs))
+
+    surface = LossSurface(Cubed(), lambda outputs, targets: outputs, torch.zeros(2, 1), torch.zeros(2, 1))
+    assert largest_eigenvalue(surface) == pytest.approx(24)
+
+
+def test_second_derivatives_that_are_wrong_are_found_out():
+    """Those of torch's weight_norm are, on a CPU: by finite differences the Hessian is symmetric."""
+    torch.manual_seed(0)
+    data = blobs()
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    surface = LossSurface(model, cross_entropy, data.train_inputs, data.train_targets)
+    with pytest.raises(ValueError, match="the Hessian is not symmetric"):
+        largest_eigenvalue(surface)
+
+
+def test_a_flat_surface_has_no_curvature():
+    surface = quadratic(torch.zeros(4, 4, dtype=torch.float64), torch.ones(4, dtype=torch.float64))
+    assert largest_eigenvalue(surface) == 0
+
+
+def test_keskars_sharpness_is_made_for_losses_that_are_not_negative():
+    centre = torch.zeros(4, dtype=torch.float64)
+    anything = torch.zeros(2, 1)
+    model = Quadratic(torch.eye(4, dtype=torch.float64), centre.clone(), centre)
+    surface = LossSurface(model, lambda outputs, targets: outputs - 1, anything, anything)
+    assert math.isnan(keskar_sharpness(surface))

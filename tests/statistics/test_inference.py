@@ -281,13 +281,14 @@ def test_the_first_of_several_crossings_counts():
     assert math.isclose(value_at_crossing([1.0, 0.25, 1.0, 0.1], [0.0, 1.0, 0.0, 5.0], target=0.5), 0.5)
 
 
-def test_a_value_is_interpolated_at_the_crossing_of_the_log_loss():
+def test_a_value_is_interpolated_at_the_crossing_of_the_log_loss_or_of_the_loss_where_that_has_no_log():
     losses, scores = [1.0, 0.4, 0.1, 0.05], [0.5, 0.8, 0.9, 0.95]
     assert math.isclose(value_at_crossing(losses, scores, 0.2), 0.85)
     assert value_at_crossing(losses, scores, 0.1) == 0.9
     assert math.isnan(value_at_crossing(losses, scores, 0.01))
     assert value_at_crossing(losses, scores, 2.0) == 0.5
-    assert 3 < value_at_crossing([1.0, 0.0], [3.0, 4.0], 0.1) < 3.01
+    assert value_at_crossing([1.0, 0.0], [3.0, 4.0], 0.1) == pytest.approx(3.9)
+    assert value_at_crossing([1.0, -1.0], [3.0, 4.0], 0.5) == pytest.approx(3.25)
 
 
 def test_the_seeds_to_decide_are_those_of_a_power_table():

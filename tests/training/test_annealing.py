@@ -125,3 +125,13 @@ def test_trainings_whose_loss_no_longer_falls_end_before_the_limit():
     assert ends["train_loss"].min() == pytest.approx(1e-4, rel=0.1)
     assert ends["updates"].max() < 1000
     assert (ends["train_loss"] < 1.03e-4).sum() >= MAX_STALLED
+
+
+def ends(losses: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"train_loss": losses, "status": "ok"})
+
+
+def test_the_mean_of_losses_that_are_not_positive_is_the_arithmetic_one():
+    assert mean_loss(ends([1.0, 4.0])) == pytest.approx(2)
+    assert mean_loss(ends([1.0, -4.0])) == pytest.approx(-1.5)
+    assert mean_loss(ends([1.0, 0.0])) == pytest.approx(0.5)
