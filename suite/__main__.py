@@ -1,3 +1,12 @@
-from suite.cli import main
+from suite.interrupt import end_at_interrupt
 
-main()
+
+def main() -> None:
+    end_at_interrupt()
+    from suite.cli import main as run_command_line
+
+    run_command_line()
+
+
+if __name__ == "__main__":
+    main()

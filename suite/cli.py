@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from suite.errors import UserError, last_line
+from suite.errors import UserError, last_line, user_function
 
 DEBUG = "SUITE_DEBUG"
 """The environment variable that asks for the traceback of an error."""
@@ -202,12 +202,14 @@ def main() -> None:
         message, code = str(error), 2
     except typer.TyperException as error:
         message, code = f"{error.format_message()} See `{_command_of(error)} --help`.", 2
-    except (KeyboardInterrupt, typer.Abort):
-        message, code = "interrupted: what was measured is stored, the same command goes on from there", 130
-    except Exception as error:
+    except BaseException as raised:
+        error = raised.__cause__ if isinstance(raised, typer.Abort) and raised.__cause__ else raised
         if os.environ.get(DEBUG):
-            raise
-        message, code = f"an error that should not happen, {last_line(error)}. {REPORT}", 1
+            raise error from None
+        if where := user_function(error):
+            message, code = f"{where} raises {last_line(error)}. Set {DEBUG}=1 to see the traceback", 2
+        else:
+            message, code = f"an error that should not happen, {last_line(error)}. {REPORT}", 1
     else:
         sys.exit(code or 0)
     print(f"suite: {' '.join(message.split())}", file=sys.stderr)

@@ -1,6 +1,12 @@
 """The one exception that a user is meant to see, and other exceptions in one line."""
 
 import reprlib
+import sysconfig
+import traceback
+from pathlib import Path
+
+_INSTALLED = (str(Path(__file__).parent), *sysconfig.get_paths().values())
+"""Folders of the suite, of Python and of installed packages."""
 
 
 class UserError(Exception):
@@ -20,8 +26,24 @@ def last_line(error: BaseException) -> str:
 
     if isinstance(error, ValidationError):
         return f"{error.title}: {_in_words(error.errors(include_url=False)[0])}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in _message(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[-1:]])
+
+
+def user_function(error: BaseException) -> str | None:
+    """The function of a user's own file in or below which `error` was raised, with its place; None where there is
+    none."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_file() and not frame.filename.startswith(_INSTALLED):
+            return f"{frame.name} in {Path(frame.filename).name}, line {frame.lineno},"
+    return None
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an error whose own __str__ fails
+        return ""
 
 
 def _in_words(problem: dict) -> str:

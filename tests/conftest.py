@@ -1,5 +1,6 @@
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,3 +130,10 @@ def report(measured):
 def copied(tmp_path, trained):
     """A copy of `trained` that a test may spoil."""
     return Path(shutil.copytree(trained, tmp_path / "results"))
+
+
+@pytest.fixture
+def scratch():
+    """A folder of temporary files with a short path: a socket's is limited."""
+    with tempfile.TemporaryDirectory(prefix="killed-") as folder:
+        yield Path(folder)

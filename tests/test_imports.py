@@ -12,6 +12,7 @@ import suite
 ROOT = Path(suite.__file__).parent
 ROOMS = [
     "errors",
+    "interrupt",
     "status",
     "devices",
     "optimizers",

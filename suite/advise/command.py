@@ -18,6 +18,7 @@ from suite.backends import BACKENDS, Backend, fastest
 from suite.errors import UserError
 from suite.report.figure_style import save, style
 from suite.runs.cell_file import SCHEMA_VERSION
+from suite.runs.guardian import guarded
 from suite.runs.store import Results
 from suite.workloads import Data, Workload, find, fingerprint, names
 from suite.workloads.batch_of_one import trainable
@@ -36,7 +37,7 @@ def advise_on(
     """
     workload, data, backend = load_inputs(source, backend_name)
     place, results = folder / "advise" / workload.name, Results(folder)
-    with results.locked():
+    with results.locked(), guarded():
         recommendation, answer = recommend(workload, data, backend, seeds, with_checks)
         with results.writing():
             store(recommendation, answer, place)

@@ -26,6 +26,7 @@ from suite.instruments.layer_gradients import (
 )
 from suite.training.ensemble import layers_that_vmap_knows
 from suite.training.evaluate import evaluating
+from suite.workloads.chunks import hookable_modules
 
 TRIAL_EXAMPLES = 3
 """Examples on which every formula is compared with autograd."""
@@ -139,9 +140,12 @@ def values_of_an_example(model: nn.Module, example: Tensor) -> int:
         if isinstance(output, Tensor):
             counts.append(output.numel())
 
-    handles = [module.register_forward_hook(count) for module in model.modules() if not list(module.children())]
+    leaves = [module for module in hookable_modules(model) if not list(module.children())]
+    handles = [module.register_forward_hook(count) for module in leaves]
     try:
-        model(example)
+        outputs = model(example)
+        if not leaves:
+            count(model, (), outputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -9,6 +9,7 @@ from warnings import warn
 
 from suite.backends import BACKENDS, CPU, training_backend
 from suite.claims import Claim, all_claims
+from suite.claims import find as find_claim
 from suite.errors import UserError
 from suite.evidence import Facts
 from suite.experiments.cell import NO_BATCH_SIZE, Cell, Scope, key_of
@@ -150,7 +151,7 @@ def plan(
     Without `claims`, those that the workload names. Raises UserError when the workload is not fit to measure.
     """
     workload, data, *_ = _load(source)
-    claims = claims or [claim for claim in all_claims() if workload.claims is None or claim.name in workload.claims]
+    claims = claims or _claims_of(workload)
     fit = [claim for claim in claims if claim.unfit(workload) is None]
     for claim in claims:
         if claim not in fit:
@@ -173,6 +174,15 @@ def plan(
         by_study={study.name: [keyed(cell) for cell in study.cells(workload, scope)] for study in studies},
         threads=keyed(_threads_cell(workload)),
     )
+
+
+def _claims_of(workload: Workload) -> list[Claim]:
+    if workload.claims is None:
+        return all_claims()
+    try:
+        return [find_claim(name) for name in workload.claims]
+    except UserError as error:
+        raise UserError(f"workload {workload.name}: {error}") from error
 
 
 def _replicas_per_call(cell: Cell, workload: Workload) -> int:

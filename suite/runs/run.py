@@ -7,6 +7,7 @@ on where it stopped: a stored cell is never measured again.
 import time
 from collections.abc import Callable
 from itertools import groupby
+from pathlib import Path
 from warnings import warn
 
 import pandas as pd
@@ -14,6 +15,7 @@ import pandas as pd
 from suite.backends import BACKENDS
 from suite.experiments.cell import Cell
 from suite.runs.executors.local import measure_all
+from suite.runs.guardian import guarded
 from suite.runs.plan import Planned, WorkloadPlan
 from suite.runs.store import Results
 from suite.runs.worker import measure, provenance
@@ -28,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 def run(plans: list[WorkloadPlan], results: Results, workers: int, progress: Progress) -> None:
     """Measure every cell of `plans` that `results` lacks. Raises UserError when the folder is not usable."""
-    with results.locked():
+    with results.locked(), guarded() as folder:
         manifest = results.read_manifest()
         for plan in plans:
             name, entry = plan.facts.name, plan.manifest()
@@ -40,7 +42,7 @@ def run(plans: list[WorkloadPlan], results: Results, workers: int, progress: Pro
             warn(f"{_damaged(results, sorted(damaged))}: measured again", stacklevel=2)
         missing |= damaged
         results.write_manifest(manifest)
-        _Runner(results, missing, len(keys), progress).run(plans, workers)
+        _Runner(results, missing, len(keys), folder, progress).run(plans, workers)
 
 
 def _damaged(results: Results, keys: list[str]) -> str:
@@ -60,8 +62,9 @@ def _merged(stored: dict | None, planned: dict) -> dict:
 
 
 class _Runner:
-    def __init__(self, results: Results, missing: set[str], total: int, progress: Progress):
-        self.results, self.missing, self.total, self.progress = results, missing, total, progress
+    def __init__(self, results: Results, missing: set[str], total: int, folder: Path, progress: Progress):
+        self.results, self.missing, self.total = results, missing, total
+        self.folder, self.progress = folder, progress
 
     def run(self, plans: list[WorkloadPlan], workers: int) -> None:
         for plan in plans:
@@ -98,7 +101,8 @@ class _Runner:
         thread_times = self.results.read(plan.threads.key)[0]
         threads = fastest_threads(thread_times) if "threads" in thread_times else 1
         groups = [list(group) for _, group in groupby(sorted(timed, key=_benchmark), key=_benchmark)]
-        times = time_groups(plan.source, [[planned.cell for planned in group] for group in groups], threads)
+        cells = [[planned.cell for planned in group] for group in groups]
+        times = time_groups(plan.source, cells, threads, self.folder)
         self._report(f"asv · {plan.facts.name} · {len(timed)} cells")
         started = time.monotonic()
         for group, rows in zip(groups, times, strict=True):

@@ -1,7 +1,6 @@
 """Measuring one cell in a worker process. Workers import this module alone, and never claims or figures."""
 
-import os
-import threading
+import errno
 import time
 import warnings
 from functools import cache
@@ -11,7 +10,7 @@ import torch
 
 from suite import machine
 from suite.devices import out_of_memory
-from suite.errors import UserError, last_line
+from suite.errors import UserError, last_line, user_function
 from suite.experiments.cell import Cell
 from suite.status import Status
 from suite.workloads import Data, Workload, find
@@ -20,14 +19,11 @@ from suite.workloads.fingerprint import data_fingerprint
 from suite.workloads.load import load_once
 
 
-def measure_in_worker(
-    parent: int, index: int, source: str, cell: Cell, data_hash: str
-) -> tuple[int, pd.DataFrame, dict]:
-    """`measure` in a process that ends when `parent` dies, with the cell's `index` in front.
+def measure_in_worker(index: int, source: str, cell: Cell, data_hash: str) -> tuple[int, pd.DataFrame, dict]:
+    """`measure` with the cell's `index` in front.
 
     Raises UserError when the examples are others than those with the `data_hash`.
     """
-    _end_with(parent)
     _check_examples(source, data_hash)
     return index, *measure(source, cell)
 
@@ -44,16 +40,30 @@ def _check_examples(source: str, data_hash: str) -> None:
 
 def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, dict]:
     """Measure a cell on one thread, and return its rows and their provenance. A failure is a row with a status and a
-    reason."""
+    reason; but raises UserError where the disk was full, which says nothing about the cell."""
     torch.set_num_threads(1)
     workload, data = _load(source)
     started = time.monotonic()
     try:
         rows = cell.measurement.measure(workload, data, cell)
         cell.table(rows)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a user's code may raise anything
+        if full := _full_disk(error):
+            raise UserError(
+                f"cannot write to {full.filename or 'the temporary folder'} ({full.strerror}): make room, or name "
+                "another temporary folder in the environment variable TMPDIR"
+            ) from error
         rows = failed(Status.OUT_OF_MEMORY if out_of_memory(error) else Status.UNAVAILABLE, error)
     return rows, provenance(rows, time.monotonic() - started)
+
+
+def _full_disk(error: BaseException | None) -> OSError | None:
+    """The error that tells of a full disk, of those that led to `error`; None where none does."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def provenance(rows: pd.DataFrame, duration_s: float) -> dict:
@@ -63,8 +73,9 @@ def provenance(rows: pd.DataFrame, duration_s: float) -> dict:
 
 
 def failed(status: Status, error: BaseException) -> pd.DataFrame:
-    """The row of a cell that could not be measured."""
-    reason = machine.without_paths(" ".join(last_line(error).split()))
+    """The row of a cell that could not be measured, with the function of the user's that raised the error."""
+    where = user_function(error)
+    reason = machine.without_paths(" ".join([*([where, "raises"] if where else []), *last_line(error).split()]))
     return pd.DataFrame([{"status": status, "reason": reason[:200]}])
 
 
@@ -74,16 +85,3 @@ def _load(source: str) -> tuple[Workload, Data]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the plan has said so
         return workload, load_once(workload)
-
-
-@cache
-def _end_with(parent: int) -> None:
-    """End this process when `parent` dies: nobody would store the cell."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    if os.getpid() != parent:
-        threading.Thread(target=watch, daemon=True).start()

@@ -1,55 +1,22 @@
 """The process in which asv runs benchmarks: `python -m suite.timing.asv_process REQUEST`.
 
-asv starts processes of its own and saves only at its end, so it runs in a process that ends them all when `suite run`
-dies: standard input is a pipe from there, and its end of file is the signal.
+asv writes to standard output, and changes the environment of its own process.
 """
 
-import ctypes
 import itertools
 import json
 import math
 import os
 import re
-import shutil
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 from asv.benchmarks import Benchmarks
 from asv.config import Config
 from asv.environment import ExistingEnvironment
 from asv.repo import NoRepository
 from asv.runner import run_benchmarks
-
-PR_SET_CHILD_SUBREAPER = 36
-
-
-def end_with_parent(scratch: Path) -> threading.Event:
-    """End all child processes, remove `scratch` and end this process as soon as standard input is closed.
-
-    Returns the event that is set when this begins: a main thread that returned meanwhile would cut it short.
-    """
-    if sys.platform == "linux":
-        # Orphaned grandchildren become children of this process, so that none is missed.
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    ending = threading.Event()
-    threading.Thread(target=_end_all_at_end_of_input, args=[scratch, ending], daemon=True).start()
-    return ending
-
-
-def _end_all_at_end_of_input(scratch: Path, ending: threading.Event) -> None:
-    os.read(0, 1)
-    ending.set()
-    this = psutil.Process()
-    while children := this.children(recursive=True):
-        for process in children:
-            process.kill()
-        psutil.wait_procs(children, timeout=1)
-    shutil.rmtree(scratch, ignore_errors=True)
-    os._exit(1)
 
 
 def run(request: dict) -> Iterator[list[dict]]:
@@ -116,13 +83,7 @@ def _entry(value: float | None, samples: list[float] | None, stderr: str, combin
 
 
 if __name__ == "__main__":
-    request_file = Path(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # asv's output goes to the log; only answers go to standard output
-    ending = end_with_parent(request_file.parent)
-    try:
-        for answer in run(json.loads(request_file.read_text())):
-            print(json.dumps(answer), file=answers, flush=True)
-    finally:
-        while ending.is_set():
-            time.sleep(1)
+    for answer in run(json.loads(Path(sys.argv[1]).read_text())):
+        print(json.dumps(answer), file=answers, flush=True)

@@ -26,9 +26,9 @@ MAX_SCRATCH_LENGTH = 72
 """Most characters of a folder in which asv's fork server can open its socket, whose path may have 103."""
 
 
-def time_groups(source: str, groups: list[list[Cell]], threads: int) -> Iterator[list[pd.DataFrame]]:
+def time_groups(source: str, groups: list[list[Cell]], threads: int, folder: Path) -> Iterator[list[pd.DataFrame]]:
     """Time `groups` one after another, each with cells of one workload, measurement and number of processes, in one
-    process of asv's, which discovers its benchmarks once.
+    process of asv's, which discovers its benchmarks once, and whose temporary files lie in `folder`.
 
     Yields each group's rows as soon as it is timed, a frame a cell: `process`, `sample`, `time_s` and `reference_s`
     (seconds; of the reference update in the same process), `threads` and `status`; a cell that asv could not time
@@ -37,7 +37,7 @@ def time_groups(source: str, groups: list[list[Cell]], threads: int) -> Iterator
     benchmarks = ROOT / "benchmarks"
     if not benchmarks.is_dir():
         raise UserError(f"no benchmarks/ beside {ROOT / 'suite'}: run from a clone of the project (pip install -e .)")
-    with tempfile.TemporaryDirectory(prefix="suite-asv-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
         folders = [Path(scratch) / f"references-{number}" for number in range(len(groups))]
         for folder in folders:
             folder.mkdir()
@@ -72,8 +72,7 @@ def _benchmark_request(cells: list[Cell], references: Path) -> dict:
 
 
 def _ask_asv(source: str, request: dict, threads: int) -> Iterator[list[dict]]:
-    """Yield the answers of `suite.timing.asv_process`, which ends with all its child processes when this process
-    ends."""
+    """Yield the answers of `suite.timing.asv_process`, which is ended when the caller wants no more."""
     scratch = Path(request["scratch"])
     request_file, log, data = (scratch / name for name in ("request.json", "log", "data.pt"))
     request_file.write_text(json.dumps(request))
@@ -82,17 +81,20 @@ def _ask_asv(source: str, request: dict, threads: int) -> Iterator[list[dict]]:
     settings = TimingSettings(workload, threads, data)
     environment = {**os.environ, **settings.variables(), **_python_paths(), "TMPDIR": str(scratch)}
     command = [sys.executable, "-m", "suite.timing.asv_process", str(request_file)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
     with (
         log.open("w") as stderr,
         subprocess.Popen(command, **pipes, stderr=stderr, env=environment, cwd=ROOT) as process,
     ):
-        for benchmark in request["benchmarks"]:
-            if not (answer := process.stdout.readline()):
-                process.wait()
-                *_, last_line = ["no message", *log.read_text().strip().splitlines()]
-                raise UserError(f"asv could not run {benchmark['name']}: {last_line}")
-            yield json.loads(answer)
+        try:
+            for benchmark in request["benchmarks"]:
+                if not (answer := process.stdout.readline()):
+                    process.wait()
+                    *_, last_line = ["no message", *log.read_text().strip().splitlines()]
+                    raise UserError(f"asv could not run {benchmark['name']}: {last_line}")
+                yield json.loads(answer)
+        finally:
+            process.kill()
 
 
 def _python_paths() -> dict[str, str]:

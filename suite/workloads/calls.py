@@ -12,10 +12,10 @@ def refusal(workload: Workload, problem: str) -> UserError:
 
 
 def call(workload: Workload, description: str, function: Callable, *arguments):
-    """Call a `function` of the workload, and report an error of it in one line."""
+    """Call a `function` of the workload, and report whatever it raises in one line."""
     try:
         return function(*arguments)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise refusal(workload, f"{description} raises {last_line(error)}") from error

@@ -40,7 +40,12 @@ def _largest_tensor(model: nn.Module, example: Tensor) -> int:
     def count(module: nn.Module, arguments: tuple, outputs: object) -> None:
         counts.extend(leaf.numel() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
 
-    for module in model.modules():
+    for module in hookable_modules(model):
         module.register_forward_hook(count)
-    model.eval()(example)
+    count(model, (), model.eval()(example))
     return max(counts)
+
+
+def hookable_modules(model: nn.Module) -> list[nn.Module]:
+    """The modules of `model` that take forward hooks: those of TorchScript do not."""
+    return [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]

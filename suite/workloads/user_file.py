@@ -39,8 +39,6 @@ def _run(path: Path) -> ModuleType:
         del sys.modules[loader.name]
         if isinstance(error, UserError):
             raise UserError(f"{path}: {error}") from error
-        if isinstance(error, KeyboardInterrupt):
-            raise
         raise UserError(f"{path} does not run: {last_line(error)}") from error
     return module
 

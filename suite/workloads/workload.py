@@ -59,7 +59,7 @@ class PublishedNoise:
     """Fitted to the updates that several batch sizes take to a loss."""
 
 
-@dataclass(frozen=True, config=CHECKED)
+@dataclass(frozen=True, eq=False, config=CHECKED)
 class Workload:
     """Data, a model, a loss and an optimizer, with the batch sizes and learning rates to measure.
 
@@ -104,7 +104,7 @@ class Workload:
     """The subset of `batch_sizes` for trainings, where all would take too long; the preset chooses when None."""
     claims: Annotated[tuple[str, ...], Plain] | None = None
     """The default claims, where all would take too long; all when None."""
-    published: Published | None = field(default=None, hash=False)
+    published: Published | None = None
     published_noise: PublishedNoise | None = None
     base_seed: Whole = 0
     """The seed from which every random stream of a measurement is derived, by name."""

@@ -7,7 +7,6 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +25,7 @@ from suite.runs.store import Results
 from suite.workloads import find
 from suite.workloads.fingerprint import fingerprint
 from tests.command import QUICK, TRAINED, call, call_here, suite_command, write_workload
+from tests.processes import asv_is_running, started_by, wait_until
 
 TIMES = ["time_s", "reference_s"]
 EFFECT = ["value_small", "value_large", "effect", "effect_low", "effect_high", "verdict"]
@@ -82,42 +82,6 @@ def undisturbed(tmp_path_factory, longer_workload):
     return folder
 
 
-def started_by(scratch: Path) -> list[psutil.Process]:
-    """Every process whose environment or command names `scratch`, wherever it hangs in the tree by now."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = [*process.environ().values(), *process.cmdline()]
-        except psutil.Error:
-            continue
-        if process.status() != psutil.STATUS_ZOMBIE and any(str(scratch) in word for word in words):
-            found.append(process)
-    return found
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def asv_is_running(process: psutil.Process) -> bool:
-    """Whether a process that asv started runs below `process`."""
-    try:
-        below = process.children(recursive=True)
-        return any(one.ppid() != process.pid and "asv" in " ".join(one.cmdline()) for one in below)
-    except psutil.NoSuchProcess:
-        return False
-
-
-@pytest.fixture
-def scratch():
-    """A folder of temporary files with a short path: a socket's is limited."""
-    with tempfile.TemporaryDirectory(prefix="killed-") as folder:
-        yield Path(folder)
-
-
 @pytest.mark.xdist_group("killed")
 def test_killed_at_ten_moments_a_run_ends_with_what_an_undisturbed_one_gives(
     tmp_path, scratch, longer_workload, undisturbed
@@ -154,7 +118,7 @@ def test_killed_at_ten_moments_a_run_ends_with_what_an_undisturbed_one_gives(
         assert process.wait() == -signal.SIGKILL
         wait_until(lambda: not started_by(scratch), timeout_s=10)
         assert psutil.wait_procs(family, timeout=10)[1] == []
-        assert list(scratch.glob("suite-asv-*")) == []
+        assert list(scratch.glob("suite-*")) == []
 
     assert call("run", longer_workload, *KILLED, "--results", folder).returncode == 0
     assert_same_cells(folder, undisturbed)

@@ -1,7 +1,6 @@
 """Measuring cells in processes on this machine."""
 
 import multiprocessing
-import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,6 +10,7 @@ import joblib
 import pandas as pd
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from suite import interrupt
 from suite.experiments.cell import Cell
 from suite.runs.worker import failed, measure_in_worker, provenance
 from suite.status import Status
@@ -26,10 +26,12 @@ def measure_all(cells: list[tuple[str, Cell, str]], workers: int) -> Iterator[tu
     left = dict(enumerate(cells))
     # joblib renews a worker whose memory has grown
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-    tasks = (joblib.delayed(measure_in_worker)(os.getpid(), index, *cell) for index, cell in enumerate(cells))
+    tasks = (joblib.delayed(measure_in_worker)(index, *cell) for index, cell in enumerate(cells))
     parallel = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="2*n_jobs", return_as="generator_unordered")
     try:
-        for index, rows, cell_provenance in parallel(tasks):
+        with interrupt.blocked():
+            measured_cells = parallel(tasks)
+        for index, rows, cell_provenance in measured_cells:
             del left[index]
             yield index, rows, cell_provenance
     except TerminatedWorkerError:
@@ -40,7 +42,7 @@ def measure_all(cells: list[tuple[str, Cell, str]], workers: int) -> Iterator[tu
 def _measure_alone(index: int, cell: tuple[str, Cell, str]) -> tuple[int, pd.DataFrame, dict]:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         try:
-            return alone.submit(measure_in_worker, os.getpid(), index, *cell).result()
+            return alone.submit(measure_in_worker, index, *cell).result()
         except BrokenProcessPool:
             rows = failed(Status.OUT_OF_MEMORY, MemoryError("the process that measured it was killed"))
             return index, rows, provenance(rows, 0)
