@@ -55,7 +55,9 @@ def write(path: Path, table: pa.Table, metadata: dict) -> None:
     as declared."""
     described = {"schema_version": SCHEMA_VERSION, **Metadata(**metadata).model_dump()}
     stored = json.dumps({**described, "checksum": checksum(table, described)}, sort_keys=True)
-    pq.write_table(table.replace_schema_metadata({METADATA_KEY: stored}), path)
+    content = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: stored}), content)
+    path.write_bytes(content.getvalue())
 
 
 def read(path: Path) -> tuple[pa.Table, dict]:

@@ -63,7 +63,7 @@ def writing(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise UserError(
-            f"cannot write to {error.filename or folder} ({error.strerror or error}): make room there or make it "
+            f"cannot write to {error.filename or folder} ({error.strerror or error}): make room there, make it "
             "writable, or choose another folder with --results"
         ) from error
 
