@@ -11,10 +11,8 @@ from typing import Annotated
 
 import typer
 
-from suite.errors import UserError, last_line, user_function
+from suite.errors import DEBUG, SEE_WHERE, UserError, last_line, user_function
 
-DEBUG = "SUITE_DEBUG"
-"""The environment variable that asks for the traceback of an error."""
 REPORT = f"Set {DEBUG}=1 to see where, and report it with the command and the workload: see CONTRIBUTING.md"
 
 app = typer.Typer(
@@ -207,7 +205,7 @@ def main() -> None:
         if os.environ.get(DEBUG):
             raise error from None
         if where := user_function(error):
-            message, code = f"{where} raises {last_line(error)}. Set {DEBUG}=1 to see the traceback", 2
+            message, code = f"{where} raises {last_line(error)} ({SEE_WHERE})", 2
         else:
             message, code = f"an error that should not happen, {last_line(error)}. {REPORT}", 1
     else:

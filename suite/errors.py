@@ -8,6 +8,10 @@ from pathlib import Path
 _INSTALLED = (str(Path(__file__).parent), *sysconfig.get_paths().values())
 """Folders of the suite, of Python and of installed packages."""
 
+DEBUG = "SUITE_DEBUG"
+"""The environment variable that asks for the traceback of an error."""
+SEE_WHERE = f"{DEBUG}=1 shows where"
+
 
 class UserError(Exception):
     """A mistake that the user can mend: one line that says what was given and what to do.

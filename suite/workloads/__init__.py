@@ -39,5 +39,5 @@ def find(name: str) -> Workload:
 def _from_file(path: Path) -> Workload:
     workload = load_file(path)
     if workload.name in names():
-        raise UserError(f"{path}: the name '{workload.name}' is taken by the suite's own; choose another")
+        raise UserError(f"{path}: the name '{workload.name}' is taken by a workload of the suite: choose another")
     return workload

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from suite.errors import UserError, last_line
+from suite.errors import SEE_WHERE, UserError, last_line
 from suite.workloads.workload import Workload
 
 
@@ -18,4 +18,4 @@ def call(workload: Workload, description: str, function: Callable, *arguments):
     except UserError:
         raise
     except BaseException as error:
-        raise refusal(workload, f"{description} raises {last_line(error)}") from error
+        raise refusal(workload, f"{description} raises {last_line(error)} ({SEE_WHERE})") from error

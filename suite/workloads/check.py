@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from suite import seeds
 from suite.workloads.batch_of_one import batch_of_one_problem, meets_batch_of_one
@@ -55,23 +56,25 @@ def _check_optimizer(workload: Workload, model: nn.Module, data: Data) -> None:
 
 def _check_batch_sizes(workload: Workload, examples: int) -> None:
     if (largest := workload.batch_sizes[-1]) > examples:
-        raise refusal(workload, f"batch size {largest} is more than its {examples} training examples")
+        raise refusal(workload, f"batch size {largest} is more than its {examples} training examples: leave it out")
 
 
 def _check_model(workload: Workload) -> nn.Module:
     model, again = (call(workload, "model()", workload.initial_model, 0) for _ in range(2))
     if not isinstance(model, nn.Module):
         raise refusal(workload, f"model() returns {type(model).__name__}: return a torch.nn.Module")
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise refusal(workload, "the model has no parameters to train")
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise refusal(workload, f"the parameter {name} has no shape yet: name its sizes instead of a lazy module")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise refusal(workload, "the model has no parameters to train: leave requires_grad of some on")
     for parameter, repeated in zip(model.parameters(), again.parameters(), strict=False):
         if parameter is repeated:
             raise refusal(workload, "model() returns the same model twice: make a new one at each call")
         if parameter.device.type != "cpu":
             raise refusal(workload, f"the model is made on {parameter.device}: leave it on the CPU, backends move it")
         if not torch.isfinite(parameter).all():
-            raise refusal(workload, "the model's initial parameters are not finite")
+            raise refusal(workload, "the model's initial parameters are not finite: draw finite ones in model()")
         if parameter.shape != repeated.shape or not torch.equal(parameter, repeated):
             raise refusal(workload, "model() differs for one seed: draw its parameters from torch's own generator")
     return model
@@ -90,7 +93,11 @@ def _check_outputs(workload: Workload, model: nn.Module, data: Data) -> None:
             "the batch",
         )
     if not torch.isfinite(outputs).all():
-        raise refusal(workload, "the model's outputs are not finite (NaN or infinite) at its initial parameters")
+        raise refusal(
+            workload,
+            "the model's outputs are not finite (NaN or infinite) at its initial parameters: scale its inputs or its "
+            "parameters",
+        )
     _check_repeats(
         workload,
         "the model is random in evaluation mode: give functional dropout training=self.training, or use nn.Dropout",
@@ -149,7 +156,11 @@ def _check_per_example(workload: Workload, name: str, function: Callable, output
             f"[{len(targets)}] (for torch's losses: reduction='none')",
         )
     if not torch.isfinite(values).all():
-        raise refusal(workload, f"the {name} is not finite (NaN or infinite) at the initial parameters")
+        raise refusal(
+            workload,
+            f"the {name} is not finite (NaN or infinite) at the initial parameters: avoid divisions by zero and "
+            "logarithms of zero",
+        )
     again = call(workload, f"the {name}, called again,", function, outputs, targets)
     _check_repeats(workload, f"the {name} is random: it must depend on outputs and targets alone", values, again)
     return values
@@ -189,7 +200,9 @@ def _check_gradient(workload: Workload, model: nn.Module, losses: Tensor) -> Non
             raise refusal(workload, f"the gradient of {name} is sparse: make its layer with sparse=False")
         if not torch.isfinite(gradient).all():
             raise refusal(
-                workload, f"the gradient of {name} is not finite (NaN or infinite) at the initial parameters"
+                workload,
+                f"the gradient of {name} is not finite (NaN or infinite) at the initial parameters: avoid roots and "
+                "logarithms of zero",
             )
 
 

@@ -19,7 +19,11 @@ def check_data(workload: Workload, data: Data) -> None:
         for name, tensor in ((f"{split}_inputs", inputs), (f"{split}_targets", targets)):
             _check_tensor(workload, name, tensor)
         if len(inputs) != len(targets):
-            raise refusal(workload, f"{split}_inputs has {len(inputs)} examples and {split}_targets {len(targets)}")
+            raise refusal(
+                workload,
+                f"{split}_inputs has {len(inputs)} examples and {split}_targets {len(targets)}: give each input one "
+                "target",
+            )
     for kind in ("inputs", "targets"):
         train, test = getattr(data, f"train_{kind}"), getattr(data, f"test_{kind}")
         if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
@@ -48,7 +52,11 @@ def _check_tensor(workload: Workload, name: str, tensor: Tensor) -> None:
         raise refusal(workload, f"{name} requires a gradient: detach it")
     if tensor.is_floating_point() and not torch.isfinite(tensor).all():
         bad = int((~torch.isfinite(tensor)).flatten(start_dim=1 if tensor.dim() > 1 else 0).any(-1).sum())
-        raise refusal(workload, f"{name} has values that are not finite (NaN or infinite), in {bad} examples")
+        raise refusal(
+            workload,
+            f"{name} has values that are not finite (NaN or infinite), in {bad} examples: leave these out or fill "
+            "them in",
+        )
 
 
 def _unsupported(tensor: Tensor) -> str | None:

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from suite.errors import UserError, last_line
+from pydantic import ValidationError
+
+from suite.errors import SEE_WHERE, UserError, last_line
 from suite.workloads.workload import Workload
 
 _folders: dict[Path, str] = {}
@@ -39,7 +41,8 @@ def _run(path: Path) -> ModuleType:
         del sys.modules[loader.name]
         if isinstance(error, UserError):
             raise UserError(f"{path}: {error}") from error
-        raise UserError(f"{path} does not run: {last_line(error)}") from error
+        hint = "" if isinstance(error, ValidationError) else f" ({SEE_WHERE})"
+        raise UserError(f"{path} does not run: {last_line(error)}{hint}") from error
     return module
 
 

@@ -210,10 +210,10 @@ BROKEN = {
         {"model": lambda: nn.ModuleList([nn.Linear(4, 3)]).extend([])},
         "the model, given inputs .* raises NotImplementedError",
     ),
-    "a load() that exits": ({"load": exits}, "load\(\) raises SystemExit: 3$"),
+    "a load() that exits": ({"load": exits}, r"load\(\) raises SystemExit: 3$"),
     "sparse inputs": (
         with_data(train_inputs=blobs().train_inputs.to_sparse()),
-        "train_inputs is sparse \(sparse_coo\): make it dense, to_dense\(\)",
+        r"train_inputs is sparse \(sparse_coo\): make it dense, to_dense\(\)",
     ),
     "nested inputs": (
         with_data(train_inputs=torch.nested.nested_tensor(list(blobs().train_inputs))),
@@ -237,9 +237,10 @@ BROKEN = {
     "a loss of whole numbers": ({"loss": lambda _, t: t}, "the loss returns torch.int64: it must return floating"),
     "a forward pass that needs gradients": (
         {"model": Energy, "loss": lambda y, _: y.square().sum(1), "score": lambda y, _: y.sum(1)},
-        "evaluated without gradients \(torch.enable_grad\(\) in forward\(\) allows them\), raises RuntimeError",
+        r"evaluated without gradients \(torch.enable_grad\(\) in forward\(\) allows them\), raises RuntimeError",
     ),
     "a layer that is not used": ({"model": Partly}, "the parameter unused.weight has no gradient: freeze it"),
+    "lazy parameters": ({"model": lambda: nn.LazyLinear(3)}, "the parameter weight has no shape yet: name its sizes"),
     "a sparse gradient": ({"model": Words}, "the gradient of embedding.weight is sparse: .* sparse=False"),
     "an infinite loss of one example": (
         with_data(train_inputs=outlier()) | {"loss": lambda y, _: y.exp().sum(1)},
@@ -247,7 +248,7 @@ BROKEN = {
     ),
     "batch norm and a batch of one": (
         {"model": normed},
-        "cannot be trained on a batch of one example \(ValueError: .*\): leave 1 out of batch_sizes",
+        r"cannot be trained on a batch of one example \(ValueError: .*\): leave 1 out of batch_sizes",
     ),
     "batch norm and a last batch of one": (
         {"model": normed, "batch_sizes": (3, 13), "small": 3, "large": 13},
