@@ -15,7 +15,22 @@ from suite.errors import DEBUG, SEE_WHERE, UserError, last_line, user_function
 
 REPORT = f"Set {DEBUG}=1 to see where, and report it with the command and the workload: see CONTRIBUTING.md"
 
+
+class _Escaped(Exception):
+    """Holds what a command has raised."""
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: typer.Context):
+        """Hand on what a user's code may raise and Typer would take for Ctrl-C or the end of input."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, EOFError) as error:
+            raise _Escaped from error
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Small batch or large batch? A lecture's table of six rows, measured on your machine.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -201,7 +216,7 @@ def main() -> None:
     except typer.TyperException as error:
         message, code = f"{error.format_message()} See `{_command_of(error)} --help`.", 2
     except BaseException as raised:
-        error = raised.__cause__ if isinstance(raised, typer.Abort) and raised.__cause__ else raised
+        error = raised.__cause__ if isinstance(raised, _Escaped) else raised
         if os.environ.get(DEBUG):
             raise error from None
         if where := user_function(error):

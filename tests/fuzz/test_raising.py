@@ -5,11 +5,12 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.runs.store import Results
-from tests.command import write_workload
+from tests.command import call_here, write_workload
 from tests.fuzz import examples
 from tests.fuzz.oracle import call_and_judge
 from tests.fuzz.test_workload_files import ERRORS
@@ -77,3 +78,14 @@ def test_an_error_at_any_call_is_one_line_or_the_reason_of_a_cell(seed):
             cells = pd.concat(Results(folder).read(file.stem)[0] for file in (folder / "cells").glob("*.parquet"))
             reasons = cells.get("reason", pd.Series(dtype=str)).dropna()
             assert reasons.str.startswith(f"count in raising_{call}.py, line ").all()
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt()", "EOFError()", "SystemExit(3)", "BaseException('bare')"])
+def test_an_error_that_ends_programs_ends_advice_in_one_line(error, tmp_path):
+    """Where no check has met it: in the timing of updates."""
+    path = raising(tmp_path, "forward", 30, error)
+    done = call_here("advise", path, "--no-verify", "--seeds", "2", "--results", tmp_path / "results")
+    assert done.returncode == 2
+    *_, last = done.stderr.splitlines()
+    assert last.startswith(f"suite: count in raising_30.py, line 22, raises {error.partition('(')[0]}")
+    assert "Traceback" not in done.stderr
