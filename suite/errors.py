@@ -1,8 +1,10 @@
 """The one exception that a user is meant to see, and other exceptions in one line."""
 
+import re
 import reprlib
 import sysconfig
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 _INSTALLED = (str(Path(__file__).parent), *sysconfig.get_paths().values())
@@ -37,9 +39,20 @@ def last_line(error: BaseException) -> str:
 def user_function(error: BaseException) -> str | None:
     """The function of a user's own file in or below which `error` was raised, with its place; None where there is
     none."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).is_file() and not frame.filename.startswith(_INSTALLED):
-            return f"{frame.name} in {Path(frame.filename).name}, line {frame.lineno},"
+    frames = traceback.extract_tb(error.__traceback__)
+    return _last_of_the_users((frame.filename, frame.lineno, frame.name) for frame in frames)
+
+
+def user_function_in(printed: str) -> str | None:
+    """As `user_function`, from a traceback that another process has `printed`."""
+    return _last_of_the_users(re.findall(r'File "(.+)", line (\d+), in (.+)', printed))
+
+
+def _last_of_the_users(places: Iterable[tuple[str, int | str, str]]) -> str | None:
+    """In words the last of the `places` (file, line, function) that lies in a file of the user's."""
+    for file, line, function in reversed(list(places)):
+        if Path(file).is_file() and not file.startswith(_INSTALLED):
+            return f"{function} in {Path(file).name}, line {line},"
     return None
 
 

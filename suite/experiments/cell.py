@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pandas as pd
-import pyarrow as pa
 
 from suite.devices import Device
-from suite.experiments.columns import DESCRIPTION, Columns, to_table
+from suite.experiments.columns import Columns
 from suite.optimizers import Optimizer
 from suite.training.protocol import Protocol
 from suite.workloads import Data, Workload
@@ -83,12 +82,6 @@ class Cell:
             "input_pipeline": self.input_pipeline,
             "batch_size": self.batch_size,
         }
-
-    def table(self, rows: pd.DataFrame) -> pa.Table:
-        """The cell's `rows` as they are stored, with its description. Raises ValueError where they are not as its
-        measurement declares."""
-        described = pd.DataFrame({**self.describe(), **{name: rows[name] for name in rows}}, index=rows.index)
-        return to_table(described, {**DESCRIPTION, **self.measurement.columns})
 
     def key_fields(self, fingerprint: str, device: Device, base_seed: int) -> dict:
         """Everything that determines the cell's value, as plain names and numbers.

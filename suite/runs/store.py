@@ -15,6 +15,7 @@ from suite.errors import UserError
 from suite.experiments.cell import Cell, key_of
 from suite.runs import cell_file, manifest
 from suite.runs.cell_file import Damaged
+from suite.runs.cell_rows import to_table
 from suite.runs.files import exists, read_bytes, replace_whole, writing
 
 
@@ -79,7 +80,7 @@ class Results:
 
         Raises ValueError where rows or provenance are not as declared.
         """
-        key, table = key_of(key_fields), cell.table(rows)
+        key, table = key_of(key_fields), to_table(cell, rows)
         metadata = {"key": key, "cell": str(cell), "key_fields": key_fields, **provenance}
         with self.writing():
             replace_whole(self.path(key), lambda temporary: cell_file.write(temporary, table, metadata))

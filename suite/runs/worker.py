@@ -12,6 +12,7 @@ from suite import machine
 from suite.devices import out_of_memory
 from suite.errors import UserError, last_line, user_function
 from suite.experiments.cell import Cell
+from suite.runs.cell_rows import to_table
 from suite.status import Status
 from suite.workloads import Data, Workload, find
 from suite.workloads.data_home import DataWarning
@@ -46,7 +47,7 @@ def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, dict]:
     started = time.monotonic()
     try:
         rows = cell.measurement.measure(workload, data, cell)
-        cell.table(rows)
+        to_table(cell, rows)
     except BaseException as error:  # a user's code may raise anything
         if full := _full_disk(error):
             raise UserError(

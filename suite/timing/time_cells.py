@@ -12,7 +12,7 @@ import pandas as pd
 
 from suite import devices
 from suite.devices import says_out_of_memory
-from suite.errors import UserError
+from suite.errors import UserError, user_function_in
 from suite.experiments.cell import Cell
 from suite.machine import ROOT, without_paths
 from suite.timing.reference_update import ReferencedProcess, read_references
@@ -109,6 +109,8 @@ def _rows(cell: Cell, answer: dict, processes: list[ReferencedProcess], threads:
     if samples is None:
         status = "unavailable" if answer["skipped"] else _failure(answer["reason"])
         *_, reason = ["asv gave no reason", *answer["reason"].splitlines()]
+        if where := user_function_in(answer["reason"]):
+            reason = f"{where} raises {reason}"
         return pd.DataFrame([{"status": status, "reason": without_paths(reason)}])
     if len(processes) != cell.repeats or len(samples) != sum(process.samples for process in processes):
         return pd.DataFrame([{"status": "unavailable", "reason": "not every process of asv gave its samples"}])
