@@ -49,7 +49,7 @@ def refuse(*_, **__):
 
 
 @given(lines)
-@examples(1000)
+@examples(500)
 def test_any_command_line_is_run_or_refused_in_one_line(folder, line):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "_Runner", refuse)

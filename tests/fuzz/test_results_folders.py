@@ -144,7 +144,7 @@ def is_found(folder: Path, seed: int, damage: Callable[[Path, random.Random], No
 
 
 @given(st.integers(0, 2**32), st.sampled_from(DAMAGES))
-@examples(1000)
+@examples(500)
 def test_a_damaged_file_is_refused_or_holds_what_was_written(folder, seed, damage):
     is_found(folder, seed, damage)
 

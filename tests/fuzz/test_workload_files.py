@@ -194,7 +194,7 @@ def made_up(draw: random.Random) -> str:
 
 
 @given(st.integers(0, 2**32))
-@examples(200)
+@examples(120)
 def test_any_workload_file_is_planned_or_refused_in_one_line(seed):
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
