@@ -64,7 +64,15 @@ class LossSurface:
 
     def gradient(self, point: Tensor) -> Tensor:
         """The gradient [P] at `point` [P]."""
-        return grad(self.value)(point)
+        return self._gradient(point, keep=False)[1]
+
+    def _gradient(self, point: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+        """`point` as a variable, and the gradient there, which can be differentiated again where it is to `keep` its
+        graph. By autograd itself: a forward pass that uses it would not run inside `torch.func.grad`."""
+        variable = point.detach().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self.value(variable), variable, create_graph=keep)
+        return variable, gradient
 
     def hvp(self, direction: Tensor) -> Tensor:
         """Hessian-vector product [P]: the Hessian at `parameters` times `direction` [P].
@@ -93,7 +101,8 @@ class LossSurface:
         return jvp(grad(self.value), (self.parameters,), (direction,))[1]
 
     def _reverse_over_reverse(self, direction: Tensor) -> Tensor:
-        return grad(lambda point: self.gradient(point) @ direction)(self.parameters)
+        point, gradient = self._gradient(self.parameters, keep=True)
+        return torch.autograd.grad(gradient, point, direction)[0]
 
     def _is_symmetric(self, product: Callable[[Tensor], Tensor]) -> bool:
         """Whether u H v = v H u for two random vectors, within ASYMMETRY."""
@@ -163,10 +172,10 @@ def keskar_sharpness(surface: LossSurface) -> float:
     """
     point = centre = surface.parameters
     sides = KESKAR_EPSILON * (centre.abs() + 1)
-    highest = bottom = float(surface.value(centre))
+    highest = bottom = surface.value(centre).item()
     for _ in range(KESKAR_STEPS):
         point = centre + torch.where(surface.gradient(point) < 0, -sides, sides)
-        value = float(surface.value(point))
+        value = surface.value(point).item()
         if not value > highest:
             break
         highest = value

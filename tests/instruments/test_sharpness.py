@@ -288,3 +288,30 @@ def test_keskars_sharpness_is_made_for_losses_that_are_not_negative():
     model = Quadratic(torch.eye(4, dtype=torch.float64), centre.clone(), centre)
     surface = LossSurface(model, lambda outputs, targets: outputs - 1, anything, anything)
     assert math.isnan(keskar_sharpness(surface))
+
+
+class Force(nn.Module):
+    """The gradient of an energy with respect to the inputs, as in molecular dynamics."""
+
+    def __init__(self):
+        super().__init__()
+        self.energy = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, inputs):
+        with torch.enable_grad():
+            inputs = inputs.detach().requires_grad_()
+            return torch.autograd.grad(self.energy(inputs).sum(), inputs, create_graph=True)[0]
+
+
+def test_a_model_that_takes_a_gradient_in_its_forward_pass_has_a_hessian():
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(20, 4), torch.zeros(20, 4)
+    surface = LossSurface(Force(), lambda outputs, targets: (outputs - targets).square().sum(1), inputs, targets)
+    size, step = len(surface.parameters), 1e-5
+    directions = step * torch.eye(size, dtype=torch.float64)
+    differences = [
+        surface.gradient(surface.parameters + d) - surface.gradient(surface.parameters - d) for d in directions
+    ]
+    dense = torch.stack(differences) / (2 * step)
+    assert largest_eigenvalue(surface) == pytest.approx(float(torch.linalg.eigvalsh(dense)[-1]), rel=1e-6)
+    assert keskar_sharpness(surface) > 0
