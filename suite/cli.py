@@ -17,12 +17,11 @@ REPORT = f"Set {DEBUG}=1 to see where, and report it with the command and the wo
 
 
 class _Escaped(Exception):
-    """Holds what a command has raised."""
+    """Carries a KeyboardInterrupt or EOFError of a user's code past Typer, which would end without a word."""
 
 
 class _Commands(typer.core.TyperGroup):
     def invoke(self, ctx: typer.Context):
-        """Hand on what a user's code may raise and Typer would take for Ctrl-C or the end of input."""
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, EOFError) as error:
@@ -218,7 +217,7 @@ def main() -> None:
     except BaseException as raised:
         error = raised.__cause__ if isinstance(raised, _Escaped) else raised
         if os.environ.get(DEBUG):
-            raise error from None
+            traceback.print_exception(error)
         if where := user_function(error):
             message, code = f"{where} raises {last_line(error)} ({SEE_WHERE})", 2
         else:

@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from suite.errors import message
+
 
 @dataclass(frozen=True)
 class Device:
@@ -218,9 +220,9 @@ def launch_method(device: Device | None = None) -> str:
     return "forkserver" if (device or fastest()) is CPU and sys.platform != "win32" else "spawn"
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Return whether `error` says that memory ran out. On a CPU torch raises a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or says_out_of_memory(str(error))
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or says_out_of_memory(message(error))
 
 
 def says_out_of_memory(text: str) -> bool:

@@ -7,7 +7,9 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-_INSTALLED = (str(Path(__file__).parent), *sysconfig.get_paths().values())
+_SUITE = Path(__file__).parent
+_PYTHON = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts"))
+_NOT_THE_USERS = (_SUITE, _SUITE.parent / "benchmarks", *map(Path, _PYTHON))
 """Folders of the suite, of Python and of installed packages."""
 
 DEBUG = "SUITE_DEBUG"
@@ -32,13 +34,13 @@ def last_line(error: BaseException) -> str:
 
     if isinstance(error, ValidationError):
         return f"{error.title}: {_in_words(error.errors(include_url=False)[0])}"
-    lines = [line.strip() for line in _message(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in message(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[-1:]])
 
 
 def user_function(error: BaseException) -> str | None:
-    """The function of a user's own file in or below which `error` was raised, with its place; None where there is
-    none."""
+    """The innermost function of a user's file in the traceback of `error`, as `forward in mine.py, line 2,`; None
+    where there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     return _last_of_the_users((frame.filename, frame.lineno, frame.name) for frame in frames)
 
@@ -51,15 +53,17 @@ def user_function_in(printed: str) -> str | None:
 def _last_of_the_users(places: Iterable[tuple[str, int | str, str]]) -> str | None:
     """In words the last of the `places` (file, line, function) that lies in a file of the user's."""
     for file, line, function in reversed(list(places)):
-        if Path(file).is_file() and not file.startswith(_INSTALLED):
+        compiled = "torchinductor_" in file
+        if Path(file).is_file() and not compiled and not any(map(Path(file).is_relative_to, _NOT_THE_USERS)):
             return f"{function} in {Path(file).name}, line {line},"
     return None
 
 
-def _message(error: BaseException) -> str:
+def message(error: BaseException) -> str:
+    """The text of `error`; empty where its own `__str__` fails."""
     try:
         return str(error)
-    except Exception:  # an error whose own __str__ fails
+    except Exception:
         return ""
 
 

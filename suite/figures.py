@@ -70,7 +70,7 @@ def seconds_axis(axes: Axes, label: str) -> None:
 
 
 def loss_axis(axes: Axes) -> None:
-    """Make y a log axis of training losses, in plain numbers; not of axes without a loss, which have no limits."""
+    """Make y a log axis of training losses, in plain numbers. Axes without data stay linear."""
     axes.set_ylabel("training loss")
     if not any(len(line.get_ydata()) for line in axes.lines):
         return

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -188,6 +189,19 @@ def link_to_nothing(at: Situation) -> None:
     cell.symlink_to("nowhere")
 
 
+def unreadable(at: Situation) -> str:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    at.patch.setattr(Path, "read_bytes", refuse)
+    return at.report()
+
+
+def with_a_disk_that_asv_fills(_) -> pd.DataFrame:
+    answer = {"samples_s": None, "skipped": False, "reason": "OSError: [Errno 28] No space left on device"}
+    return time_cells._rows(Cell(UPDATE_TIME, "tiny", "cpu", 4, 2), answer, [], 1)
+
+
 def with_metadata(**values) -> Callable:
     return with_a_file_changed(lambda at: tamper(at.cell, lambda table, metadata: (table, metadata | values)))
 
@@ -348,6 +362,8 @@ TRIGGERS: dict[str, Callable] = {
     "a manifest of another workload": with_another_name,
     "no such place": lambda at: at.call("run", at.workload, "--results", "/dev/null/results"),
     "a link to nothing": with_a_file_changed(link_to_nothing),
+    "a file that may not be read": unreadable,
+    "a disk that fills up while asv times": with_a_disk_that_asv_fills,
     "a folder for a file": with_a_file_changed(
         lambda at: (at.results.manifest_file.unlink(), at.results.manifest_file.mkdir())
     ),

@@ -28,8 +28,8 @@ def last_evaluations(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def outcomes(rows: pd.DataFrame) -> pd.Series:
-    """The status of each replica that was trained; LOSS_NOT_POSITIVE where it ended with a loss of which no ratio can
-    be taken."""
+    """The status of each replica that was trained; LOSS_NOT_POSITIVE where its final training loss has no
+    logarithm."""
     last = last_evaluations(rows)
     has_no_ratio = (last["status"] == Status.OK) & (last["train_loss"] <= 0)
     return last["status"].mask(has_no_ratio, Status.LOSS_NOT_POSITIVE).set_axis(last["seed"])
@@ -42,7 +42,7 @@ def final_values(rows: pd.DataFrame, batch_size: int, column: str) -> pd.Series:
 
 
 def final_log_loss(rows: pd.DataFrame, batch_size: int) -> pd.Series:
-    """Log of the final training loss of each seed (index), which is positive."""
+    """Log of the final training loss of each seed (index); every loss must be positive."""
     return np.log(final_values(rows, batch_size, "train_loss"))
 
 
@@ -67,7 +67,9 @@ def at_loss(rows: pd.DataFrame, loss: float, column: str) -> pd.DataFrame:
 def mean_loss_curve(rows: pd.DataFrame, over: str) -> dict[float, float]:
     """Geometric mean over seeds of the training loss, by the values of the column `over`; without those at which a
     seed's loss is not positive."""
-    losses = np.log(rows["train_loss"].where(rows["train_loss"] > 0)).groupby(rows[over]).mean(skipna=False).dropna()
+    logs = np.log(rows["train_loss"].where(rows["train_loss"] > 0))
+    has_all_seeds = logs.notna().groupby(rows[over]).all()
+    losses = logs.groupby(rows[over]).mean()[has_all_seeds]
     return {float(place): float(np.exp(loss)) for place, loss in losses.items()}
 
 
@@ -93,7 +95,15 @@ def training_problem(rows: pd.DataFrame, where: str) -> Problem | None:
 
 def seeds_without_value(rows: pd.DataFrame, where: str = "") -> tuple[Problem, ...]:
     """Which seeds have no value, by status, or why the whole cell has none; empty where every seed has one."""
-    statuses = outcomes(rows)
+    return _problems_of(last_evaluations(rows)["status"], rows, where)
+
+
+def seeds_without_log_loss(rows: pd.DataFrame, where: str = "") -> tuple[Problem, ...]:
+    """As `seeds_without_value`, where the value is the logarithm of the final training loss."""
+    return _problems_of(outcomes(rows), rows, where)
+
+
+def _problems_of(statuses: pd.Series, rows: pd.DataFrame, where: str) -> tuple[Problem, ...]:
     if statuses.empty:
         problem = why_none(rows)
         reason = ", ".join(filter(None, (f"{problem.status.text} {where}".strip(), problem.reason)))

@@ -40,9 +40,18 @@ def measure(workload: Workload, data: Data, cell: Cell) -> pd.DataFrame:
 
 
 def measures(workload: Workload, model: nn.Module, data: Data, replica: int) -> dict[str, float]:
-    """The four measures of sharpness of `model`, on at most EXAMPLES training examples of `data`."""
+    """The four measures of sharpness of `model`, on at most EXAMPLES training examples of `data`.
+
+    In float32; in the widest float where float32 rounds the Hessian away, as at a loss near 0.
+    """
     examples = (data.train_inputs[:EXAMPLES], data.train_targets[:EXAMPLES])
-    surface = LossSurface(model, workload.loss, *examples, torch.float32)
+    try:
+        return _measures(workload, LossSurface(model, workload.loss, *examples, torch.float32), replica)
+    except ValueError:
+        return _measures(workload, LossSurface(model, workload.loss, *examples), replica)
+
+
+def _measures(workload: Workload, surface: LossSurface, replica: int) -> dict[str, float]:
     return {
         "largest_eigenvalue": largest_eigenvalue(surface),
         "trace": trace(surface, PROBES, workload.generator("hutchinson", replica)).estimate,

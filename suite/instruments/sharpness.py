@@ -23,7 +23,8 @@ from suite.training.evaluate import evaluating
 KESKAR_EPSILON = 1e-3
 """The distance, relative to |x_i| + 1, that a parameter may move."""
 ASYMMETRY = 1e-3
-"""Limit of |u H v - v H u| sqrt(P) / (|u| |H v| + |v| |H u|) for random vectors, by which H [P, P] is symmetric."""
+"""H [P, P] counts as symmetric up to this value of |u H v - v H u| sqrt(P) / (|u| |H v| + |v| |H u|), for random
+vectors u and v."""
 KESKAR_STEPS = 50
 """Limit of the steps from corner to corner of the box; on digits the loss stops rising after at most 20."""
 
@@ -67,8 +68,10 @@ class LossSurface:
         return self._gradient(point, keep=False)[1]
 
     def _gradient(self, point: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
-        """`point` as a variable, and the gradient there, which can be differentiated again where it is to `keep` its
-        graph. By autograd itself: a forward pass that uses it would not run inside `torch.func.grad`."""
+        """`point` as a variable, and the gradient there; `keep` retains its graph for a second derivative.
+
+        By autograd, since `torch.func.grad` cannot run a forward pass that itself calls autograd.
+        """
         variable = point.detach().requires_grad_()
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(self.value(variable), variable, create_graph=keep)
@@ -85,8 +88,8 @@ class LossSurface:
     def _product(self) -> Callable[[Tensor], Tensor]:
         """The derivative of the gradient along a direction (Pearlmutter 1994).
 
-        In forward mode; in reverse mode, which is slower, where a layer has no forward mode, or leaves out parameters
-        in reverse mode alone, as an embedding does with its padding.
+        In forward mode; in reverse mode, which is slower, where a layer has no forward derivative or one that
+        disagrees, as an embedding has for its padding.
         """
         try:
             if self._is_symmetric(self._forward_over_reverse):
@@ -95,7 +98,9 @@ class LossSurface:
             pass
         if self._is_symmetric(self._reverse_over_reverse):
             return self._reverse_over_reverse
-        raise ValueError("the Hessian is not symmetric: rounding hides it, or a layer has wrong second derivatives")
+        raise ValueError(
+            "the computed Hessian is not symmetric: a layer's second derivatives are wrong, or rounding dominates"
+        )
 
     def _forward_over_reverse(self, direction: Tensor) -> Tensor:
         return jvp(grad(self.value), (self.parameters,), (direction,))[1]
@@ -110,7 +115,8 @@ class LossSurface:
         u, v = (torch.randn(size, generator=generator).to(self.parameters) for _ in range(2))
         of_u, of_v = product(u), product(v)
         difference, scale = (u @ of_v - v @ of_u).abs(), u.norm() * of_v.norm() + v.norm() * of_u.norm()
-        return bool(difference * math.sqrt(size) <= ASYMMETRY * scale)
+        underflow = math.sqrt(torch.finfo(u.dtype).tiny)  # below it a norm loses its digits
+        return bool(difference * math.sqrt(size) <= ASYMMETRY * scale + underflow)
 
 
 def largest_eigenvalue(
@@ -168,7 +174,7 @@ def keskar_sharpness(surface: LossSurface) -> float:
     step lowers it. Ten iterations of L-BFGS-B, the paper's method, end lower: on digits at 0.175% instead of 0.279%,
     the means of five solutions of batch size 1,024.
 
-    NaN where f(x) is -1 or below: φ is made for losses that are not negative.
+    NaN where f(x) is negative: φ is made for losses that are not.
     """
     point = centre = surface.parameters
     sides = KESKAR_EPSILON * (centre.abs() + 1)
@@ -179,4 +185,4 @@ def keskar_sharpness(surface: LossSurface) -> float:
         if not value > highest:
             break
         highest = value
-    return 100 * (highest - bottom) / (1 + bottom) if bottom > -1 else math.nan
+    return 100 * (highest - bottom) / (1 + bottom) if bottom >= 0 else math.nan

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock
 
 from suite.report.as_json import write_json
@@ -17,8 +16,7 @@ def write_report(results: Results) -> Path:
 
     Two reports of the same results wait for each other: each clears the figures before it draws its own.
     """
-    with np.errstate(all="ignore"):  # a loss that overflowed is a result, and its interval has no bounds
-        analysed = sections(results)
+    analysed = sections(results)
     with results.writing():
         results.report.mkdir(exist_ok=True)
         with FileLock(results.report.with_suffix(".lock")):

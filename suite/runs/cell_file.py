@@ -1,6 +1,6 @@
 """The Parquet file of a cell: its rows and, as metadata, its provenance with a checksum of both.
 
-A file whose content is not what was written is never read as good.
+A file whose checksum does not match is refused.
 """
 
 import hashlib
@@ -85,7 +85,7 @@ def read(path: Path) -> tuple[pa.Table, dict]:
 
 
 def checksum(table: pa.Table, metadata: dict) -> str:
-    """Of the metadata and of each column's name, type and values, whatever the file's encoding."""
+    """SHA-256 of the metadata and of each column's name, type and values; the same for every encoding of the file."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for field, column in zip(table.schema, table.columns, strict=True):
         digest.update(json.dumps([field.name, str(field.type), len(column)]).encode())

@@ -32,7 +32,7 @@ def _type(column: Column) -> pa.DataType:
 def _problem(table: pa.Table, columns: Columns) -> str | None:
     """Where `table` is not as `columns` declare it; None where it is."""
     if not set(table["status"].to_pylist()) <= set(Status):
-        return "not every row has a status"
+        return "a row has no status, or an unknown one"
     succeeded = table.filter(pc.equal(table["status"], Status.OK))
     return next(filter(None, (_problem_in(succeeded, name, column) for name, column in columns.items())), None)
 
@@ -43,7 +43,7 @@ def _problem_in(succeeded: pa.Table, name: str, column: Column) -> str | None:
         return f"column '{name}' is missing" if len(succeeded) and not column.optional else None
     values = succeeded[name]
     if values.null_count and not column.optional:
-        return f"{name} is not a number in {values.null_count} of {len(values)} rows"
+        return f"{name} has no value in {values.null_count} of {len(values)} rows"
     if pa.types.is_floating(_type(column)) and not pc.all(pc.is_finite(values), min_count=0).as_py():
         return f"{name} is infinite"
     if column.least is not None and (low := pc.min(values).as_py()) is not None and low < column.least:

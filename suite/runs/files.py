@@ -1,5 +1,6 @@
 """Files of a results folder, where any of them may be missing, unreadable, or something else than a file."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -11,11 +12,11 @@ from filelock import Timeout
 from suite.errors import UserError
 
 KINDS = {
-    stat.S_ISDIR: "a folder",
-    stat.S_ISFIFO: "a pipe",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
 }
 
 LARGEST = 2**30
@@ -39,7 +40,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            kind = next((kind for is_kind, kind in KINDS.items() if is_kind(status.st_mode)), "something else")
+            kind = KINDS.get(stat.S_IFMT(status.st_mode), "something else")
             raise UserError(f"{path} is {kind}, not a file: remove it and run `suite run` again")
         if status.st_size > LARGEST:
             raise UserError(f"{path} is larger than any file of the suite: remove it and run `suite run` again")
@@ -49,6 +50,8 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:
+    if error.errno in (errno.ENOENT, errno.ELOOP):
+        return UserError(f"{path} is a broken link: remove it and run `suite run` again")
     return UserError(
         f"cannot read {path} ({error.strerror or error}): make it readable, or name another folder with --results"
     )

@@ -1,4 +1,4 @@
-"""Nothing of a run outlives it: no process and no temporary folder, whenever and however it is ended.
+"""End every process that a run has started, and remove its temporary folder, even if the run is killed.
 
 Workers, asv and compilers run in processes of their own. One more, the guardian, waits for the end of the run, and
 then ends every process whose environment has the run's mark.
@@ -21,6 +21,7 @@ from suite.errors import UserError
 MARK = "SUITE_RUN"
 """The environment variable with the temporary folder of the run that a process belongs to."""
 DONE = b"done"
+ATTEMPTS = 10
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,6 +31,7 @@ def guarded() -> Iterator[Path]:
     ended, and the folder is removed. Raises UserError where the folder cannot be made."""
     with _temporary_folder() as folder:
         command = [sys.executable, "-m", __name__, folder, str(os.getpid())]
+        # killed workers leave semaphores to joblib's tracker, which removes them and would say so
         quiet = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker"]))
         with (
             _environment({MARK: folder, "JOBLIB_TEMP_FOLDER": folder, "PYTHONWARNINGS": quiet}),
@@ -41,7 +43,7 @@ def guarded() -> Iterator[Path]:
 
 def _temporary_folder() -> tempfile.TemporaryDirectory:
     try:
-        return tempfile.TemporaryDirectory(prefix="suite-run-", ignore_cleanup_errors=True)
+        return tempfile.TemporaryDirectory(prefix="suite-", ignore_cleanup_errors=True)
     except OSError as error:
         raise UserError(
             f"cannot make a temporary folder ({error.strerror or error}): make room, or name another place for it in "
@@ -58,13 +60,13 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
 
 def wait_for_end(parent: int) -> bool:
-    """Wait until `parent` dies or closes standard input; return whether it was done."""
+    """Wait until `parent` dies or closes the pipe to standard input. Return whether it reported a normal end."""
     while os.getppid() == parent:
         if select.select([0], [], [], 0.5)[0]:
             return os.read(0, len(DONE)) == DONE
@@ -72,8 +74,13 @@ def wait_for_end(parent: int) -> bool:
 
 
 def end_all(folder: str) -> None:
-    """End every process of the run with the temporary `folder`, and remove that."""
-    while processes := list(_processes(folder)):
+    """End every process of the run with the temporary `folder`, and remove that.
+
+    Gives up on a process that does not end, as one that waits for a device.
+    """
+    for _ in range(ATTEMPTS):
+        if not (processes := list(_processes(folder))):
+            break
         for process in processes:
             process.kill()
         psutil.wait_procs(processes, timeout=1)
@@ -81,7 +88,7 @@ def end_all(folder: str) -> None:
 
 
 def _processes(folder: str) -> Iterator[psutil.Process]:
-    """Without this process, and without resource trackers, which end by themselves when they have cleaned up."""
+    """The run's live processes, except this one and resource trackers, which end by themselves."""
     for process in psutil.process_iter():
         try:
             marked = process.environ().get(MARK) == folder and process.status() != psutil.STATUS_ZOMBIE

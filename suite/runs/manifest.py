@@ -73,7 +73,7 @@ def read(path: Path) -> dict:
                 raise ValueError(f"the facts of '{name}' are those of another workload")
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(
-            f"{path} is damaged, or of another version of the suite ({last_line(error)}): delete it and run "
+            f"{path} is damaged, or of another version of the suite ({last_line(error)}): delete it and run every "
             "`suite run` again (no cell is lost)"
         ) from error
     return manifest

@@ -39,7 +39,7 @@ def run(plans: list[WorkloadPlan], results: Results, workers: int, progress: Pro
         missing = {key for key in keys if not results.has(key)}
         damaged = {key for key in keys - missing if not results.is_whole(key)}
         if damaged:
-            warn(f"{_damaged(results, sorted(damaged))}: measured again", stacklevel=2)
+            warn(f"{_damaged(results, sorted(damaged))} and will be measured again", stacklevel=2)
         missing |= damaged
         results.write_manifest(manifest)
         _Runner(results, missing, len(keys), folder, progress).run(plans, workers)

@@ -41,7 +41,7 @@ def _check_examples(source: str, data_hash: str) -> None:
 
 def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, dict]:
     """Measure a cell on one thread, and return its rows and their provenance. A failure is a row with a status and a
-    reason; but raises UserError where the disk was full, which says nothing about the cell."""
+    reason. Raises UserError where the disk is full: that is not a result."""
     torch.set_num_threads(1)
     workload, data = _load(source)
     started = time.monotonic()
@@ -60,9 +60,11 @@ def measure(source: str, cell: Cell) -> tuple[pd.DataFrame, dict]:
 
 def _full_disk(error: BaseException | None) -> OSError | None:
     """The error that tells of a full disk, of those that led to `error`; None where none does."""
-    while error is not None:
+    seen = set()
+    while error is not None and id(error) not in seen:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return error
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
 

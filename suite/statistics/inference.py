@@ -39,11 +39,13 @@ class Interval:
 
     def map(self, function: Callable[[float], float]) -> "Interval":
         """The interval of an increasing `function` of the quantity."""
-        return Interval(function(self.estimate), function(self.low), function(self.high), self.n)
+        with np.errstate(over="ignore"):  # a bound may be infinite
+            return Interval(function(self.estimate), function(self.low), function(self.high), self.n)
 
 
 def mean_interval(values: Sequence[float], shared_variance: float = 0.0) -> Interval:
-    """Mean of independent `values` [n] with Student's t interval; its bounds are NaN where n < 2.
+    """Mean of independent `values` [n] with Student's t interval; its bounds are NaN where n < 2 or a value is not
+    finite.
 
     `shared_variance` is the known variance of an error that all values have in common. The degrees of freedom are
     then those of Welch and Satterthwaite (Satterthwaite 1946).
@@ -53,7 +55,7 @@ def mean_interval(values: Sequence[float], shared_variance: float = 0.0) -> Inte
     """
     values = np.asarray(values, float)
     n, mean = len(values), float(np.mean(values)) if len(values) else math.nan
-    if n < 2:
+    if n < 2 or not np.isfinite(values).all():
         return Interval(mean, math.nan, math.nan, n)
     error, freedom = _error_of_mean(values, shared_variance)
     half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error

@@ -23,7 +23,7 @@ from suite.evidence.trainings import (
     left_out_sentence,
     outcomes,
     problems_in_words,
-    seeds_without_value,
+    seeds_without_log_loss,
 )
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
@@ -108,7 +108,7 @@ def analyse(evidence: Evidence) -> Findings:
         problem
         for batch_size, trainings in by_batch_size.items()
         for name, rows in trainings.items()
-        for problem in seeds_without_value(rows, f"at batch size {thousands(batch_size)}, {LABELS[name]}")
+        for problem in seeds_without_log_loss(rows, f"at batch size {thousands(batch_size)}, {LABELS[name]}")
     ]
     ends = {batch_size: _ends(trainings, batch_size) for batch_size, trainings in by_batch_size.items()}
     return Findings(evidence.facts, {size: of_size for size, of_size in ends.items() if of_size}, tuple(problems))

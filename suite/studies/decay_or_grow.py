@@ -21,7 +21,7 @@ from suite.evidence.trainings import (
     final_values,
     mean_loss_curve,
     problems_in_words,
-    seeds_without_value,
+    seeds_without_log_loss,
 )
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
@@ -123,7 +123,9 @@ def analyse(evidence: Evidence) -> Findings:
 
 def _start(size: int, trainings: dict[str, pd.DataFrame]) -> Start:
     problems = tuple(
-        problem for name, rows in trainings.items() for problem in seeds_without_value(rows, f"with a {LABELS[name]}")
+        problem
+        for name, rows in trainings.items()
+        for problem in seeds_without_log_loss(rows, f"with a {LABELS[name]}")
     )
     finite = {name: rows[rows["status"] == Status.OK] for name, rows in trainings.items()}
     agreement = None if problems else _agreement(size, trainings)

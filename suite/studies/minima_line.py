@@ -73,7 +73,7 @@ def analyse(evidence: Evidence) -> Findings:
     planned = evidence.of(LINE.name)
     rows, problems = planned[planned["status"] == Status.OK], seeds_without_value(planned)
     if (rows.reindex(columns=[f"{split}_loss" for split in SPLITS]) < 0).any(axis=None):
-        rows, problems = rows.head(0), (Problem(Status.LOSS_NOT_POSITIVE),)
+        rows, problems = rows.head(0), (*problems, Problem(Status.LOSS_NOT_POSITIVE))
     if rows.empty:
         return Findings(evidence.facts, (), {}, {}, None, None, Verdict.UNDECIDED, problems)
     logs = {split: np.log(_lines(rows, f"{split}_loss").clip(lower=MIN_LOSS)) for split in SPLITS}

@@ -78,7 +78,7 @@ def analyse(evidence: Evidence) -> Findings:
         if of_size.empty:
             problem = why_none(rows)
             problems.append(Problem(problem.status, f"{problem} at batch size {thousands(size)}"))
-        elif (of_size["train_loss"] <= 0).any():
+        elif (of_size.loc[of_size["status"] == Status.OK, "train_loss"] <= 0).any():
             status = Status.LOSS_NOT_POSITIVE
             problems.append(Problem(status, f"{status.text} at batch size {thousands(size)}"))
         else:

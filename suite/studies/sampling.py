@@ -21,7 +21,7 @@ from suite.evidence.trainings import (
     final_log_loss,
     mean_loss_curve,
     problems_in_words,
-    seeds_without_value,
+    seeds_without_log_loss,
 )
 from suite.experiments.cell import Cell, Scope
 from suite.experiments.training import TRAINING
@@ -102,7 +102,7 @@ class Findings:
 def analyse(evidence: Evidence) -> Findings:
     trainings = _planned_trainings(evidence)
     problems = {
-        place: tuple(problem for name, rows in pair.items() for problem in seeds_without_value(rows, name))
+        place: tuple(problem for name, rows in pair.items() for problem in seeds_without_log_loss(rows, name))
         for place, pair in trainings.items()
     }
     logs = {

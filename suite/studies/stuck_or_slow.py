@@ -78,7 +78,7 @@ def analyse(evidence: Evidence) -> Findings:
     rows = planned[planned["status"] == Status.OK]
     problems = seeds_without_value(planned)
     if (rows.reindex(columns=LOSSES) <= 0).any(axis=None):
-        rows, problems = rows.head(0), (Problem(Status.LOSS_NOT_POSITIVE),)
+        rows, problems = rows.head(0), (*problems, Problem(Status.LOSS_NOT_POSITIVE))
     return Findings(evidence.facts, _course(rows) if len(rows) > 1 else None, problems)
 
 

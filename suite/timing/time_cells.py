@@ -1,5 +1,6 @@
 """Have asv time cells, and read its samples as tidy rows."""
 
+import errno
 import json
 import os
 import subprocess
@@ -37,7 +38,7 @@ def time_groups(source: str, groups: list[list[Cell]], threads: int, folder: Pat
     benchmarks = ROOT / "benchmarks"
     if not benchmarks.is_dir():
         raise UserError(f"no benchmarks/ beside {ROOT / 'suite'}: run from a clone of the project (pip install -e .)")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="") as scratch:
         folders = [Path(scratch) / f"references-{number}" for number in range(len(groups))]
         for folder in folders:
             folder.mkdir()
@@ -109,6 +110,8 @@ def _rows(cell: Cell, answer: dict, processes: list[ReferencedProcess], threads:
     if samples is None:
         status = "unavailable" if answer["skipped"] else _failure(answer["reason"])
         *_, reason = ["asv gave no reason", *answer["reason"].splitlines()]
+        if os.strerror(errno.ENOSPC) in reason:
+            raise UserError(f"asv could not time {cell.workload} ({reason}): make room, and run `suite run` again")
         if where := user_function_in(answer["reason"]):
             reason = f"{where} raises {reason}"
         return pd.DataFrame([{"status": status, "reason": without_paths(reason)}])

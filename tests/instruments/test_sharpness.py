@@ -273,7 +273,7 @@ def test_second_derivatives_that_are_wrong_are_found_out():
     data = blobs()
     model = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
     surface = LossSurface(model, cross_entropy, data.train_inputs, data.train_targets)
-    with pytest.raises(ValueError, match="the Hessian is not symmetric"):
+    with pytest.raises(ValueError, match="the computed Hessian is not symmetric"):
         largest_eigenvalue(surface)
 
 

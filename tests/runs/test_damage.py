@@ -106,7 +106,7 @@ def test_of_several_damaged_cells_the_first_is_named(copied, own_workload):
     for file in (cell_of(copied), next_cell(cell_of(copied))):
         file.write_bytes(b"")
     done = call_on(("run", *QUICK), own_workload, copied)
-    assert f"{cell_of(copied)} and 1 more are damaged: measured again" in done.stderr
+    assert f"{cell_of(copied)} and 1 more are damaged and will be measured again" in done.stderr
 
 
 def other_schema(version: int) -> list[str]:
@@ -251,7 +251,7 @@ def test_what_is_no_file_is_refused_at_once(command, kind, name, copied, own_wor
     path = cell_of(copied) if name == "a cell" else copied / name
     path.unlink()
     IN_THE_WAY[kind](path)
-    words = ("cannot read",) if "link" in kind else (f"is {kind}, not a file: remove it",)
+    words = ("is a broken link: remove it",) if "link" in kind else (f"is {kind}, not a file: remove it",)
     assert_refused(call_on(command, own_workload, copied), str(path), *words)
 
 

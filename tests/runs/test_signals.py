@@ -20,7 +20,7 @@ def send_to_all(process: psutil.Popen, number: signal.Signals) -> str:
     said = process.communicate(timeout=60)[1]
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert "Traceback" not in said
-    assert ("suite: interrupted: what `suite run` has measured is stored" in said) == (number == signal.SIGINT)
+    assert ("suite: interrupted; cells measured by `suite run` are stored" in said) == (number == signal.SIGINT)
     return said
 
 

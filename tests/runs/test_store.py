@@ -57,14 +57,14 @@ def test_a_failed_write_leaves_the_old_cell(results):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"test_loss": float("nan")}, "test_loss is not a number in 2 of 2 rows"),
+        ({"test_loss": float("nan")}, "test_loss has no value in 2 of 2 rows"),
         ({"test_score": [1.0, float("inf")]}, "test_score is infinite"),
         ({"updates": -1}, "updates is -1, below 0"),
         ({"seed": ["a", "b"]}, "seed"),
         ({"seed": [0.5, 1]}, "seed"),
         ({"note": "mine"}, "column 'note' is not declared"),
-        ({"status": "fine"}, "not every row has a status"),
-        ({"status": None}, "not every row has a status"),
+        ({"status": "fine"}, "a row has no status, or an unknown one"),
+        ({"status": None}, "a row has no status, or an unknown one"),
     ],
 )
 def test_rows_that_are_not_as_their_measurement_declares_are_not_stored(change, message, results):

@@ -195,7 +195,7 @@ def test_a_training_that_ends_above_its_first_loss_diverged_though_finite():
     ("losses", "status"),
     [([1, 9, 0.5], "ok"), ([1, 0.5, 1], "ok"), ([1, 0.5, 1.1], "diverged"), ([1, 0.5, math.nan], "diverged")],
 )
-def test_divergence_depends_on_the_first_and_the_last_loss_alone(losses, status):
+def test_of_finite_losses_the_first_and_the_last_decide_on_divergence(losses, status):
     assert evaluations.status(pd.DataFrame({"train_loss": losses}), Protocol(0.1, EqualEpochs(2))) == status
 
 

@@ -42,7 +42,9 @@ def measure_all(cells: list[tuple[str, Cell, str]], workers: int) -> Iterator[tu
 def _measure_alone(index: int, cell: tuple[str, Cell, str]) -> tuple[int, pd.DataFrame, dict]:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         try:
-            return alone.submit(measure_in_worker, index, *cell).result()
+            with interrupt.blocked():
+                task = alone.submit(measure_in_worker, index, *cell)
+            return task.result()
         except BrokenProcessPool:
             rows = failed(Status.OUT_OF_MEMORY, MemoryError("the process that measured it was killed"))
             return index, rows, provenance(rows, 0)
