@@ -7,7 +7,8 @@ import pytest
 from suite import devices, machine
 from suite.advise.command import load_inputs
 from suite.backends import BACKENDS
-from suite.runs.store import SCHEMA_VERSION, Results
+from suite.runs.cell_file import SCHEMA_VERSION
+from suite.runs.store import Results
 from suite.workloads import find, fingerprint
 from tests.command import assert_refused, call_here
 from tests.conftest import cuda

@@ -65,7 +65,7 @@ def raising(folder: Path, function: str, call: int, error: str) -> Path:
 
 
 @given(st.integers(0, 2**32))
-@examples(6)
+@examples(4)
 def test_an_error_at_any_call_is_one_line_or_the_reason_of_a_cell(seed):
     draw = random.Random(seed)
     function = draw.choice(("load", "model", "forward", "forward", "loss", "score"))

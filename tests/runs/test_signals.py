@@ -11,8 +11,6 @@ import pytest
 from tests.command import TRAINED, suite_command
 from tests.processes import started_by, wait_until
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-
 
 def send_to_all(process: psutil.Popen, number: signal.Signals) -> str:
     """Signal the whole group of `process`, as a terminal does, and return what the command said."""
@@ -37,7 +35,7 @@ def test_an_interrupt_while_modules_are_imported_is_one_line(seconds, scratch):
     assert send_to_all(process, signal.SIGINT).strip().count("\n") == 0
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_workers_train_ends_all_of_them(number, scratch, own_workload, tmp_path):
     folder = tmp_path / "results"
     process = start(scratch, "run", own_workload, "--preset", "full", *TRAINED, "--workers", 2, "--results", folder)

@@ -210,7 +210,7 @@ BROKEN = {
         {"model": lambda: nn.ModuleList([nn.Linear(4, 3)]).extend([])},
         "the model, given inputs .* raises NotImplementedError",
     ),
-    "a load() that exits": ({"load": exits}, r"load\(\) raises SystemExit: 3$"),
+    "a load() that exits": ({"load": exits}, r"load\(\) raises SystemExit: 3 \(SUITE_DEBUG=1 shows where\)$"),
     "sparse inputs": (
         with_data(train_inputs=blobs().train_inputs.to_sparse()),
         r"train_inputs is sparse \(sparse_coo\): make it dense, to_dense\(\)",

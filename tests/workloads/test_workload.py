@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -192,10 +190,9 @@ def test_numbers_and_sequences_of_any_library_are_pythons(sequence):
         batch_sizes=sequence([1, 2]), small=np.int64(1), large=np.uint8(2), epochs=np.int32(3),
         learning_rate=np.float64(0.1), learning_rates=np.array([0.03, 0.1]), resplit=np.bool_(True),
     )  # fmt: skip
-    assert workload == tiny(batch_sizes=(1, 2), small=1, large=2, resplit=True)
+    assert vars(workload) == vars(tiny(batch_sizes=(1, 2), small=1, large=2, resplit=True))
     assert {type(value) for value in (*workload.batch_sizes, workload.small, workload.epochs)} == {int}
     assert {type(value) for value in (workload.learning_rate, *workload.learning_rates)} == {float}
-    assert hash(workload) == hash(replace(workload))
 
 
 def test_a_sentence_may_be_written_over_several_lines():
