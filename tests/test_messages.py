@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 import suite
+from suite import cli
 from suite.backends import ACCELERATORS
 from suite.errors import UserError
 from suite.experiments.cell import Cell, Measurement
@@ -382,6 +383,7 @@ TRIGGERS: dict[str, Callable] = {
 
 def said(trigger: Callable, situation: Situation) -> str:
     """Every word that a trigger is answered with."""
+    cli._warn.cache_clear()  # which says the same warning once in a process
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
