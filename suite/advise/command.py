@@ -1,7 +1,6 @@
 """`suite advise`: from a workload's name to the printed and stored answer."""
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from suite.backends import BACKENDS, Backend, fastest
 from suite.errors import UserError
 from suite.report.figure_style import save, style
 from suite.runs.cell_file import SCHEMA_VERSION
+from suite.runs.files import replace_whole
 from suite.runs.guardian import guarded
 from suite.runs.store import Results
 from suite.workloads import Data, Workload, find, fingerprint, names
@@ -104,6 +104,5 @@ def store(recommendation: Recommendation, answer: dict, place: Path) -> None:
     else:
         for suffix in ("svg", "png"):
             (place / f"{FIGURE}.{suffix}").unlink(missing_ok=True)
-    temporary = (place / ANSWER).with_suffix(".tmp")
-    temporary.write_text(json.dumps(answer, indent=1) + "\n")
-    os.replace(temporary, place / ANSWER)
+    text = json.dumps(answer, indent=1) + "\n"
+    replace_whole(place / ANSWER, lambda temporary: temporary.write_text(text))

@@ -27,9 +27,9 @@ MAX_SCRATCH_LENGTH = 72
 """Most characters of a folder in which asv's fork server can open its socket, whose path may have 103."""
 
 
-def time_groups(source: str, groups: list[list[Cell]], threads: int, folder: Path) -> Iterator[list[pd.DataFrame]]:
+def time_groups(source: str, groups: list[list[Cell]], threads: int, temporary: Path) -> Iterator[list[pd.DataFrame]]:
     """Time `groups` one after another, each with cells of one workload, measurement and number of processes, in one
-    process of asv's, which discovers its benchmarks once, and whose temporary files lie in `folder`.
+    process of asv's, which discovers its benchmarks once, and whose files lie in the folder `temporary`.
 
     Yields each group's rows as soon as it is timed, a frame a cell: `process`, `sample`, `time_s` and `reference_s`
     (seconds; of the reference update in the same process), `threads` and `status`; a cell that asv could not time
@@ -38,7 +38,7 @@ def time_groups(source: str, groups: list[list[Cell]], threads: int, folder: Pat
     benchmarks = ROOT / "benchmarks"
     if not benchmarks.is_dir():
         raise UserError(f"no benchmarks/ beside {ROOT / 'suite'}: run from a clone of the project (pip install -e .)")
-    with tempfile.TemporaryDirectory(dir=folder, prefix="") as scratch:
+    with tempfile.TemporaryDirectory(dir=temporary, prefix="") as scratch:
         folders = [Path(scratch) / f"references-{number}" for number in range(len(groups))]
         for folder in folders:
             folder.mkdir()
